@@ -69,3 +69,16 @@ ensure_venv() {
     uv pip install -q --python "$venv/bin/python" --no-deps -e "$ROOT" >&2 || return 1
   printf '%s' "$want" >"$venv/.meter-batch"
 }
+
+# The programs that some tests use: a foreign Modbus master, a browser and a Chinese font. Only on request, only with root.
+SYSTEM_PACKAGES='mbpoll chromium fonts-noto-cjk'
+ensure_system() {
+  local missing
+  missing=$(for name in $SYSTEM_PACKAGES; do
+    [ "$(dpkg-query -Wf '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || printf '%s ' "$name"
+  done)
+  [ -z "$missing" ] && return
+  say "Installing $missing…"
+  # shellcheck disable=SC2086
+  apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >&2
+}
