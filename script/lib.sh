@@ -80,5 +80,9 @@ ensure_system() {
   [ -z "$missing" ] && return
   say "Installing $missing…"
   # shellcheck disable=SC2086
-  apt-get -qq update >&2 && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >&2
+  local log; log=$(mktemp)
+  apt-get -qq update >"$log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >>"$log" 2>&1 ||
+    { cat "$log" >&2; return 1; }
+  rm -f "$log"
 }
