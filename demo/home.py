@@ -11,7 +11,6 @@ import aiohttp
 
 CONFIGURATION = """\
 homeassistant:
-  name: Meter Batch
   auth_mfa_modules:
     - type: totp
 logger:
@@ -39,7 +38,7 @@ class HomeError(Exception):
 
 
 def prepare(folder: Path, port: int) -> None:
-    """Writes what must exist before the first start: the configuration, the port, and which onboarding steps to skip."""
+    """Writes what must exist before the first start: configuration, port, and which onboarding steps to skip."""
     storage = folder / ".storage"
     storage.mkdir(parents=True, exist_ok=True)
     (folder / "configuration.yaml").write_text(CONFIGURATION, encoding="utf-8")
