@@ -1,0 +1,205 @@
+"""The client's side of one request: what is sent, which reply answers it, what its absence means."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ...errors import ConfigError, FrameError, MeterError, NoReply, WrongMeter
+from ..exchange import Exchange
+from . import pdu, rtu, tcp
+
+type Framing = Literal["rtu", "tcp"]
+
+_QUIET = frozenset((0x00, 0xFE, 0xFF))
+"""Bytes that a line makes when its drivers switch, and the preamble of DL/T 645: no sign of a reply."""
+_KEPT = 4096
+"""Bytes that are remembered of what was heard."""
+
+
+class _Request[Answer]:
+    """One request to one unit, and what was heard since it was sent."""
+
+    def __init__(
+        self, unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: Framing, transaction: int
+    ) -> None:
+        """`reply_head`: the first bytes of the good reply's PDU; `reply_body`: the length of that PDU."""
+        if not 0 <= unit <= 255:
+            raise ConfigError(f"Modbus unit {unit}: a unit is 1 to 247")
+        if framing not in ("rtu", "tcp"):
+            raise ConfigError(f'Modbus framing "{framing}": it is "rtu" or "tcp"')
+        self.unit = unit
+        self.function = body[0]
+        self.framing = framing
+        self.transaction = transaction & 0xFFFF
+        self.meter = str(unit)
+        self.foreign = 0
+        """Valid frames that were no reply to this request."""
+        failure = bytes((self.function | pdu.EXCEPTION,))
+        if framing == "rtu":
+            self.request = rtu.encode(unit, body)
+            self.reply_bytes = reply_body + 3
+            self._body_at = 1
+            self._good = bytes((unit,)) + reply_head
+            self._bad = bytes((unit,)) + failure
+            self._bad_bytes = 5
+        else:
+            self.request = tcp.encode(self.transaction, unit, body)
+            self.reply_bytes = tcp.HEADER.size + reply_body
+            self._body_at = tcp.HEADER.size
+            self._good = tcp.HEADER.pack(self.transaction, 0, reply_body + 1, unit) + reply_head
+            self._bad = tcp.HEADER.pack(self.transaction, 0, 3, unit) + failure
+            self._bad_bytes = 9
+        self._heard = bytearray()
+        self._echo = False
+
+    def feed(self, data: bytes) -> Answer | None:
+        """Takes received bytes; the answer once the reply is complete. Raises MeterError where the meter refused."""
+        heard = self._heard
+        if not heard and len(data) == self.reply_bytes and self._is_reply(data, 0):
+            return self._answer(data, self._body_at)
+        heard += data
+        if len(heard) > _KEPT:
+            del heard[:-_KEPT]
+        self._skip_echo()
+        start = heard.find(self._good)
+        waiting = -1
+        while start >= 0:
+            if len(heard) - start < self.reply_bytes:
+                waiting = start
+                break
+            if self._is_reply(heard, start):
+                self.foreign += self._frames(bytes(heard[:start]))
+                return self._answer(heard, start + self._body_at)
+            start = heard.find(self._good, start + 1)
+        if error := self._refusal(waiting):
+            raise error
+        return None
+
+    def silence(self) -> MeterError:
+        """The error that fits what was heard when time is up."""
+        # Only now is it certain that the bytes before a refusal were no beginning of a good reply.
+        if error := self._refusal(-1):
+            return error
+        heard = bytes(self._heard)
+        about = f"Modbus unit {self.unit}"
+        if self._other_framing(heard):
+            other = "Modbus RTU (transparent)" if self.framing == "tcp" else "Modbus TCP"
+            return FrameError(f"{about}: the far end speaks {other}; change the line's framing", heard)
+        self.foreign += self._frames(heard)
+        if self.foreign:
+            return WrongMeter(
+                f"{about}: {self.foreign} valid frame(s) came, but none answers the question; "
+                "look for two meters with one address or a second master on the line",
+                heard,
+            )
+        if not _QUIET.issuperset(heard):
+            return FrameError(
+                f"{about}: {len(heard)} bytes came, but no complete valid frame; "
+                "check baud rate, parity, wiring and termination",
+                heard,
+            )
+        only = "only the echo of the request came back" if self._echo else "no reply"
+        return NoReply(f"{about}: {only}; check the meter's supply, address, wiring and baud rate", heard)
+
+    def could_be_answered_by(self, other: Exchange[object]) -> bool:
+        """True where a late reply to `other`, good or not, would be taken for the reply to this one."""
+        # Exceptions do not say what they refuse, so unit and function decide; on TCP the transaction does.
+        return (
+            isinstance(other, _Request)
+            and other.framing == self.framing
+            and other.unit == self.unit
+            and other.function == self.function
+            and (self.framing == "rtu" or other.transaction == self.transaction)
+        )
+
+    def _is_reply(self, data: bytes | bytearray, start: int) -> bool:
+        if not data.startswith(self._good, start):
+            return False
+        return self.framing == "tcp" or rtu.valid(memoryview(data)[start : start + self.reply_bytes])
+
+    def _refusal(self, before: int) -> MeterError | None:
+        """The exception reply that was heard, looked for before the place where a good reply may have begun."""
+        heard = self._heard
+        start = heard.find(self._bad)
+        while 0 <= start <= len(heard) - self._bad_bytes and not 0 <= before < start:
+            raw = bytes(heard[start : start + self._bad_bytes])
+            if self.framing == "tcp" or rtu.valid(raw):
+                return pdu.exception_error(self.unit, raw[self._body_at + 1], self._question(), raw)
+            start = heard.find(self._bad, start + 1)
+        return None
+
+    def _skip_echo(self) -> None:
+        """Leaves out the request where the line's own receiver heard it, before it is taken for a reply's beginning."""
+        if self._echo:
+            return
+        heard = self._heard
+        at = heard.find(self.request)
+        if at >= 0 and _QUIET.issuperset(heard[:at]):
+            self._echo = True
+            del heard[: at + len(self.request)]
+
+    def _frames(self, heard: bytes) -> int:
+        if self.framing == "tcp":
+            return len(tcp.TcpFramer("client").feed(heard))
+        return sum(frame.raw != self.request for frame in rtu.RtuFramer("client").feed(heard))
+
+    def _other_framing(self, heard: bytes) -> bool:
+        if self.framing == "tcp":
+            return any(frame.unit == self.unit for frame in rtu.RtuFramer("client").feed(heard))
+        return any(frame.raw == heard and frame.unit == self.unit for frame in tcp.TcpFramer("client").feed(heard))
+
+    def _question(self) -> str:
+        raise NotImplementedError
+
+    def _answer(self, data: bytes | bytearray, at: int) -> Answer:
+        """The answer from the reply's PDU at `at`."""
+        raise NotImplementedError
+
+
+class ReadRegisters(_Request[tuple[int, ...]]):
+    """Reads `count` registers from `address` on (function 3 or 4); the answer is their words.
+
+    Raises ConfigError for what Modbus cannot ask. `feed` raises AbsentRegister for exception 2, NoReply where a gateway
+    says that the meter did not answer (10, 11), and Refused otherwise.
+    """
+
+    def __init__(
+        self, unit: int, function: int, address: int, count: int, *, framing: Framing = "rtu", transaction: int = 0
+    ) -> None:
+        if function not in (pdu.READ_HOLDING, pdu.READ_INPUT):
+            raise ConfigError(f"Modbus function {function}: registers are read with 3 or 4")
+        if not (1 <= count <= pdu.MAX_READ and address >= 0 and address + count <= 0x10000):
+            raise ConfigError(f"{count} Modbus registers from {address} on: at most {pdu.MAX_READ}, up to 65535")
+        self.address = address
+        self.count = count
+        head = bytes((function, 2 * count))
+        body = pdu.read_request(function, address, count)
+        super().__init__(unit, body, head, 2 + 2 * count, framing, transaction)
+
+    def _question(self) -> str:
+        return f"registers {self.address} to {self.address + self.count - 1} (function {self.function})"
+
+    def _answer(self, data: bytes | bytearray, at: int) -> tuple[int, ...]:
+        return pdu.unpack_words(data, at + 2, self.count)
+
+
+class WriteRegisters(_Request[int]):
+    """Writes `words` from `address` on (function 16); the answer is how many the meter has written."""
+
+    def __init__(
+        self, unit: int, address: int, words: tuple[int, ...], *, framing: Framing = "rtu", transaction: int = 0
+    ) -> None:
+        if not (1 <= len(words) <= pdu.MAX_WRITE and address >= 0 and address + len(words) <= 0x10000):
+            raise ConfigError(f"{len(words)} Modbus registers from {address} on: at most {pdu.MAX_WRITE}, up to 65535")
+        if not all(0 <= word <= 0xFFFF for word in words):
+            raise ConfigError(f"Modbus registers from {address} on: a word is 0 to 65535")
+        self.address = address
+        self.words = words
+        head = pdu.write_reply(address, len(words))
+        super().__init__(unit, pdu.write_request(address, words), head, len(head), framing, transaction)
+
+    def _question(self) -> str:
+        return f"writing registers {self.address} to {self.address + len(self.words) - 1}"
+
+    def _answer(self, data: bytes | bytearray, at: int) -> int:
+        return len(self.words)
