@@ -1,0 +1,383 @@
+"""What a virtual meter measures: every register as a pure function of seed and time, so that a restart is no reset.
+
+Energies are the exact integral of the power that the same object shows: power is constant over a 15-min slot but for
+a swing that integrates to zero, so the integral has a closed form. Counting happens where a real meter counts, in
+pulses of one register resolution for each phase and tariff; so all sums over phases and tariffs are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import atan2, cos, degrees, pi, sin, sqrt
+
+from meter_batch_engine.model.obis import Obis
+from meter_batch_engine.model.quantity import QUANTITIES, Measure
+
+from .load import KINDS, SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
+
+FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+"""Virtual meters begin to count here; before, their registers stand at what they were delivered with."""
+
+_DAY_S = 86_400
+_FIRST_DAY_NUMBER = int(FIRST_DAY.timestamp()) // _DAY_S
+_UNIT_PER_KWH = 10**9
+"""Energy is counted in whole microwatt-hours, so that sums over years do not depend on their order."""
+
+_COUNTED: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    1: (("import",), ()),
+    2: (("export",), ()),
+    15: (("import", "export"), ()),
+    16: (("import",), ("export",)),
+    3: (("q1", "q2"), ()),
+    4: (("q3", "q4"), ()),
+    5: (("q1",), ()),
+    6: (("q2",), ()),
+    7: (("q3",), ()),
+    8: (("q4",), ()),
+    9: (("apparent_import",), ()),
+    10: (("apparent_export",), ()),
+    130: (("q1", "q2", "q3", "q4"), ()),
+}
+"""Group C of an energy's OBIS code → the kinds that it adds and those that it takes away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """How an energy register is composed of counted kinds; phase 0 = all phases, tariff 0 = all tariffs."""
+
+    plus: tuple[str, ...]
+    minus: tuple[str, ...]
+    phase: int
+    tariff: int
+
+
+def _energies() -> dict[Obis, Energy]:
+    energies = {}
+    for obis, quantity in QUANTITIES.items():
+        if quantity.measure in (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY):
+            c = int(obis.split(":")[1].split(".")[0]) - 20 * quantity.phase
+            if quantity.tariff <= TARIFFS:
+                energies[obis] = Energy(*_COUNTED[c], quantity.phase, quantity.tariff)
+    return energies
+
+
+ENERGIES = _energies()
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What is measured at one instant, by phase: V, A, kW, kvar, kVA, signed power factor."""
+
+    voltage: tuple[float, ...]
+    current: tuple[float, ...]
+    active: tuple[float, ...]
+    reactive: tuple[float, ...]
+    apparent: tuple[float, ...]
+    power_factor: tuple[float, ...]
+
+
+class Physics:
+    """The registers of one meter. `peak_kw` is its greatest mean power (at the meter's own terminals), `resolution_kwh`
+    the last digit of its energy registers, `utc_offset` that of its clock: days, tariffs and billing months are local.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        load_name: str = "office",
+        phases: int = 3,
+        *,
+        peak_kw: float = 12.0,
+        nominal_v: float = 230.0,
+        resolution_kwh: Decimal = Decimal("0.01"),
+        utc_offset: timedelta = timedelta(hours=8),
+    ) -> None:
+        self.seed = seed
+        self.load = load(load_name)
+        self.phases = phases
+        self.peak_kw = peak_kw
+        self.nominal_v = nominal_v
+        self.resolution_kwh = resolution_kwh
+        self.utc_offset = utc_offset
+        self._pulse = int(resolution_kwh * _UNIT_PER_KWH)
+        self._shares = _phase_shares(seed, phases)
+        self._slot_unit = peak_kw * SLOT_S / 3600 * _UNIT_PER_KWH
+        self._days: list[tuple[int, int, float]] = []  # weekend, variant, factor
+        self._until: dict[tuple[str, int], list[int]] = {}
+        self._instant: tuple[float, Instant] | None = None
+        self._counts: tuple[datetime | None, dict[tuple[str, int], int]] = (None, {})
+
+    # --- time
+
+    def local(self, at: datetime) -> datetime:
+        """The meter's local time, as an aware instant of its fixed offset."""
+        return at.astimezone(UTC) + self.utc_offset
+
+    def _place(self, at: datetime) -> tuple[int, int, float]:
+        """Local day since FIRST_DAY, slot of that day, part of that slot that has passed."""
+        local_s = at.timestamp() + self.utc_offset.total_seconds()
+        day, second = divmod(local_s, _DAY_S)
+        slot, second = divmod(second, SLOT_S)
+        return int(day) - _FIRST_DAY_NUMBER, int(slot), second / SLOT_S
+
+    def _day(self, number: int) -> tuple[int, int, float]:
+        while len(self._days) <= number:
+            day = len(self._days)
+            # 1970-01-01 was a Thursday.
+            weekend = int((day + _FIRST_DAY_NUMBER + 3) % 7 >= 5)
+            stir = mix(self.seed, day, 1)
+            spread = self.load.day_spread * (stir / (1 << 63) - 1.0)
+            season = self.load.season * cos(2 * pi * (day - 200) / 365.25)
+            self._days.append((weekend, stir % VARIANTS, (1.0 + spread) * (1.0 + season)))
+        return self._days[number]
+
+    # --- energy
+
+    def _until_day(self, kind: str, tariff: int, number: int) -> int:
+        """What was counted before a local day began, in microwatt-hours over all phases."""
+        sums = self.load.sums(kind, tariff)
+        until = self._until.get((kind, tariff))
+        if until is None:
+            # Delivered meters have run for a while elsewhere: all their registers by the same typical days.
+            past_days = 40 + mix(self.seed, 2) % 500
+            until = [round(past_days * self._slot_unit * sums[0][0][-1])]
+            self._until[kind, tariff] = until
+        while len(until) <= number:
+            weekend, variant, factor = self._day(len(until) - 1)
+            until.append(until[-1] + round(self._slot_unit * factor * sums[weekend][variant][-1]))
+        return until[number]
+
+    def _counted(self, kind: str, tariff: int, at: datetime) -> int:
+        """What was counted until an instant, over all phases; remembered while the same instant is asked for."""
+        if self._counts[0] != at:
+            self._counts = (at, {})
+        counts = self._counts[1]
+        if (kind, tariff) not in counts:
+            counts[kind, tariff] = self._count(kind, tariff, at)
+        return counts[kind, tariff]
+
+    def _count(self, kind: str, tariff: int, at: datetime) -> int:
+        number, slot, part = self._place(at)
+        if number < 0:
+            return self._until_day(kind, tariff, 0)
+        until = self._until_day(kind, tariff, number)
+        weekend, variant, factor = self._day(number)
+        sums = self.load.sums(kind, tariff)[weekend][variant]
+        passed = sums[slot]
+        if sums[slot + 1] != passed:
+            passed = min(passed + (sums[slot + 1] - passed) * self._passed(part), sums[slot + 1])
+        return until + round(self._slot_unit * factor * passed)
+
+    def _passed(self, part: float) -> float:
+        """The share of a slot's energy that has flowed when `part` of its time has passed."""
+        turn = 2 * pi * self.load.ripple_periods
+        passed: float = part + self.load.ripple * (1.0 - cos(turn * part)) / turn
+        return passed
+
+    def pulses(self, kind: str, at: datetime, phase: int = 0, tariff: int = 0) -> int:
+        """Pulses counted by a kind of register since the meter was made; sums over phases and tariffs are exact."""
+        shares = self._shares if phase == 0 else self._shares[phase - 1 : phase]
+        tariffs = range(1, TARIFFS + 1) if tariff == 0 else (tariff,)
+        total = 0
+        for one in tariffs:
+            counted = self._counted(kind, one, at)
+            total += sum(counted * share // (1_000_000 * self._pulse) for share in shares)
+        return total
+
+    def energy(self, register: Energy, at: datetime) -> Decimal:
+        """An energy register in kWh, kvarh or kVAh, exact at the meter's resolution."""
+        count = sum(self.pulses(kind, at, register.phase, register.tariff) for kind in register.plus)
+        count -= sum(self.pulses(kind, at, register.phase, register.tariff) for kind in register.minus)
+        return count * self.resolution_kwh
+
+    # --- what is measured now
+
+    def instant(self, at: datetime) -> Instant:
+        """Voltages, currents and powers of the phases."""
+        now_s = at.timestamp()
+        if self._instant is not None and self._instant[0] == now_s:
+            return self._instant[1]
+        number, slot, part = self._place(at)
+        swing, active, reactive = 1.0, 0.0, 0.0
+        if number >= 0:
+            weekend, variant, factor = self._day(number)
+            day = self.load.days[weekend][variant]
+            swing += self.load.ripple * sin(2 * pi * self.load.ripple_periods * part)
+            scale = self.peak_kw * factor * swing
+            active, reactive = scale * day.active[slot], scale * day.reactive[slot]
+        # A tenth of a watt is the last digit that meters show: the total of the shown phases is then the shown total.
+        p = tuple(round(active * share / 1_000_000, 4) for share in self._shares)
+        q = tuple(round(reactive * share / 1_000_000, 4) for share in self._shares)
+        s = tuple(sqrt(one * one + other * other) for one, other in zip(p, q, strict=True))
+        u = tuple(self._voltage(phase, now_s, one / self.peak_kw) for phase, one in enumerate(p))
+        i = tuple(1000 * one / volts for one, volts in zip(s, u, strict=True))
+        pf = tuple(one / other if other else 1.0 for one, other in zip(p, s, strict=True))
+        instant = Instant(u, i, p, q, s, pf)
+        self._instant = (now_s, instant)
+        return instant
+
+    def _voltage(self, phase: int, now_s: float, loading: float) -> float:
+        """Slow and quick wandering of the mains, less what the load draws down."""
+        slow = 0.012 * _wander(self.seed, 10 + phase, now_s, 1800)
+        quick = 0.004 * _wander(self.seed, 20 + phase, now_s, 20)
+        return self.nominal_v * (1.0 + slow + quick - 0.01 * loading)
+
+    # --- demand
+
+    def slot_mean_kw(self, kind: str, day: int, slot: int, tariff: int = 0) -> float:
+        """Mean power of a 15-min period as one register counts it; zero outside its tariff."""
+        if tariff and tariff_schedule()[slot] != tariff:
+            return 0.0
+        weekend, variant, factor = self._day(day)
+        sums = self.load.sums(kind, tariff_schedule()[slot])[weekend][variant]
+        return self.peak_kw * factor * (sums[slot + 1] - sums[slot])
+
+    def demand(self, at: datetime, kind: str = "import") -> float:
+        """Mean power of the last complete 15-min period, kW."""
+        number, slot, _ = self._place(at - timedelta(seconds=SLOT_S))
+        return round(self.slot_mean_kw(kind, number, slot), 4) if number >= 0 else 0.0
+
+    def maximum_demand(
+        self, since: datetime, until: datetime, kind: str = "import", tariff: int = 0
+    ) -> tuple[Decimal, datetime | None]:
+        """The greatest demand of the complete 15-min periods in [since, until) and the end of its period (UTC)."""
+        first_day, first_slot, _ = self._place(since)
+        last_day, last_slot, _ = self._place(until)
+        best, where = 0.0, None
+        for day in range(max(first_day, 0), last_day + 1):
+            begin = first_slot if day == first_day else 0
+            end = last_slot if day == last_day else SLOTS
+            for slot in self._peak_slots(kind, tariff, day) if (begin, end) == (0, SLOTS) else range(begin, end):
+                mean = self.slot_mean_kw(kind, day, slot, tariff)
+                if mean > best:
+                    best, where = mean, (day, slot)
+        if where is None:
+            return Decimal("0.0000"), None
+        ended_s = (where[0] + _FIRST_DAY_NUMBER) * _DAY_S + (where[1] + 1) * SLOT_S
+        return Decimal(f"{best:.4f}"), datetime.fromtimestamp(ended_s, UTC) - self.utc_offset
+
+    def _peak_slots(self, kind: str, tariff: int, day: int) -> tuple[int, ...]:
+        """The one slot of a whole day that can hold its maximum; the same for all days of one kind."""
+        weekend, variant, _ = self._day(day)
+        key = (self.load.name, kind, tariff, weekend, variant)
+        found = _PEAKS.get(key)
+        if found is None:
+            found = (max(range(SLOTS), key=lambda slot: (self.slot_mean_kw(kind, day, slot, tariff), -slot)),)
+            _PEAKS[key] = found
+        return found
+
+    def billing_start(self, at: datetime) -> datetime:
+        """When the running billing month began: the first of the month, local midnight."""
+        local = self.local(at)
+        return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - self.utc_offset
+
+    # --- registers
+
+    def registers(self, at: datetime, wanted: Iterable[Obis] | None = None) -> dict[Obis, Decimal | float]:
+        """The registers this meter has, all or those wanted; energies and maximum demands exact, the rest floats."""
+        registers: dict[Obis, Decimal | float] = {}
+        for obis in QUANTITIES if wanted is None else wanted:
+            energy = ENERGIES.get(obis)
+            if energy is not None:
+                if energy.phase <= self.phases:
+                    registers[obis] = self.energy(energy, at)
+                continue
+            value = self._other(obis, at)
+            if value is not None:
+                registers[obis] = value
+        return registers
+
+    def _other(self, obis: Obis, at: datetime) -> Decimal | float | None:
+        quantity = QUANTITIES.get(obis)
+        if quantity is None or quantity.phase > self.phases:
+            return None
+        match quantity.measure:
+            case Measure.ACTIVE_ENERGY | Measure.REACTIVE_ENERGY | Measure.APPARENT_ENERGY:
+                return None  # a tariff this meter does not have
+            case Measure.DEMAND:
+                if quantity.key == "demand_import":
+                    return self.demand(at)
+                kind = "export" if quantity.key == "demand_export_max" else "import"
+                return self.maximum_demand(self.billing_start(at), at, kind)[0]
+            case Measure.FREQUENCY:
+                # All meters hang on one grid: no seed.
+                return 50.0 + 0.03 * _wander(0, 1, at.timestamp(), 60) + 0.01 * _wander(0, 2, at.timestamp(), 5)
+            case Measure.TEMPERATURE:
+                return 24.0 + 6.0 * _wander(self.seed, 3, at.timestamp(), 3 * 3600)
+            case Measure.DISTORTION:
+                channel, size = (4, 0.6) if quantity.key.startswith("voltage") else (5, 3.0)
+                return 3 * size + size * _wander(self.seed, channel + 10 * quantity.phase, at.timestamp(), 600)
+            case measure:
+                return self._electric(measure, quantity.key, quantity.phase, at)
+
+    def _electric(self, measure: Measure, key: str, phase: int, at: datetime) -> float | None:
+        now = self.instant(at)
+        if measure is Measure.VOLTAGE and key.startswith(
+            ("voltage_l1_l2", "voltage_l2_l3", "voltage_l3_l1", "voltage_line")
+        ):
+            if self.phases < 3:
+                return None
+            lines = tuple(_between(now.voltage[one], now.voltage[(one + 1) % 3]) for one in range(3))
+            return sum(lines) / 3 if key == "voltage_line_mean" else lines[phase - 1]
+        if key == "current_neutral":
+            return neutral_current(now.current)
+        if measure is Measure.PHASE_ANGLE:
+            return degrees(atan2(now.reactive[phase - 1], now.active[phase - 1])) % 360.0
+        of_phases = {
+            Measure.VOLTAGE: now.voltage,
+            Measure.CURRENT: now.current,
+            Measure.ACTIVE_POWER: now.active,
+            Measure.REACTIVE_POWER: now.reactive,
+            Measure.APPARENT_POWER: now.apparent,
+            Measure.POWER_FACTOR: now.power_factor,
+        }[measure]
+        if phase:
+            return of_phases[phase - 1]
+        if measure is Measure.VOLTAGE:
+            return sum(of_phases) / len(of_phases)
+        if measure is Measure.POWER_FACTOR:
+            apparent = sum(now.apparent)
+            return sum(now.active) / apparent if apparent else 1.0
+        if measure in (Measure.ACTIVE_POWER, Measure.REACTIVE_POWER):
+            return round(sum(of_phases), 4)
+        return sum(of_phases)
+
+
+_LINE_VOLTAGES = frozenset({"voltage_l1_l2", "voltage_l2_l3", "voltage_l3_l1", "voltage_line_mean"})
+
+_PEAKS: dict[tuple[str, str, int, int, int], tuple[int, ...]] = {}
+
+
+def _phase_shares(seed: int, phases: int) -> tuple[int, ...]:
+    """How the load lies on the phases, in millionths that add up to a million."""
+    if phases == 1:
+        return (1_000_000,)
+    weights = [1.0 + 0.15 * uniform(seed, 30, phase) for phase in range(phases)]
+    shares = [int(1_000_000 * weight / sum(weights)) for weight in weights[1:]]
+    return (1_000_000 - sum(shares), *shares)
+
+
+def _wander(seed: int, channel: int, now_s: float, period_s: int) -> float:
+    """A smooth walk in [−1, 1] through fixed random points, one every period."""
+    point, part = divmod(now_s / period_s, 1)
+    before, after = uniform(seed, channel, int(point)), uniform(seed, channel, int(point) + 1)
+    return before + (after - before) * part * part * (3 - 2 * part)
+
+
+def _between(one: float, other: float) -> float:
+    """The line voltage between two phases 120° apart."""
+    return sqrt(one * one + other * other + one * other)
+
+
+def neutral_current(phases: tuple[float, ...]) -> float:
+    """The current in the neutral conductor of phases 120° apart that work at one power factor."""
+    if len(phases) == 1:
+        return phases[0]
+    a, b, c = phases
+    return sqrt(max(a * a + b * b + c * c - a * b - b * c - c * a, 0.0))
+
+
+assert set(KINDS) == {kind for plus, minus in _COUNTED.values() for kind in plus + minus}
