@@ -1,0 +1,420 @@
+"""A line: one half-duplex medium, one exchange at a time.
+
+The line keeps the silences that the wire demands, ends a reply when it is whole, gives up when a reply is overdue, and
+makes sure that a reply that comes after all never answers the next question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from .errors import ConfigError, FrameError, LineError, LineLost, LineUnavailable, MeterError, NoReply, WrongMeter
+from .protocol.exchange import Exchange
+from .transport import SerialSettings, Transport
+from .transport.alarm import Alarm, alarm
+
+FRAMINGS = ("rtu", "tcp")
+ECHOES = ("auto", "on", "off")
+
+DLT645_GAP_S = 0.020
+"""Silence before a DL/T 645 request: meters need it to turn from sending to listening."""
+SWITCH_GAP_S = 0.050
+"""Silence where the protocol changes, so that meters of the other one have dropped what they took for noise."""
+CHUNK_GAP_S = 0.100
+"""While a reply is arriving, how long its next piece may take on the way through adapters and networks."""
+BABBLE_S = 1.0
+"""How long we wait for a line to fall silent before we say that something talks all the time."""
+STALL_S = 0.015
+"""A timer that is later than this was held up by a busy event loop, so the reply may be waiting in the system."""
+ECHOES_TO_LEARN = 3
+
+
+def utc_now() -> datetime:
+    """The clock of the machine."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LineSettings:
+    """How a line is wired; durations in seconds. Raises ConfigError where a value cannot be."""
+
+    baud: int = 9600
+    parity: str = "N"
+    stop_bits: int = 1
+    data_bits: int = 8
+    framing: str = "rtu"
+    """How Modbus travels: "rtu", or "tcp", which has no wire time and no gap."""
+    gap_s: float = 0.0
+    """Silence before a request beyond what the protocol demands, for slow adapters and meters."""
+    preamble: int = 0
+    """FE bytes before DL/T 645 requests on this line."""
+    echo: str = "auto"
+    """Whether an adapter sends back what we send: "on", "off", or "auto" to find out."""
+    late_reply_s: float = 2.0
+    """How long after a time-out a reply may still come."""
+
+    def __post_init__(self) -> None:
+        self.serial  # noqa: B018  # checks baud, parity and bits
+        if self.framing not in FRAMINGS:
+            raise ConfigError(f'framing is "{self.framing}"; it may be rtu or tcp')
+        if self.echo not in ECHOES:
+            raise ConfigError(f'echo is "{self.echo}"; it may be auto, on or off')
+        if not 0 <= self.preamble <= 16:
+            raise ConfigError(f"preamble is {self.preamble}; it may be 0 to 16 bytes, usually 0 or 4")
+        if not 0 <= self.gap_s <= 10 or not 0 <= self.late_reply_s <= 60:
+            raise ConfigError("gap_s may be 0 to 10 s and late_reply_s 0 to 60 s")
+
+    @property
+    def serial(self) -> SerialSettings:
+        """What a serial port needs to know."""
+        return SerialSettings(self.baud, self.parity, self.stop_bits, self.data_bits)
+
+    def wire_s(self, count: int) -> float:
+        """How long so many bytes are on the wire; 0 on Modbus TCP."""
+        if self.framing == "tcp":
+            return 0.0
+        return count * (1 + self.data_bits + (self.parity != "N") + self.stop_bits) / self.baud
+
+    @property
+    def silence_s(self) -> float:
+        """t3.5, the silence that separates RTU frames (Modbus over Serial Line V1.02, 2.5.1.1); 0 on Modbus TCP."""
+        if self.framing == "tcp":
+            return 0.0
+        return 38.5 / self.baud if self.baud <= 19200 else 0.00175
+
+
+@dataclass(slots=True)
+class LineCounters:
+    """What happened on a line since it was made."""
+
+    exchanges: int = 0
+    replies: int = 0
+    """Good ones, refusals of the meter included."""
+    timeouts: int = 0
+    damaged: int = 0
+    """Exchanges that ended with bytes but no valid frame."""
+    foreign: int = 0
+    """Exchanges that ended with a frame of another meter or to another question."""
+    late: int = 0
+    """Replies that came after their time-out and were dropped."""
+    stalls: int = 0
+    """Deadlines that were moved because our own event loop was held up."""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    airtime_s: float = 0.0
+    """Time the wire was in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply[Answer]:
+    """An answer and its times: `at` its last byte, `turnround_s` the meter's own part, `duration_s` all of it."""
+
+    answer: Answer
+    at: datetime
+    turnround_s: float
+    duration_s: float
+
+
+class _Asked:
+    """The exchange that is under way."""
+
+    __slots__ = (
+        "deadline",
+        "echo",
+        "exchange",
+        "future",
+        "held",
+        "latest",
+        "received",
+        "replied",
+        "sent_at",
+        "sent_end",
+    )
+
+    def __init__(self, exchange: Exchange[object], future: asyncio.Future[object], sent_at: float) -> None:
+        self.exchange, self.future, self.sent_at = exchange, future, sent_at
+        self.sent_end = self.deadline = self.latest = self.replied = sent_at
+        self.received = 0
+        self.held: bytes | None = b""
+        """What came so far, as long as it can be the echo of the request."""
+        self.echo = False
+
+
+class _Ghost:
+    """A question whose reply may still come."""
+
+    __slots__ = ("exchange", "gone", "until")
+
+    def __init__(self, exchange: Exchange[object], until: float) -> None:
+        self.exchange, self.until = exchange, until
+        self.gone = asyncio.Event()
+
+    def takes(self, data: bytes) -> bool:
+        """True once the late reply is complete."""
+        try:
+            return self.exchange.feed(data) is not None
+        except MeterError:
+            return True
+
+    def stands_before(self, exchange: Exchange[object]) -> bool:
+        return exchange.could_be_answered_by(self.exchange) or self.exchange.could_be_answered_by(exchange)
+
+
+class Line:
+    """One half-duplex medium; several tasks may call `exchange`, and take their turns in the order of their calls."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: LineSettings,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        make_alarm: Callable[[asyncio.AbstractEventLoop], Alarm] = alarm,
+    ) -> None:
+        self.settings = settings
+        self.counters = LineCounters()
+        self._transport, self._now, self._make_alarm = transport, now, make_alarm
+        self._turn = asyncio.Lock()
+        self._open = False
+        self._loop: asyncio.AbstractEventLoop
+        self._alarm: Alarm
+        self._timer: asyncio.TimerHandle | None = None
+        self._asked: _Asked | None = None
+        self._ghosts: list[_Ghost] = []
+        self._quiet_since = 0.0
+        self._protocol = ""
+        self._echoes = ECHOES_TO_LEARN if settings.echo == "on" else 0
+
+    @property
+    def name(self) -> str:
+        """The address of the line, for messages."""
+        return self._transport.name
+
+    @property
+    def connected(self) -> bool:
+        """True from `open` until the connection is lost or closed."""
+        return self._open
+
+    @property
+    def echoes(self) -> bool:
+        """True where requests are known to come back to us."""
+        return self._echoes >= ECHOES_TO_LEARN
+
+    async def open(self) -> None:
+        """Opens port or connection. Raises LineUnavailable in plain words."""
+        if self._open:
+            return
+        self._loop = asyncio.get_running_loop()
+        await self._transport.open(self._on_bytes, self._on_lost)
+        self._alarm = self._make_alarm(self._loop)
+        self._ghosts.clear()
+        self._protocol = ""
+        self._quiet_since = self._loop.time()
+        self._open = True
+
+    async def close(self) -> None:
+        """Closes; an exchange that is under way ends with LineLost."""
+        self._end(LineLost(f"The line {self.name} was closed."))
+        await self._transport.close()
+
+    def blocked_s(self, exchange: Exchange[object]) -> float:
+        """How long `exchange` would have to wait because a late reply to an earlier question could answer it."""
+        now = self._loop.time() if self._open else 0.0
+        return max((ghost.until - now for ghost in self._ghosts if ghost.stands_before(exchange)), default=0.0)
+
+    async def exchange[Answer](self, exchange: Exchange[Answer], *, turnround_s: float) -> Reply[Answer]:
+        """Asks one question and returns the answer; `turnround_s` is how long the meter may think.
+
+        The line adds the wire's own time for request and longest reply. Raises MeterError (NoReply, FrameError,
+        WrongMeter; Refused and its kind as the meter said) or LineError. A broadcast returns None after `turnround_s`.
+        """
+        async with self._turn:
+            self._require_open()
+            await self._late_replies(exchange)
+            await self._silence(exchange)
+            asked = self._send(exchange, turnround_s)
+            try:
+                if not exchange.reply_bytes:
+                    await asyncio.sleep(asked.deadline - self._loop.time())
+                    return Reply(None, self._now(), 0.0, self._loop.time() - asked.sent_at)  # type: ignore[arg-type]
+                answer = await asked.future
+            except asyncio.CancelledError:
+                self._remember(exchange)
+                raise
+            except MeterError as error:
+                self._count(error)
+                raise
+            finally:
+                self._asked = None
+            self.counters.replies += 1
+            received = asked.received - len(exchange.request) * asked.echo
+            thought = asked.replied - asked.sent_end - self.settings.wire_s(received)
+            return Reply(answer, self._now(), max(0.0, thought), asked.replied - asked.sent_at)  # type: ignore[arg-type]
+
+    # --- before sending
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise LineUnavailable(f"The line {self.name} is not connected.")
+
+    async def _late_replies(self, exchange: Exchange[object]) -> None:
+        """Waits until no earlier question is left whose reply could be taken for this one's."""
+        while True:
+            now = self._loop.time()
+            self._ghosts = [ghost for ghost in self._ghosts if ghost.until > now]
+            ghost = next((ghost for ghost in self._ghosts if ghost.stands_before(exchange)), None)
+            if ghost is None:
+                return
+            try:
+                async with asyncio.timeout_at(ghost.until):
+                    await ghost.gone.wait()
+            except TimeoutError:
+                # Bytes that came while our loop was held up are read before the question is forgotten.
+                await asyncio.sleep(0)
+            self._require_open()
+
+    async def _silence(self, exchange: Exchange[object]) -> None:
+        """Waits until the line has been silent for long enough. Raises FrameError where it never is."""
+        protocol = getattr(exchange, "protocol", "")
+        gap = self.settings.silence_s
+        if self.settings.framing != "tcp":
+            if protocol.startswith("dlt645"):
+                gap = max(gap, DLT645_GAP_S)
+            if self._protocol not in ("", protocol):
+                gap = max(gap, SWITCH_GAP_S)
+        gap += self.settings.gap_s
+        self._protocol = protocol
+        give_up = self._loop.time() + BABBLE_S + gap
+        while (when := self._quiet_since + gap) > (now := self._loop.time()):
+            if now > give_up:
+                raise FrameError(
+                    f"The line {self.name} is never silent: another master or a faulty device talks on it."
+                )
+            await self._alarm.until(when)
+            self._require_open()
+
+    def _send[Answer](self, exchange: Exchange[Answer], turnround_s: float) -> _Asked:
+        self._transport.write(exchange.request)
+        now = self._loop.time()
+        settings, size = self.settings, len(exchange.request)
+        asked = self._asked = _Asked(exchange, self._loop.create_future(), now)
+        asked.sent_end = self._quiet_since = now + settings.wire_s(size)
+        reply_s = settings.wire_s(exchange.reply_bytes)
+        asked.deadline = asked.sent_end + turnround_s + reply_s
+        # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
+        asked.latest = asked.deadline + reply_s + 10 * CHUNK_GAP_S
+        self.counters.exchanges += 1
+        self.counters.bytes_sent += size
+        self.counters.airtime_s += settings.wire_s(size)
+        if exchange.reply_bytes:
+            self._arm(asked.deadline)
+        return asked
+
+    # --- while the reply comes
+
+    def _on_bytes(self, data: bytes) -> None:
+        now = self._loop.time()
+        self._quiet_since = max(self._quiet_since, now)
+        self.counters.bytes_received += len(data)
+        self.counters.airtime_s += self.settings.wire_s(len(data))
+        for ghost in [ghost for ghost in self._ghosts if ghost.takes(data)]:
+            self._ghosts.remove(ghost)
+            self.counters.late += 1
+            ghost.gone.set()
+        asked = self._asked
+        if asked is None or asked.future.done():
+            return
+        asked.received += len(data)
+        asked.replied = now
+        if asked.held is not None:
+            data = self._without_echo(asked, data)
+        try:
+            answer = asked.exchange.feed(data) if data else None
+        except MeterError as refusal:
+            asked.future.set_exception(refusal)
+            return
+        if answer is not None:
+            asked.future.set_result(answer)
+            return
+        rest = self.settings.wire_s(max(0, asked.exchange.reply_bytes - asked.received))
+        asked.deadline = max(asked.deadline, min(now + rest + CHUNK_GAP_S, asked.latest))
+
+    def _without_echo(self, asked: _Asked, data: bytes) -> bytes:
+        """Looks for the request coming back, and cuts it off where the line is known to do that."""
+        assert asked.held is not None
+        request, held = asked.exchange.request, asked.held + data
+        size = min(len(request), len(held))
+        if self.settings.echo == "off" or held[:size] != request[:size]:
+            asked.held = None
+            return held if self.echoes else data
+        if size < len(request):
+            asked.held = held
+            return b"" if self.echoes else data
+        asked.held = None
+        asked.echo = True
+        if self.echoes:
+            return held[size:]
+        self._echoes += 1
+        return data
+
+    def _arm(self, when: float) -> None:
+        """Makes sure that the one timer of the line fires not later than `when`."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        asked = self._asked
+        if asked is None or asked.future.done() or timer is None:
+            return
+        now = self._loop.time()
+        late = now - timer.when()
+        if asked.deadline <= now and late > STALL_S:
+            # The loop was busy elsewhere: what arrived meanwhile is read first, and the meter gets the lost time back.
+            self.counters.stalls += 1
+            asked.deadline = now + late
+            asked.latest = max(asked.latest, asked.deadline)
+        if asked.deadline > now:
+            self._arm(asked.deadline)
+            return
+        self._remember(asked.exchange)
+        asked.future.set_exception(asked.exchange.silence())
+
+    # --- afterwards
+
+    def _remember(self, exchange: Exchange[object]) -> None:
+        if self.settings.late_reply_s and exchange.reply_bytes:
+            self._ghosts.append(_Ghost(exchange, self._loop.time() + self.settings.late_reply_s))
+
+    def _count(self, error: MeterError) -> None:
+        if isinstance(error, NoReply):
+            self.counters.timeouts += 1
+        elif isinstance(error, FrameError):
+            self.counters.damaged += 1
+        elif isinstance(error, WrongMeter):
+            self.counters.foreign += 1
+        else:
+            self.counters.replies += 1
+
+    def _on_lost(self, error: LineLost) -> None:
+        self._end(error)
+
+    def _end(self, error: LineError) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._alarm.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for ghost in self._ghosts:
+            ghost.gone.set()
+        self._ghosts.clear()
+        if self._asked is not None and not self._asked.future.done():
+            self._asked.future.set_exception(error)
