@@ -278,15 +278,14 @@ class Line:
 
     async def _silence(self, exchange: Exchange[object]) -> None:
         """Waits until the line has been silent for long enough. Raises FrameError where it never is."""
-        protocol = getattr(exchange, "protocol", "")
         gap = self.settings.silence_s
         if self.settings.framing != "tcp":
-            if protocol.startswith("dlt645"):
+            if exchange.protocol == "dlt645":
                 gap = max(gap, DLT645_GAP_S)
-            if self._protocol not in ("", protocol):
+            if self._protocol not in ("", exchange.protocol):
                 gap = max(gap, SWITCH_GAP_S)
         gap += self.settings.gap_s
-        self._protocol = protocol
+        self._protocol = exchange.protocol
         give_up = self._loop.time() + BABBLE_S + gap
         while (when := self._quiet_since + gap) > (now := self._loop.time()):
             if now > give_up:

@@ -11,6 +11,8 @@ class Exchange[Answer](Protocol):
     A line sends `request`, then passes every received byte to `feed` until that returns an answer or raises.
     """
 
+    protocol: str
+    """"modbus" or "dlt645": where it changes, a line keeps a longer silence."""
     request: bytes
     """The bytes to send, without preamble bytes that the line adds."""
     reply_bytes: int

@@ -19,6 +19,8 @@ _KEPT = 4096
 class _Request[Answer]:
     """One request to one unit, and what was heard since it was sent."""
 
+    protocol = "modbus"
+
     def __init__(
         self, unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: Framing, transaction: int
     ) -> None:
