@@ -1,0 +1,188 @@
+"""Where a virtual line can be reached: TCP, a pseudo terminal, or a serial server of RFC 2217."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import termios
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from meter_batch_engine.errors import ConfigError, LineUnavailable
+
+BUFFER = 65_536
+
+_SPEEDS = {
+    getattr(termios, f"B{baud}"): baud
+    for baud in (300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400)
+    if hasattr(termios, f"B{baud}")
+}
+
+
+class Peer(Protocol):
+    """Who is connected."""
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes; silently loses them where nobody listens any more."""
+
+
+type OnBytes = Callable[[Peer, bytes], None]
+
+
+class Endpoint(Protocol):
+    """A place to listen at. `where` is its address as masters name it, valid after `start`."""
+
+    where: str
+
+    async def start(self, on_bytes: OnBytes) -> None:
+        """Begins to listen; raises LineUnavailable in plain words."""
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes to all who are connected."""
+
+    async def stop(self) -> None:
+        """Ends; nothing stays behind."""
+
+
+class TcpEndpoint:
+    """A TCP server; port 0 takes a free one."""
+
+    def __init__(self, host: str, port: int, scheme: str = "tcp") -> None:
+        self._host, self._port, self._scheme = host, port, scheme
+        self._server: asyncio.Server | None = None
+        self.peers: set[Peer] = set()
+        self.where = f"{scheme}://{host}:{port}"
+
+    async def start(self, on_bytes: OnBytes) -> None:
+        """See `Endpoint.start`."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: self._connection(on_bytes), self._host, self._port, reuse_address=True
+            )
+        except OSError as error:
+            raise LineUnavailable(
+                f"{self.where} cannot be opened ({error.strerror}); is another program listening there?"
+            ) from error
+        self._port = self._server.sockets[0].getsockname()[1]
+        self.where = f"{self._scheme}://{self._host}:{self._port}"
+
+    def _connection(self, on_bytes: OnBytes) -> Connection:
+        return Connection(self, on_bytes)
+
+    def write(self, data: bytes) -> None:
+        """See `Endpoint.write`."""
+        for peer in list(self.peers):
+            peer.write(data)
+
+    async def stop(self) -> None:
+        """See `Endpoint.stop`."""
+        if self._server is not None:
+            self._server.close()
+            self._server.close_clients()
+            await self._server.wait_closed()
+            self._server = None
+
+
+class Connection(asyncio.Protocol):
+    """One master's connection to a TCP endpoint."""
+
+    def __init__(self, endpoint: TcpEndpoint, on_bytes: OnBytes) -> None:
+        self._endpoint, self._on_bytes = endpoint, on_bytes
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._endpoint.peers.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._endpoint.peers.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._on_bytes(self, data)
+
+    def write(self, data: bytes) -> None:
+        """See `Peer.write`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+
+class PtyEndpoint:
+    """A pseudo terminal behind a link at `path`. A master that sets another speed than the line's is not heard."""
+
+    def __init__(self, path: Path, baud: int) -> None:
+        self._path, self._baud = path, baud
+        self._master = self._slave = -1
+        self.where = str(path)
+
+    async def start(self, on_bytes: OnBytes) -> None:
+        """See `Endpoint.start`."""
+        if self._path.is_symlink():
+            if self._path.exists():
+                raise LineUnavailable(f"{self._path} is there already; is another fleet running on it?")
+            self._path.unlink()
+        elif self._path.exists():
+            raise LineUnavailable(f"{self._path} is there already and is no link; name another path")
+        self._master, self._slave = os.openpty()
+        # The slave stays open here too, so that masters may come and go.
+        tty.setraw(self._master)
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.symlink_to(os.ttyname(self._slave))
+        except OSError as error:
+            os.close(self._master)
+            os.close(self._slave)
+            self._master = -1
+            raise LineUnavailable(f"no link can be made at {self._path} ({error.strerror})") from error
+        asyncio.get_running_loop().add_reader(self._master, self._read, on_bytes)
+
+    def _read(self, on_bytes: OnBytes) -> None:
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._master, BUFFER)
+            speed = _SPEEDS.get(termios.tcgetattr(self._slave)[5])
+            if data and speed in (None, self._baud):
+                on_bytes(self, data)
+
+    def write(self, data: bytes) -> None:
+        """See `Endpoint.write`."""
+        # A full buffer means that nobody reads: a serial port loses such bytes too.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._master, data)
+
+    async def stop(self) -> None:
+        """See `Endpoint.stop`."""
+        if self._master < 0:
+            return
+        asyncio.get_running_loop().remove_reader(self._master)
+        with contextlib.suppress(OSError):
+            if os.readlink(self._path) == os.ttyname(self._slave):
+                self._path.unlink()
+        os.close(self._master)
+        os.close(self._slave)
+        self._master = -1
+
+
+def endpoint(listen: str, baud: int, folder: Path) -> Endpoint:
+    """The place that a `listen` of a fleet file names; relative paths start in `folder`. Raises ConfigError."""
+    scheme, _, rest = listen.partition(":")
+    if scheme == "pty" and rest:
+        return PtyEndpoint(folder / rest.removeprefix("//"), baud)
+    host, _, port = rest.removeprefix("//").rpartition(":")
+    if scheme in ("tcp", "rfc2217") and host and port.isdecimal() and int(port) < 65_536:
+        if scheme == "tcp":
+            return TcpEndpoint(host, int(port))
+        from .rfc2217 import Rfc2217Endpoint
+
+        return Rfc2217Endpoint(host, int(port), baud)
+    raise ConfigError(
+        f'listen = "{listen}" is none of tcp://host:port, pty:path, rfc2217://host:port (for example tcp://127.0.0.1:15020)'
+    )

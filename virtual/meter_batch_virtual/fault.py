@@ -1,0 +1,140 @@
+"""Faults that a fleet file scripts, on a meter or on a line: what goes wrong, from when to when, and how often."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from meter_batch_engine.errors import ConfigError
+
+KINDS = {
+    "silent": "does not answer",
+    "noise": "rubbish bytes around the reply",
+    "flip": "bits of the reply are wrong",
+    "half": "the reply breaks off",
+    "late": "the reply comes `late_s` later",
+    "echo": "the request comes back before the reply",
+    "reboot": "counters read zero",
+    "swap": "another meter hangs here: other serial number, other register level",
+}
+"""Every kind of fault and what a reader sees of it."""
+
+_ON_METER_ONLY = frozenset({"reboot", "swap"})
+_PLACES = ("before", "after", "instead")
+REBOOT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault. Seconds count from the start of the fleet; it is active in [from_s, to_s).
+
+    `every` = n strikes each n-th reply, `probability` a random share of them, `count` at most so many.
+    """
+
+    kind: str
+    from_s: float = 0.0
+    to_s: float | None = None
+    every: int = 1
+    probability: float = 1.0
+    count: int | None = None
+    bytes: int = 8
+    """How many bytes of noise."""
+    place: str = "before"
+    """Where noise stands: before, after or instead of the reply."""
+    bits: int = 1
+    """How many bits flip."""
+    keep: int | None = None
+    """How many bytes of a half reply come; None for half of it."""
+    late_s: float = 2.0
+
+    def active(self, since_start_s: float) -> bool:
+        """True while it can strike."""
+        to_s = self.from_s + REBOOT_S if self.kind == "reboot" and self.to_s is None else self.to_s
+        return self.from_s <= since_start_s and (to_s is None or since_start_s < to_s)
+
+
+def parse_fault(table: Mapping[str, object], where: str, *, on_line: bool = False) -> Fault:
+    """A fault from its table in a fleet file; raises ConfigError that names the place and the key."""
+    known = {field.name: field for field in fields(Fault)}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key}; a fault may have {', '.join(known)}")
+        if key in ("kind", "place"):
+            if not isinstance(value, str):
+                raise ConfigError(f"{where}: {key} must be a text")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ConfigError(f"{where}: {key} = {value!r} must be a number of 0 or more")
+        elif key in ("every", "count", "bytes", "bits", "keep") and not isinstance(value, int):
+            raise ConfigError(f"{where}: {key} = {value!r} must be a whole number")
+    kinds = [kind for kind in KINDS if not (on_line and kind in _ON_METER_ONLY)]
+    if table.get("kind") not in kinds:
+        raise ConfigError(f"{where}: kind = {table.get('kind')!r}; it may be {', '.join(kinds)}")
+    fault = Fault(**table)  # type: ignore[arg-type]
+    if fault.place not in _PLACES:
+        raise ConfigError(f'{where}: place = "{fault.place}"; it may be {", ".join(_PLACES)}')
+    if fault.every < 1 or fault.probability > 1:
+        raise ConfigError(f"{where}: every must be at least 1 and probability at most 1")
+    if fault.to_s is not None and fault.to_s <= fault.from_s:
+        raise ConfigError(f"{where}: to_s = {fault.to_s} must lie behind from_s = {fault.from_s}")
+    return fault
+
+
+@dataclass(slots=True)
+class Said:
+    """A reply on its way through the faults; None has nothing left to say."""
+
+    raw: bytes
+    later_s: float = 0.0
+
+
+class Faults:
+    """The faults of one meter or line, with their own memory of how often they struck. Random, but by seed."""
+
+    def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
+        self._faults = faults
+        self._random = random.Random(seed)  # repeatable, not secret
+        self._seen = [0] * len(faults)
+        self._struck = [0] * len(faults)
+
+    def active(self, kind: str, since_start_s: float) -> bool:
+        """True while a fault of this kind is active; for those that change values instead of bytes."""
+        return any(fault.kind == kind and fault.active(since_start_s) for fault in self._faults)
+
+    def apply(self, request: bytes, reply: bytes, since_start_s: float) -> Said | None:
+        """What really goes out for a reply; None for silence."""
+        said: Said | None = Said(reply)
+        for index, fault in enumerate(self._faults):
+            if said is not None and fault.kind not in _ON_METER_ONLY and self._strikes(index, fault, since_start_s):
+                said = self._strike(fault, request, said)
+        return said
+
+    def _strikes(self, index: int, fault: Fault, since_start_s: float) -> bool:
+        if not fault.active(since_start_s) or (fault.count is not None and self._struck[index] >= fault.count):
+            return False
+        self._seen[index] += 1
+        if self._seen[index] % fault.every or self._random.random() >= fault.probability:
+            return False
+        self._struck[index] += 1
+        return True
+
+    def _strike(self, fault: Fault, request: bytes, said: Said) -> Said | None:
+        raw = said.raw
+        match fault.kind:
+            case "silent":
+                return None
+            case "noise":
+                noise = self._random.randbytes(fault.bytes)
+                raw = {"before": noise + raw, "after": raw + noise, "instead": noise}[fault.place]
+            case "flip":
+                flipped = bytearray(raw)
+                for _ in range(fault.bits):
+                    flipped[self._random.randrange(len(flipped))] ^= 1 << self._random.randrange(8)
+                raw = bytes(flipped)
+            case "half":
+                raw = raw[: len(raw) // 2 if fault.keep is None else fault.keep]
+            case "late":
+                return Said(raw, said.later_s + fault.late_s)
+            case "echo":
+                raw = request + raw
+        return Said(raw, said.later_s)

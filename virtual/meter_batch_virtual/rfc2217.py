@@ -1,0 +1,68 @@
+"""A serial server of RFC 2217: the master sets the port's speed and format through the connection itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from serial.rfc2217 import PortManager
+
+from .endpoint import Connection, OnBytes, TcpEndpoint
+
+
+class _Port:
+    """What a master may set at the serial server's port, under the names that pyserial's manager uses."""
+
+    def __init__(self, baud: int) -> None:
+        self.baudrate = baud
+        self.bytesize = 8
+        self.parity = "N"
+        self.stopbits = 1
+        self.xonxoff = self.rtscts = self.break_condition = False
+        self.dtr = self.rts = self.cts = self.dsr = self.cd = True
+        self.ri = False
+
+    def reset_input_buffer(self) -> None:
+        """Nothing is kept."""
+
+    def reset_output_buffer(self) -> None:
+        """Nothing is kept."""
+
+
+class Rfc2217Endpoint(TcpEndpoint):
+    """See `Endpoint`. A master that sets another speed than the line's is not heard."""
+
+    def __init__(self, host: str, port: int, baud: int) -> None:
+        super().__init__(host, port, "rfc2217")
+        self._baud = baud
+
+    def _connection(self, on_bytes: OnBytes) -> Connection:
+        return _Telnet(self, self._baud, on_bytes)
+
+
+class _Telnet(Connection):
+    """A connection that escapes what goes out, obeys and takes out what is not meant for the wire."""
+
+    def __init__(self, endpoint: TcpEndpoint, baud: int, on_bytes: OnBytes) -> None:
+        super().__init__(endpoint, on_bytes)
+        self._baud = baud
+        self._port = _Port(baud)
+        self._manager: PortManager | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        # The manager needs no more of port and connection than what these have.
+        self._manager = PortManager(cast("Any", self._port), cast("Any", transport))
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        assert self._manager is not None
+        plain = b"".join(self._manager.filter(data))
+        if plain and self._port.baudrate == self._baud:
+            super().data_received(plain)
+
+    def write(self, data: bytes) -> None:
+        """See `Peer.write`."""
+        if self._manager is not None:
+            super().write(b"".join(self._manager.escape(data)))
