@@ -35,7 +35,7 @@ _FLAGS = {
         0x01: "other",
         0x02: "no_such_data",
         0x04: "password_or_unauthorised",
-        0x08: "speed_cannot_change",
+        0x08: "speed_cannot_be_changed",
         0x10: "too_many_seasons",
         0x20: "too_many_day_slots",
         0x40: "too_many_tariffs",
@@ -43,8 +43,8 @@ _FLAGS = {
     },
     "1997": {
         0x01: "illegal_data",
-        0x02: "no_such_data",
-        0x04: "password_or_unauthorised",
+        0x02: "di_error",
+        0x04: "password",
         0x10: "too_many_seasons",
         0x20: "too_many_day_slots",
         0x40: "too_many_tariffs",
@@ -88,6 +88,8 @@ class Data:
 
 class _Question[Answer]:
     """What all questions share: the search for the one frame that is the reply, and what to say where none came."""
+
+    protocol = "dlt645"
 
     def __init__(self, address: str, control: int, data: bytes, what: str, variant: Variant, preamble: int) -> None:
         self.address = normal_address(address)
