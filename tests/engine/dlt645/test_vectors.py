@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from meter_batch_engine.protocol.dlt645.describe import Describer
-from meter_batch_engine.protocol.dlt645.frame import Framer
+from meter_batch_engine.protocol.dlt645.frame import Framer, Variant
 
 FILES = ("dlt645_2007.json", "dlt645_1997.json", "dlt645_constructed.json")
 REMARKS = {"note", "origin"}
@@ -50,7 +50,7 @@ def test_every_published_frame_says_what_its_source_states(shared_dir: Path, nam
     for vector in vectors(shared_dir, name):
         if vector["kind"] == "negative":
             continue
-        variant = "1997" if "1997" in vector["variant"] else "2007"
+        variant: Variant = "1997" if "1997" in vector["variant"] else "2007"
         frames = describers.setdefault(vector["group"], Describer(variant)).describe(bytes.fromhex(vector["hex"]))
         if len(frames) != 1:
             wrong.append(f"{vector['id']}: {len(frames)} frames")
