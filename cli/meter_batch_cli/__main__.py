@@ -1,0 +1,5 @@
+"""`python -m meter_batch_cli` is `meter-batch`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,79 @@
+"""The `meter-batch` command: finds the sub-command, turns errors into one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS = {
+    "read": "Read registers of one meter, now.",
+    "decode": "Say what frames mean: Modbus and DL/T 645, from hexadecimal text.",
+    "simulate": "Run a fleet of virtual meters on wires that take real time.",
+    "templates": "List the meter models that can be read, show one, or check a file.",
+}
+"""Each is a module of this package with `app`, a Typer application of one command. Imported only when it is used."""
+
+
+class _LazyGroup(TyperGroup):
+    """Knows the sub-commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            command = typer.main.get_command(import_module(f".{name}", __package__).app)
+            command.name = name
+        return name, command, rest
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def meter_batch() -> None:
+    """Read, decode and simulate electricity meters.
+
+    Results go to stdout, progress and messages to stderr; --json gives one JSON object a line.
+    Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage.
+
+    [bold]Examples[/bold]
+
+      meter-batch decode 010404436633341b38
+
+      meter-batch templates eastron/sdm630
+
+      meter-batch read --line tcp://10.0.0.5:502 --framing tcp --template eastron/sdm630 --address 7
+
+      meter-batch COMMAND --help
+    """
+
+
+def main() -> None:
+    """Runs the command line; never returns."""
+    from meter_batch_engine.errors import MeterBatchError  # noqa: PLC0415 - a quick --help needs no engine
+
+    try:
+        app(prog_name="meter-batch")
+    except MeterBatchError as error:
+        sys.exit(f"meter-batch: {error}")
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
