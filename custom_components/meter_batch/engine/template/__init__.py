@@ -1,0 +1,44 @@
+"""Meter models: what can be read, the fewest requests for it, and what the answers mean."""
+
+from .decode import Dlt645Request, ModbusRequest, Request, decode
+from .encode import WordImage, encode, shown
+from .loader import available, load, load_file
+from .plan import Timing, cost, plan
+from .schema import (
+    Dlt645Options,
+    DltItem,
+    Group,
+    Limits,
+    ModbusOptions,
+    ModbusWords,
+    Register,
+    SerialDefaults,
+    Template,
+    Virtual,
+)
+
+__all__ = [
+    "Dlt645Options",
+    "Dlt645Request",
+    "DltItem",
+    "Group",
+    "Limits",
+    "ModbusOptions",
+    "ModbusRequest",
+    "ModbusWords",
+    "Register",
+    "Request",
+    "SerialDefaults",
+    "Template",
+    "Timing",
+    "Virtual",
+    "WordImage",
+    "available",
+    "cost",
+    "decode",
+    "encode",
+    "load",
+    "load_file",
+    "plan",
+    "shown",
+]
