@@ -120,7 +120,7 @@ class PtyEndpoint:
     def __init__(self, path: Path, baud: int) -> None:
         self._path, self._baud = path, baud
         self._master = self._slave = -1
-        self.where = str(path)
+        self.where = str(path.absolute())
 
     async def start(self, on_bytes: OnBytes) -> None:
         """See `Endpoint.start`."""

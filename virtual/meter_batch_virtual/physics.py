@@ -193,6 +193,15 @@ class Physics:
         count -= sum(self.pulses(kind, at, register.phase, register.tariff) for kind in register.minus)
         return count * self.resolution_kwh
 
+    def mean_kw(self, since: datetime, until: datetime) -> float:
+        """Mean active power between two instants, import less export; finer than the registers."""
+        units = sum(
+            sign * (self._count(kind, tariff, until) - self._count(kind, tariff, since))
+            for kind, sign in (("import", 1), ("export", -1))
+            for tariff in range(1, TARIFFS + 1)
+        )
+        return units / _UNIT_PER_KWH * 3600 / (until - since).total_seconds()
+
     # --- what is measured now
 
     def instant(self, at: datetime) -> Instant:

@@ -1,0 +1,127 @@
+"""`meter-batch simulate`: a virtual fleet in the foreground, with the truth about it in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from meter_batch_engine.errors import ConfigError, MeterBatchError
+from meter_batch_virtual.config import MeterConfig
+from meter_batch_virtual.fleet import FleetConfig, TruthFile, VirtualFleet, load_fleet
+from meter_batch_virtual.wire_file import WireFile
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+_WRONG_USAGE, _FAILED = 2, 1
+
+
+@app.command()
+def simulate(
+    fleet: Annotated[
+        Path, typer.Argument(metavar="FLEET.toml", help="The lines and meters to simulate.", show_default=False)
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep every meter's true registers in this JSON file.", show_default=False),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(metavar="X", help="How fast the fleet's time runs; wires stay as slow.")
+    ] = 1.0,
+    hold: Annotated[bool, typer.Option("--hold", help="Freeze all values, so that a screen equals the truth.")] = False,
+    wire_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write every exchange on the wires to this file.", show_default=False),
+    ] = None,
+) -> None:
+    """Run virtual meters on wires that take real time, until Ctrl-C.
+
+    Meters obey physics, and their registers depend only on seed and time: a restart is no reset. The signal SIGUSR1
+    freezes a running fleet and lets it go on again (`kill -USR1 PID`); the truth file is written again at once.
+    """
+    console = Console(stderr=True)
+    try:
+        config = load_fleet(fleet)
+    except ConfigError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(_WRONG_USAGE) from error
+    try:
+        asyncio.run(_run(config, console, truth, speed, hold, wire_log))
+    except (MeterBatchError, OSError) as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(_FAILED) from error
+
+
+async def _run(
+    config: FleetConfig, console: Console, truth: Path | None, speed: float, hold: bool, wire_log: Path | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    fleet = VirtualFleet(config, hold=hold, speed=speed)
+    await fleet.start()
+    keeping: list[asyncio.Task[None]] = []
+    try:
+        file = None
+        if truth is not None:
+            file = TruthFile(fleet, truth)
+            # Ready means that the truth is there too; it also warms up every meter before it is first asked.
+            await file.write()
+            keeping.append(asyncio.create_task(file.run()))
+        if wire_log is not None:
+            keeping.append(asyncio.create_task(WireFile(fleet, wire_log).run()))
+        loop.add_signal_handler(signal.SIGUSR1, _toggle, fleet, console, file)
+        # What was loaded stays; the collector need not look through it again while wires wait.
+        gc.freeze()
+        _say_ready(fleet, console, truth)
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({stopping, *keeping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+        await fleet.stop()
+
+
+def _toggle(fleet: VirtualFleet, console: Console, truth: TruthFile | None) -> None:
+    fleet.clock.hold(not fleet.clock.held)
+    held = f"Values stand still at {fleet.clock.now():%Y-%m-%d %H:%M:%S} UTC." if fleet.clock.held else "Values run."
+    console.print(held, highlight=False)
+    if truth is not None:
+        truth.refresh()
+
+
+def _say_ready(fleet: VirtualFleet, console: Console, truth: Path | None) -> None:
+    table = Table("Line", "Listens at", "Protocol", "Wire", "Meters")
+    for line in fleet.lines:
+        config = line.config
+        wire = f"{config.baud} 8{config.parity}{config.stop_bits}" if config.is_wired else "network"
+        table.add_row(config.name, line.where, config.protocol, wire, _meters(config.meters))
+    if sys.stderr.isatty():
+        console.print(table)
+    else:
+        for line in fleet.lines:
+            console.print(f"{line.config.name}: {line.where} ({line.config.protocol})", soft_wrap=True, highlight=False)
+    where = f"; truth in {truth}" if truth is not None else ""
+    held = "; values stand still" if fleet.clock.held else ""
+    console.print(
+        f"Ready: {len(fleet.meters)} meters on {len(fleet.lines)} lines{where}{held}. Ctrl-C stops.",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _meters(meters: Sequence[MeterConfig]) -> str:
+    shown = ", ".join(meter.address for meter in meters[:4])
+    return f"{len(meters)} ({shown}{', …' if len(meters) > 4 else ''})"

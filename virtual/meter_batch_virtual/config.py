@@ -1,0 +1,328 @@
+"""Fleet files: TOML → frozen settings, with every mistake named by file, table and key."""
+
+from __future__ import annotations
+
+import tomllib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from meter_batch_engine.errors import ConfigError, TemplateError
+from meter_batch_engine.template import Template, load, load_file
+
+from .endpoint import endpoint
+from .fault import Fault, parse_fault
+from .load import load_names
+
+PROTOCOLS = ("modbus-tcp", "modbus-rtu", "dlt645-2007", "dlt645-1997", "mixed")
+PARITIES = ("N", "E", "O")
+MOST_KW = 75.0
+"""More does not fit into the power registers of DL/T 645."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig:
+    """One virtual meter; `name` is its name in the truth file."""
+
+    name: str
+    address: str
+    template: Template
+    load: str
+    seed: int
+    serial: str
+    peak_kw: float
+    nominal_v: float
+    turnround_s: float
+    jitter_s: float
+    clock_offset_s: float = 0.0
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LineConfig:
+    """One virtual line."""
+
+    name: str
+    listen: str
+    protocol: str
+    meters: tuple[MeterConfig, ...]
+    baud: int
+    parity: str
+    stop_bits: int
+    gateway: bool = False
+    gateway_timeout_s: float = 1.0
+    echo: bool = False
+    preamble: int = 4
+    max_data: int = 200
+    piece_bytes: int | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        """Bits of a character on the wire."""
+        return 1 + 8 + (self.parity != "N") + self.stop_bits
+
+    @property
+    def is_wired(self) -> bool:
+        """True where bytes take time."""
+        return self.protocol != "modbus-tcp" or self.gateway
+
+
+@dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """A whole fleet; relative paths in it start in `folder`."""
+
+    lines: tuple[LineConfig, ...]
+    folder: Path
+    utc_offset: timedelta = timedelta(hours=8)
+
+
+_FLEET_KEYS = {"line": list, "utc_offset_h": (int, float), "seed": int}
+_LINE_KEYS: dict[str, Any] = {
+    "name": str,
+    "listen": str,
+    "protocol": str,
+    "baud": int,
+    "parity": str,
+    "stop_bits": int,
+    "gateway": bool,
+    "gateway_timeout_s": (int, float),
+    "echo": bool,
+    "preamble": int,
+    "max_data": int,
+    "piece_bytes": int,
+    "turnround_ms": (int, float),
+    "jitter_ms": (int, float),
+    "fault": list,
+    "meter": list,
+}
+_METER_KEYS: dict[str, Any] = {
+    "address": (int, str),
+    "template": str,
+    "load": str,
+    "name": str,
+    "seed": int,
+    "serial": str,
+    "count": int,
+    "ct": (int, float),
+    "pt": (int, float),
+    "peak_kw": (int, float),
+    "nominal_v": (int, float),
+    "phases": int,
+    "turnround_ms": (int, float),
+    "jitter_ms": (int, float),
+    "clock_offset_s": (int, float),
+    "faults": list,
+}
+_WHAT = {
+    int: "a whole number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list of tables",
+    (int, float): "a number",
+}
+_WHAT[int, str] = "a number or a text"
+
+
+def load_fleet(path: Path | str) -> FleetConfig:
+    """The fleet in a TOML file; raises ConfigError that names file, table and key."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: it is not UTF-8 text (byte {error.start})") from error
+    return parse_fleet(text, path)
+
+
+def parse_fleet(text: str, path: Path) -> FleetConfig:
+    """As `load_fleet`, from a text; `path` names it in messages, and its folder is where relative paths start."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    where = str(path)
+    _check(tables, _FLEET_KEYS, where)
+    offset = timedelta(hours=tables.get("utc_offset_h", 8))
+    if offset % timedelta(minutes=15) or abs(offset) > timedelta(hours=14):
+        raise ConfigError(f"{where}: utc_offset_h must be a multiple of a quarter of an hour within ±14")
+    if not tables.get("line"):
+        raise ConfigError(f"{where}: a fleet needs at least one [[line]]")
+    seed = tables.get("seed", 0)
+    lines = []
+    for number, table in enumerate(tables["line"], 1):
+        named = f' "{table["name"]}"' if isinstance(table, dict) and isinstance(table.get("name"), str) else ""
+        lines.append(_line(table, f"{where}: [[line]] {number}{named}", path.parent, seed))
+    _unique([line.name for line in lines], f"{where}: [[line]]: name")
+    _unique([line.listen for line in lines if not line.listen.endswith(":0")], f"{where}: [[line]]: listen")
+    _unique([meter.name for line in lines for meter in line.meters], f"{where}: [[line.meter]]: name")
+    return FleetConfig(tuple(lines), path.parent, offset)
+
+
+def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
+    _check(table, _LINE_KEYS, where, required=("name", "listen", "protocol"))
+    protocol = _one_of(table["protocol"], PROTOCOLS, where, "protocol")
+    modbus = protocol.startswith("modbus")
+    baud = table.get("baud", 9600 if modbus else 2400)
+    if not 50 <= baud <= 1_000_000:
+        raise ConfigError(f"{where}: baud = {baud}; common values are 2400, 9600 and 19200")
+    try:
+        endpoint(table["listen"], baud, folder)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if protocol == "modbus-tcp" and not table["listen"].startswith("tcp:"):
+        raise ConfigError(f'{where}: listen: modbus-tcp needs tcp://host:port, not "{table["listen"]}"')
+    if table.get("gateway") and protocol != "modbus-tcp":
+        raise ConfigError(f"{where}: gateway = true turns Modbus TCP into RTU on a wire, so it needs modbus-tcp")
+    meters = [
+        meter
+        for number, one in enumerate(table.get("meter", ()), 1)
+        for meter in _meters(one, f"{where}, [[line.meter]] {number}", table, seed)
+    ]
+    if not meters:
+        raise ConfigError(f"{where}: a line needs at least one [[line.meter]]")
+    line = LineConfig(
+        name=table["name"],
+        listen=table["listen"],
+        protocol=protocol,
+        meters=tuple(meters),
+        baud=baud,
+        parity=_one_of(table.get("parity", "N" if modbus else "E"), PARITIES, where, "parity"),
+        stop_bits=_one_of(table.get("stop_bits", 1), (1, 2), where, "stop_bits"),
+        faults=tuple(
+            parse_fault(one, f"{where}, [[line.fault]] {number}", on_line=True)
+            for number, one in enumerate(table.get("fault", ()), 1)
+        ),
+        **{
+            field.name: table[field.name]
+            for field in fields(LineConfig)
+            if field.name in ("gateway", "gateway_timeout_s", "echo", "preamble", "max_data", "piece_bytes")
+            and field.name in table
+        },
+    )
+    if not 0 <= line.preamble <= 16 or not 24 <= line.max_data <= 255:
+        raise ConfigError(f"{where}: preamble may be 0 to 16 and max_data 24 to 255")
+    if line.piece_bytes is not None and line.piece_bytes < 1:
+        raise ConfigError(f"{where}: piece_bytes must be at least 1")
+    return line
+
+
+def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[MeterConfig]:
+    _check(table, _METER_KEYS, where, required=("address", "template"))
+    try:
+        template = (
+            load_file(Path(table["template"])) if table["template"].endswith(".toml") else load(table["template"])
+        )
+    except TemplateError as error:
+        raise ConfigError(f"{where}: template: {error}") from error
+    if line["protocol"] != "mixed" and not line["protocol"].startswith(template.protocol):
+        raise ConfigError(
+            f'{where}: template = "{template.id}" speaks {template.protocol}, but the line is {line["protocol"]}'
+        )
+    if table.get("phases", template.phases) != template.phases:
+        raise ConfigError(f'{where}: phases = {table["phases"]}, but "{template.id}" has {template.phases}')
+    load_name = _one_of(table.get("load", "office"), load_names(), where, "load")
+    count = table.get("count", 1)
+    if count < 1:
+        raise ConfigError(f"{where}: count must be at least 1")
+    faults = tuple(
+        parse_fault(one, f"{where}, faults {number}") for number, one in enumerate(table.get("faults", ()), 1)
+    )
+    nominal_v = float(table.get("nominal_v", 57.7 if table.get("pt", 1) > 1 else template.virtual.voltage_v))
+    current_a = 5.0 if table.get("ct", 1) > 1 else template.virtual.current_a
+    peak_kw = float(table.get("peak_kw", min(0.85 * template.phases * nominal_v * current_a / 1000, 50.0)))
+    for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):
+        if not 0 < value <= most:
+            raise ConfigError(f"{where}: {key} = {value} must be above 0 and at most {most:g}")
+    meters = []
+    for number in range(count):
+        address = _address(table["address"], number, template, where)
+        name = table.get("name", f"{line['name']}/{address}")
+        if count > 1 and "name" in table:
+            name = f"{name} {number + 1}"
+        own = zlib.crc32(f"{seed}/{line['name']}/{address}".encode()) if "seed" not in table else table["seed"] + number
+        turnround_s, jitter_s = _turnround(table, line, template, own)
+        meters.append(
+            MeterConfig(
+                name=name,
+                address=address,
+                template=template,
+                load=load_name,
+                seed=own,
+                serial=_serial(table.get("serial"), number, address, template, own, where),
+                peak_kw=peak_kw,
+                nominal_v=nominal_v,
+                turnround_s=turnround_s,
+                jitter_s=jitter_s,
+                clock_offset_s=float(table.get("clock_offset_s", 0)),
+                faults=faults,
+            )
+        )
+    return meters
+
+
+def _turnround(table: Mapping[str, Any], line: Mapping[str, Any], template: Template, seed: int) -> tuple[float, float]:
+    """How long a meter thinks and how much that varies: as told, else within what its protocol is known for."""
+    spread = seed % 1000 / 1000
+    if line["protocol"] == "modbus-tcp" and not line.get("gateway"):
+        usual_ms = 3 + 12 * spread
+    elif template.protocol == "modbus":
+        usual_ms = 20 + 40 * spread
+    else:
+        usual_ms = 30 + 70 * spread
+    turnround_ms = table.get("turnround_ms", line.get("turnround_ms", usual_ms))
+    jitter_ms = table.get("jitter_ms", line.get("jitter_ms", turnround_ms / 10))
+    return max(0.0, turnround_ms / 1000), max(0.0, min(jitter_ms, turnround_ms) / 1000)
+
+
+def _address(address: int | str, number: int, template: Template, where: str) -> str:
+    text = str(address)
+    if template.protocol == "modbus":
+        if not text.isdecimal() or not 1 <= int(text) + number <= 247:
+            raise ConfigError(f"{where}: address = {address!r}; a Modbus unit is a number from 1 to 247")
+        return str(int(text) + number)
+    if not isinstance(address, str) or len(text) != 12 or not text.isdecimal():
+        raise ConfigError(f'{where}: address = {address!r}; a DL/T 645 address is a text of 12 digits: "000012345678"')
+    return f"{(int(text) + number) % 10**12:012d}"
+
+
+def _serial(told: str | None, number: int, address: str, template: Template, seed: int, where: str) -> str:
+    if told is None:
+        return address if template.protocol != "modbus" else f"{seed % 10**8:08d}"
+    if not told.isdecimal() or len(told) > 12:
+        raise ConfigError(f'{where}: serial = "{told}"; it must be up to 12 digits')
+    counted = f"{int(told) + number:0{len(told)}d}"
+    return counted if template.protocol == "modbus" else counted.zfill(12)
+
+
+def _check(table: Any, known: Mapping[str, Any], where: str, required: tuple[str, ...] = ()) -> None:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: it must be a table")
+    for key, value in table.items():
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; it may have {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key}{hint}")
+        wanted = known[key]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise ConfigError(f"{where}: {key} = {value!r} must be {_WHAT[wanted]}")
+    for key in required:
+        if key not in table:
+            raise ConfigError(f"{where}: {key} is missing")
+
+
+def _one_of[T](value: T, allowed: tuple[T, ...] | list[T], where: str, key: str) -> T:
+    if value not in allowed:
+        raise ConfigError(f"{where}: {key} = {value!r}; it may be {', '.join(map(str, allowed))}")
+    return value
+
+
+def _unique(values: list[str], where: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f'{where} "{value}" is there twice; each must have its own')

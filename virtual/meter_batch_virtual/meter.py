@@ -1,0 +1,192 @@
+"""A virtual meter: physics behind a template, as Modbus words or DL/T 645 items, with its faults and its clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+
+from meter_batch_engine.model.obis import Obis
+from meter_batch_engine.model.quantity import QUANTITIES, Kind, Measure
+from meter_batch_engine.model.reading import Value
+from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
+from meter_batch_engine.template import ModbusWords, Template, encode, shown
+from meter_batch_engine.template.encode import WordImage
+
+from .clock import FleetClock
+from .config import MeterConfig
+from .dlt645 import CLOCK_WINDOW, Dlt645Memory
+from .fault import Faults
+from .load import mix
+from .physics import Physics
+
+_ENERGIES = (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY)
+
+
+class VirtualMeter:
+    """What both protocols share: which meter hangs here now, its values, its faults, how long it thinks."""
+
+    def __init__(self, config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> None:
+        self.config = config
+        self.template = config.template
+        self.address = config.address
+        self._clock = clock
+        self._utc_offset = utc_offset
+        self._baud = baud
+        self.faults = Faults(config.faults, mix(config.seed, 100))
+        self._random = random.Random(mix(config.seed, 101))
+        self._own = self._physics(config.seed)
+        self._other: Physics | None = None
+
+    def _physics(self, seed: int) -> Physics:
+        config = self.config
+        return Physics(
+            seed,
+            config.load,
+            config.template.phases,
+            peak_kw=config.peak_kw,
+            nominal_v=config.nominal_v,
+            resolution_kwh=resolution_kwh(config.template),
+            utc_offset=self._utc_offset,
+        )
+
+    @property
+    def is_swapped(self) -> bool:
+        """True once another meter hangs here."""
+        return self.faults.active("swap", self._clock.since_start_s())
+
+    @property
+    def is_zeroed(self) -> bool:
+        """True while the meter starts again and its counters read zero."""
+        return self.faults.active("reboot", self._clock.since_start_s())
+
+    @property
+    def physics(self) -> Physics:
+        """The meter that hangs here now."""
+        if not self.is_swapped:
+            return self._own
+        if self._other is None:
+            self._other = self._physics(mix(self.config.seed, 102))
+        return self._other
+
+    @property
+    def serial(self) -> str:
+        """The serial number of the meter that hangs here now."""
+        own = self.config.serial
+        if not self.is_swapped:
+            return own
+        return f"{(int(own) + 1 + mix(self.config.seed, 103) % 10**6) % 10 ** len(own):0{len(own)}d}"
+
+    def turnround_s(self) -> float:
+        """How long it thinks about the next question."""
+        return self.config.turnround_s + self.config.jitter_s * (2 * self._random.random() - 1)
+
+    def values(self, at: datetime, wanted: Sequence[Obis] | None = None) -> dict[Obis, Value]:
+        """The registers of the template as the meter measures them."""
+        wanted = [one.obis for one in self.template.registers] if wanted is None else wanted
+        return self.physics.registers(at, wanted)
+
+    def truth(self, at: datetime) -> dict[Obis, Value]:
+        """The registers of the template to the digit as the wire gives them; a fault's lies are not in it."""
+        return shown(self.template, self.values(at))
+
+
+class ModbusMeter(VirtualMeter):
+    """A `RegisterBank`: only the addresses of its template exist."""
+
+    def read(self, function: int, address: int, count: int) -> Sequence[int]:
+        """See `RegisterBank.read`."""
+        wanted = _touched(self.template, function, address, count)
+        values = self.values(self._clock.now(), wanted)
+        if self.is_zeroed:
+            values = {obis: _zeroed(obis, value) for obis, value in values.items()}
+        image = encode(self.template, values)
+        assert isinstance(image, WordImage)
+        return image.read(function, address, count)
+
+
+class Dlt645VirtualMeter(VirtualMeter):
+    """A `Dlt645Meter` of either edition."""
+
+    def __init__(self, config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> None:
+        super().__init__(config, clock, utc_offset, baud)
+        self.variant = config.template.dlt645.variant
+        self._clock_offset = timedelta(seconds=config.clock_offset_s)
+        self._set_on: object = None
+        self._memory: Dlt645Memory | None = None
+
+    @property
+    def memory(self) -> Dlt645Memory:
+        """The identifiers of the meter that hangs here now."""
+        if self._memory is None or self._memory.physics is not self.physics:
+            self._memory = Dlt645Memory(self.address, self.serial, self.variant, self.physics, self._baud)
+        return self._memory
+
+    def wall(self, now: datetime) -> datetime:
+        """What the meter's own clock shows, naive."""
+        return (self.physics.local(now) + self._clock_offset).replace(tzinfo=None)
+
+    def item(self, di: str) -> bytes | None:
+        """See `Dlt645Meter.item`."""
+        now = self._clock.now()
+        return self.memory.item(di, now, self.wall(now), zeroed=self.is_zeroed and di[:2] in ("00", "01", "90", "91"))
+
+    def load_records(self, request: LoadRequest) -> Sequence[LoadRecord] | None:
+        """See `Dlt645Meter.load_records`."""
+        return self.memory.load_records(request, self.wall(self._clock.now()))
+
+    def set_clock(self, at: datetime) -> None:
+        """See `Dlt645Meter.set_clock`: obeyed within ten minutes, on the same date, once a day."""
+        wall = self.wall(self._clock.now())
+        if abs(at - wall) <= CLOCK_WINDOW and at.date() == wall.date() and self._set_on != wall.date():
+            self._clock_offset += at - wall
+            self._set_on = wall.date()
+
+    def values(self, at: datetime, wanted: Sequence[Obis] | None = None) -> dict[Obis, Value]:
+        """See `VirtualMeter.values`; the edition of 1997 shows powers and currents without sign."""
+        values = super().values(at, wanted)
+        if self.variant == "1997":
+            return {obis: value if _is_counter(obis) else abs(float(value)) for obis, value in values.items()}
+        return values
+
+
+def virtual_meter(config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> VirtualMeter:
+    """The meter of a config, by its template's protocol."""
+    made = ModbusMeter if config.template.protocol == "modbus" else Dlt645VirtualMeter
+    return made(config, clock, utc_offset, baud)
+
+
+@lru_cache(maxsize=4096)
+def _touched(template: Template, function: int, address: int, count: int) -> tuple[Obis, ...]:
+    """The registers of which words lie in a range of addresses."""
+    return tuple(
+        register.obis
+        for register in template.registers
+        if isinstance(locator := register.locator, ModbusWords)
+        and locator.function == function
+        and locator.address < address + count
+        and address < locator.end
+    )
+
+
+@lru_cache(maxsize=256)
+def resolution_kwh(template: Template) -> Decimal:
+    """The last digit of a model's energy registers, the finest where they differ; floats count in 0.01 kWh."""
+    if template.protocol != "modbus":
+        return Decimal("0.01")
+    scales = [
+        Decimal("0.01") if register.locator.word_type.is_float else register.scale
+        for register in template.registers
+        if isinstance(register.locator, ModbusWords) and register.quantity.measure in _ENERGIES
+    ]
+    return max(min(scales, default=Decimal("0.01")), Decimal("0.000001"))
+
+
+def _is_counter(obis: Obis) -> bool:
+    return QUANTITIES[obis].kind is not Kind.INSTANT
+
+
+def _zeroed(obis: Obis, value: Value) -> Value:
+    return Decimal(0) if _is_counter(obis) else value
