@@ -148,7 +148,7 @@ def decode(
 
 def _show_json(decoded: Decoded) -> None:
     line = {"input": decoded.input, "frames": decoded.frames, "problem": decoded.problem}
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    typer.echo(json.dumps(line, ensure_ascii=False))
 
 
 def _show(decoded: Decoded) -> None:

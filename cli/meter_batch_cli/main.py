@@ -22,10 +22,10 @@ COMMANDS = {
 class _LazyGroup(TyperGroup):
     """Knows the sub-commands by name and imports the one that is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -67,7 +67,7 @@ def meter_batch() -> None:
 
 def main() -> None:
     """Runs the command line; never returns."""
-    from meter_batch_engine.errors import MeterBatchError  # noqa: PLC0415 - a quick --help needs no engine
+    from meter_batch_engine.errors import MeterBatchError
 
     try:
         app(prog_name="meter-batch")

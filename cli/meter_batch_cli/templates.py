@@ -1,0 +1,121 @@
+"""`meter-batch templates`: the meter models that can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from meter_batch_engine.template import Register, Template
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command()
+def templates(
+    which: Annotated[
+        str | None, typer.Argument(metavar="[ID|FILE.toml]", help="A shipped model, or a file of your own to check.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a model.")] = False,
+) -> None:
+    """List the meter models that can be read, show one, or check a file.
+
+    A template is one TOML file: what registers a model has, where they lie, and where that is known from.
+    A mistake is named by file, table and key; exit code 1.
+
+    [bold]Examples[/bold]
+
+      meter-batch templates
+
+      meter-batch templates eastron/sdm630
+
+      meter-batch templates ./my-meter.toml
+    """
+    from meter_batch_engine.template import available, load, load_file
+
+    if which is None:
+        _list([load(one) for one in available()], as_json)
+        return
+    template = load_file(Path(which)) if which.endswith(".toml") else load(which)
+    if as_json:
+        rows = [_row(one) for one in template.registers]
+        typer.echo(json.dumps(_summary(template) | {"registers": rows}, ensure_ascii=False))
+    else:
+        _show(template)
+
+
+def _summary(template: Template) -> dict[str, Any]:
+    return {
+        "id": template.id,
+        "vendor": template.vendor,
+        "model": template.model,
+        "protocol": template.protocol,
+        "phases": template.phases,
+        "registers": len(template.registers),
+        "source": template.source,
+        "doubt": template.doubt,
+    }
+
+
+def _row(register: Register) -> dict[str, Any]:
+    return {
+        "key": register.quantity.key,
+        "obis": register.obis,
+        "unit": register.quantity.unit,
+        "group": register.group,
+        "where": _where(register),
+        "doubt": register.doubt,
+    }
+
+
+def _where(register: Register) -> str:
+    from meter_batch_engine.template import ModbusWords
+
+    locator = register.locator
+    if isinstance(locator, ModbusWords):
+        return f"function {locator.function}, address {locator.address} (0x{locator.address:04X}), {locator.type}"
+    return locator.single if locator.single == locator.di else f"{locator.single} (in {locator.di})"
+
+
+def _list(every: list[Template], as_json: bool) -> None:
+    if as_json:
+        for template in every:
+            typer.echo(json.dumps(_summary(template), ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    table = Table("id", "model", "protocol", "phases", "registers", box=None)
+    for template in every:
+        table.add_row(template.id, template.name, template.protocol, str(template.phases), str(len(template.registers)))
+    _console().print(table)
+
+
+def _show(template: Template) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = _console()
+    serial = template.serial
+    console.print(f"[bold]{escape(template.name)}[/bold] ({escape(template.id)})")
+    console.print(
+        f"{template.protocol}, {template.phases} phase(s), {serial.baud} Bd {serial.parity}{serial.stop_bits}"
+    )
+    table = Table("register", "OBIS", "unit", "group", "where", "doubt", box=None)
+    for row in map(_row, template.registers):
+        table.add_row(*(escape(row[key] or "") for key in ("key", "obis", "unit", "group", "where", "doubt")))
+    console.print(table)
+    for name, source in template.sources.items():
+        console.print(f"{escape(name)}: {escape(source)}")
+    if template.doubt:
+        console.print(f"In doubt: {escape(template.doubt)}")
+
+
+def _console() -> Any:
+    """A console that never breaks a row where the output goes into a file or another program."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=240, soft_wrap=True)
