@@ -19,7 +19,7 @@ from .timer import Timer
 
 __all__ = ["FleetConfig", "LineConfig", "TruthFile", "VirtualFleet", "load_fleet"]
 
-TRUTH_EVERY_S = 2.0
+TRUTH_EVERY_S = 4.0
 _BREATH_S = 0.002
 
 
@@ -99,9 +99,11 @@ class TruthFile:
         """Until cancelled; raises OSError where the file cannot be written."""
         while True:
             self._again.clear()
+            begun = asyncio.get_running_loop().time()
             await self.write()
+            left = begun + TRUTH_EVERY_S - asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(self._again.wait(), TRUTH_EVERY_S)
+                await asyncio.wait_for(self._again.wait(), max(0.2, left))
             except TimeoutError:
                 continue
 

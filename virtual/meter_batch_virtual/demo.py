@@ -1,0 +1,171 @@
+"""The demo's site, from one source: a fleet file for `meter-batch simulate` and its points as a list for the import."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_FILE = Path(__file__).with_name("demo.toml")
+_MOST_PER_SITE = 96
+"""More meters than this become more sites of the same six lines."""
+COLUMNS = ("name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent")
+
+
+@cache
+def _site() -> dict[str, Any]:
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+
+
+LINES = 6
+"""Lines of the smallest demo; larger ones have `line_count` of them."""
+
+
+def line_count(meters: int) -> int:
+    """How many lines, and so ports, a demo of so many meters has."""
+    return LINES * _sites(meters)
+
+
+def _sites(meters: int) -> int:
+    return max(1, -(-meters // _MOST_PER_SITE))
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    name: str
+    address: str
+    serial: str
+    template: str
+    load: str
+    area: str
+    parent: str
+    ct: int
+    dead: bool
+
+    @property
+    def protocol(self) -> str:
+        if not self.template.startswith("generic/dlt645"):
+            return "modbus"
+        return "dlt645-1997" if "1997" in self.template else "dlt645-2007"
+
+
+def demo_fleet(
+    meters: int = 64, ports: Sequence[int] = (), *, folder: Path = Path(), language: str = "en"
+) -> tuple[str, str]:
+    """A fleet file and the CSV of its points. `ports` are given to the lines in order, free ones where they run out.
+
+    Names and areas are in `language` ("en" or "zh-Hans"); the pseudo terminal is made in `folder`.
+    """
+    given = iter(ports)
+    fleet: list[str] = []
+    rows: list[dict[str, object]] = []
+    sites = _sites(meters)
+    for site in range(sites):
+        of_site = meters * (site + 1) // sites - meters * site // sites
+        names: dict[str, str] = {}
+        for number, (line, share) in enumerate(_shares(of_site)):
+            tail = f" {site + 1}" if site else ""
+            line_name = line[language] + tail
+            port = next(given, None) or _free_port()
+            if not share:
+                continue
+            pty = line["listen"] == "pty" and site == 0
+            listen = f"pty:{folder.absolute() / 'ttyMeters'}" if pty else f"tcp://127.0.0.1:{port}"
+            fleet.append(_line(line, line_name, listen))
+            for meter in _meters(line, share, language, tail, site * LINES + number, names):
+                fleet.append(_fleet_row(meter))
+                rows.append({column: getattr(meter, column, "") for column in COLUMNS} | {"line": line_name, "pt": 1})
+    return "\n".join(fleet) + "\n", _csv(rows)
+
+
+def _shares(meters: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """The lines of a site with the meters of each; together exactly so many."""
+    lines = _site()["line"]
+    total = sum(line["share"] for line in lines)
+    given = passed = 0
+    for line in lines:
+        passed += line["share"]
+        until = meters * passed // total
+        yield line, until - given
+        given = until
+
+
+def _meters(
+    line: dict[str, Any], count: int, language: str, tail: str, number: int, names: dict[str, str]
+) -> Iterator[_Meter]:
+    """The first `count` meters of a line; feeders first, then its rows over and over. Fills `names` by id."""
+    once = [row for row in line["meter"] if row.get("once")]
+    again = [row for row in line["meter"] if not row.get("once")]
+    counted: Counter[str] = Counter()
+    for place in range(count):
+        row = once[place] if place < len(once) else again[(place - len(once)) % len(again)]
+        counted[row["en"]] += 1
+        name = row[language].format(n=counted[row["en"]]) + tail
+        if "id" in row:
+            names[row["id"]] = name
+        modbus = not row["template"].startswith("generic/dlt645")
+        # Zeros in front, as real meters have them and spreadsheets lose them.
+        address = str(place + 1) if modbus else f"{number + 1:06d}{1000 + place:06d}"
+        yield _Meter(
+            name=name,
+            address=address,
+            serial=f"{2026}{number + 1:03d}{place + 1:03d}" if modbus else address,
+            template=row["template"],
+            load=row["load"],
+            area=row.get("area", line["area"])[language] + tail,
+            parent=names.get(row.get("parent", ""), ""),
+            ct=row.get("ct", 1),
+            dead=not tail and row.get("dead") == counted[row["en"]],
+        )
+
+
+def _line(line: dict[str, Any], name: str, listen: str) -> str:
+    table = ["[[line]]", f"name = {_text(name)}", f"listen = {_text(listen)}", f"protocol = {_text(line['protocol'])}"]
+    if line["protocol"] != "modbus-tcp":
+        table += [f"baud = {line['baud']}", f"parity = {_text(line['parity'])}"]
+    for fault in line.get("fault", ()):
+        table += ["[[line.fault]]", *(f"{key} = {json.dumps(value)}" for key, value in fault.items())]
+    return "\n".join(table)
+
+
+def _fleet_row(meter: _Meter) -> str:
+    address = meter.address if meter.protocol == "modbus" else _text(meter.address)
+    table = [
+        "[[line.meter]]",
+        f"name = {_text(meter.name)}",
+        f"address = {address}",
+        f"template = {_text(meter.template)}",
+        f"load = {_text(meter.load)}",
+        f"serial = {_text(meter.serial)}",
+        f"ct = {meter.ct}",
+    ]
+    if meter.dead:
+        table.append('faults = [{ kind = "silent" }]')
+    return "\n".join(table)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _csv(rows: Sequence[dict[str, object]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
