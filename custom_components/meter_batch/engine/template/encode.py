@@ -11,7 +11,8 @@ from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from ..model.obis import Obis
 from ..model.quantity import Kind
 from ..model.reading import Value
-from ..protocol.dlt645.item import encode_item
+from ..protocol.dlt645.frame import Variant
+from ..protocol.dlt645.item import encode_item, find_item
 from ..protocol.modbus.pdu import ILLEGAL_ADDRESS, ModbusException
 from .decode import decode, readings_by_obis
 from .plan import plan
@@ -51,7 +52,7 @@ def encode(template: Template, values: Mapping[Obis, Value]) -> WordImage | dict
         if isinstance(locator, DltItem) and register.obis in values:
             value = values[register.obis]
             raw = value / register.scale if isinstance(value, Decimal) else value / float(register.scale)
-            items[locator.single] = encode_item(locator.single, [raw], template.dlt645.variant)
+            items[locator.single] = _encode_item(locator.single, raw, template.dlt645.variant)
     return items
 
 
@@ -75,6 +76,19 @@ def shown(template: Template, values: Mapping[Obis, Value], wanted: Iterable[Obi
     return found
 
 
+def _encode_item(di: str, raw: Value, variant: Variant) -> bytes:
+    """The item's bytes; where it has no sign it shows the magnitude, as meters do."""
+    item = find_item(di, variant)
+    assert item is not None
+    digits = 10 ** (2 * item.fields[0].size)
+    greatest = Decimal(digits * 8 // 10 - 1 if item.signed else digits - 1).scaleb(-item.fields[0].decimals)
+    if raw < 0 and not item.signed:
+        raw = -raw
+    if not item.is_register:
+        raw = max(-greatest, min(greatest, raw))
+    return encode_item(di, [raw], variant)
+
+
 def _encode_words(template: Template, values: Mapping[Obis, Value]) -> WordImage:
     words: dict[tuple[int, int], int] = {}
     # Sums first: the values that they add may be registers of their own and know better.
@@ -83,7 +97,7 @@ def _encode_words(template: Template, values: Mapping[Obis, Value]) -> WordImage
         value = values.get(register.obis)
         if value is None:
             raw = _not_available(register)
-            if raw is None:
+            if raw is None or (locator.function, locator.address) in words:
                 continue
         else:
             raw = _raw(register, value, template)
