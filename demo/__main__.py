@@ -50,7 +50,12 @@ class Children:
         with (self._logs / f"{name}.log").open("wb") as log:
             # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                start_new_session=True,
             )
         self._running[name] = process
 
@@ -80,11 +85,11 @@ class Children:
 
 def fleet_files(folder: Path, meters: int, language: str) -> tuple[Path, Path]:
     """The virtual fleet and the list of its points; made once, so that a second start finds the same meters."""
-    from meter_batch_virtual.demo import LINES, demo_fleet
+    from meter_batch_virtual.demo import demo_fleet, line_count
 
     fleet, points = folder / "fleet.toml", folder / "points.csv"
     if not fleet.exists():
-        fleet_text, points_text = demo_fleet(meters, free_ports(LINES), folder=folder, language=language)
+        fleet_text, points_text = demo_fleet(meters, free_ports(line_count(meters)), folder=folder, language=language)
         points.write_text(points_text, encoding="utf-8")
         fleet.write_text(fleet_text, encoding="utf-8")
     return fleet, points
@@ -183,7 +188,10 @@ async def _wait_until_live(home: Home, children: Children, lines: list[dict[str,
     from .site import live_points
 
     expected = sum(
-        1 for line in lines for meter in line["meter"] if not any(f["kind"] == "silent" for f in meter.get("faults", ()))
+        1
+        for line in lines
+        for meter in line["meter"]
+        if not any(f["kind"] == "silent" for f in meter.get("faults", ()))
     )
     said = -1
 
@@ -226,7 +234,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="forget the last run and set everything up again")
     parser.add_argument("--json", action="store_true", help="one JSON line on standard output once all is live")
     parser.add_argument("--meters", type=int, default=66, help="how many meters, spread over the lines (66)")
-    parser.add_argument("--hold", action="store_true", help="freeze all values, to compare the screen with the truth file")
+    parser.add_argument(
+        "--hold", action="store_true", help="freeze all values, to compare the screen with the truth file"
+    )
     parser.add_argument(
         "--language", choices=("en", "zh-Hans"), default="zh-Hans" if here.startswith("zh") else "en",
         help="language of Home Assistant and of the names (the terminal's)",

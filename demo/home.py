@@ -146,9 +146,7 @@ class Home:
 
     async def action(self, domain: str, service: str, data: dict[str, Any]) -> Any:
         """Performs an action and returns its response."""
-        result = await self.ask(
-            "call_service", domain=domain, service=service, service_data=data, return_response=True
-        )
+        result = await self.ask("call_service", domain=domain, service=service, service_data=data, return_response=True)
         return result["response"]
 
     async def flow(self, handler: str, *steps: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""Sets the site up as its owner would: lines by the config flow, points by the import, dashboards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .dashboard import TEXTS, dashboards
+from .home import Home
+
+
+async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str) -> None:
+    """Everything a first-time user does by hand, through the same doors."""
+    text = TEXTS[language]
+    zone = {"zh-Hans": "Asia/Shanghai"}.get(language)
+    site = {"location_name": text["site"], "language": language, "country": "CN", "currency": "CNY"}
+    await home.ask("config/core/update", **site, **({"time_zone": zone} if zone else {}))
+    for line in lines:
+        await home.flow("meter_batch", *flow_steps(line))
+    content = points.read_text(encoding="utf-8")
+    await home.action("meter_batch", "import_points", {"content": content})
+    for url_path, title, icon, config in dashboards(await fleet(home), await line_entities(home), language):
+        await home.ask(
+            "lovelace/dashboards/create", url_path=url_path, title=title, icon=icon, mode="storage",
+            show_in_sidebar=True, require_admin=False,
+        )  # fmt: skip
+        await home.ask("lovelace/config/save", url_path=url_path, config=config)
+    await home.ask("frontend/set_system_data", key="core", value={"default_panel": "meter-batch"})
+    await home.ask("energy/save_prefs", **energy_preferences(await fleet(home)))
+
+
+def flow_steps(line: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers to the config flow of one line of the fleet file."""
+    scheme, _, address = line["listen"].partition("://" if "://" in line["listen"] else ":")
+    protocol = line["protocol"]
+    if scheme == "pty":
+        first = {"name": line["name"], "serial_port": str(Path(address).resolve()), "protocol": protocol}
+        kind = "serial"
+    else:
+        host, _, port = address.rpartition(":")
+        first = {"name": line["name"], "host": host, "port": int(port), "protocol": protocol}
+        kind = "tcp"
+    wire = {
+        "baud": str(line.get("baud", 9600)),
+        "parity": {"N": "none", "E": "even", "O": "odd"}[line.get("parity", "N")],
+        "stop_bits": str(line.get("stop_bits", 1)),
+    }
+    steps: list[dict[str, Any]] = [{"next_step_id": kind}, first]
+    if protocol != "modbus-tcp":
+        steps.append(wire)
+    return [*steps, {}]
+
+
+async def fleet(home: Home) -> list[dict[str, Any]]:
+    """Every point with its `name`, `area`, `parent`, its `entities` by register key and its statistics."""
+    entities: dict[str, dict[str, str]] = {}
+    for entry in await home.ask("config/entity_registry/list"):
+        if entry["platform"] == "meter_batch" and not entry["disabled_by"]:
+            point, _, key = entry["unique_id"].partition("_")
+            entities.setdefault(point, {})[key] = entry["entity_id"]
+    listed: dict[str, dict[str, Any]] = (await home.ask("meter_batch/points/list"))["points"]
+    return [point | {"id": id_, "entities": entities.get(id_, {})} for id_, point in listed.items()]
+
+
+async def line_entities(home: Home) -> list[dict[str, str]]:
+    """Every line with its `name` and the entities of its health by key."""
+    entries = await home.ask("config_entries/get", domain="meter_batch")
+    lines = {entry["entry_id"]: {"name": entry["title"]} for entry in entries}
+    for entry in await home.ask("config/entity_registry/list"):
+        owner, _, key = entry["unique_id"].partition("_")
+        if entry["platform"] == "meter_batch" and owner in lines:
+            lines[owner][key] = entry["entity_id"]
+    return list(lines.values())
+
+
+async def live_points(home: Home) -> int:
+    """How many points have a value of their import energy now."""
+    states = {state["entity_id"]: state["state"] for state in await home.ask("get_states")}
+    energies = [
+        point["entities"].get("energy_import") or point["entities"].get("active_power") for point in await fleet(home)
+    ]
+    return sum(1 for entity in energies if states.get(entity or "") not in (None, "unknown", "unavailable"))
+
+
+def energy_preferences(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """The Energy dashboard: what has no parent is the grid (or the sun), what has one is a device below it."""
+
+    def statistic(point: dict[str, Any], register: str) -> str:
+        return f"meter_batch:{point['id']}_{register}"
+
+    mains = [point for point in points if not point["parent"] and any(p["parent"] == point["id"] for p in points)]
+    grid = [
+        {
+            "type": "grid",
+            "stat_energy_from": statistic(point, "energy_import"),
+            "stat_energy_to": None,
+            "stat_cost": None,
+            "entity_energy_price": None,
+            "number_energy_price": None,
+            "stat_compensation": None,
+            "entity_energy_price_export": None,
+            "number_energy_price_export": None,
+            "cost_adjustment_day": 0,
+            "name": point["name"],
+        }
+        for point in mains
+    ]
+    devices = [
+        {"stat_consumption": statistic(point, "energy_import"), "name": point["name"]}
+        for point in points
+        if point["parent"]
+    ]
+    return {"energy_sources": grid, "device_consumption": devices}
