@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from .detect import PROTOCOLS, UNSUPPORTED, damage, edition, is_modbus_tcp, pars
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
+_MODBUS_FUNCTIONS = frozenset((1, 2, 3, 4, 5, 6, 15, 16, 23))
 _NOISE = b"\xfe\x00\xff\xaa"
 
 
@@ -52,15 +53,15 @@ class Decoder:
             frames, rest = _modbus(data, "tcp")
         if not frames and protocol in (None, "modbus-rtu"):
             found, left = _modbus(data, "rtu")
-            # CRC-16 is found by chance in long noise, so unasked only a whole capture is believed.
-            if protocol is not None or not left.strip(_NOISE):
+            # CRC-16 is found by chance in other protocols, so unasked only frames that fill most of it are believed.
+            if protocol is not None or 2 * len(left) <= len(data):
                 frames, rest = found, left
         if not frames:
             other = unsupported(data) if protocol is None else None
             if other is not None:
                 return Decoded(text, problem=f"this is {UNSUPPORTED[other]}, which is recognised but not supported")
-            return Decoded(text, problem=f"{_damage(data, protocol)}")
-        return Decoded(text, frames, _left_over(rest))
+            return Decoded(text, problem=_damage(data, protocol))
+        return Decoded(text, frames, _left_over(rest, frames))
 
     def _dlt645(self, data: bytes) -> tuple[list[dict[str, Any]], bytes]:
         """The frames and the bytes that belong to none."""
@@ -75,24 +76,36 @@ class Decoder:
         return frames, rest
 
 
-def _modbus(data: bytes, framing: str) -> tuple[list[dict[str, Any]], bytes]:
+def _modbus(data: bytes, framing: Literal["rtu", "tcp"]) -> tuple[list[dict[str, Any]], bytes]:
     """The frames and the bytes that belong to none."""
     from meter_batch_engine.protocol.modbus.describe import describe
+    from meter_batch_engine.protocol.modbus.rtu import RtuFramer
 
-    frames = [{"protocol": f"modbus-{framing}"} | one for one in describe(data, cast(Any, framing))]
-    return frames, b""
+    rest = data if framing == "rtu" else b""
+    for framer in (RtuFramer("server"), RtuFramer("client")):
+        for frame in framer.feed(data):
+            rest = rest.replace(frame.raw, b"", 1)
+    return [{"protocol": f"modbus-{framing}"} | one for one in describe(data, framing)], rest.strip(_NOISE)
 
 
 def _damage(data: bytes, protocol: str | None) -> str:
     if protocol is not None and protocol.startswith("modbus"):
         return f"no valid {protocol} frame: length or checksum is wrong"
+    if len(data) >= 4 and data[1] & 0x7F in _MODBUS_FUNCTIONS and data[0] != 0x68:
+        from meter_batch_engine.protocol.modbus.rtu import crc
+
+        right = crc(data[:-2]).to_bytes(2, "little")
+        said = f"looks like Modbus RTU, but its CRC is {data[-2:].hex()} where {right.hex()} is right"
+        return f"{said}, or it is cut off"
     return damage(data)
 
 
-def _left_over(rest: bytes) -> str | None:
+def _left_over(rest: bytes, frames: list[dict[str, Any]]) -> str | None:
     """What to say of bytes around the frames: nothing for noise, much for half a frame."""
     if any(rest[at] == 0x68 == rest[at + 7] for at in range(len(rest) - 7)):
         return f"{len(rest)} bytes belong to no valid frame: {damage(rest)}"
+    if rest and frames[0]["protocol"] == "modbus-rtu":
+        return f"{len(rest)} bytes belong to no valid frame: {rest.hex()}"
     return None
 
 
