@@ -146,10 +146,10 @@ class _Asked:
 class _Ghost:
     """A question whose reply may still come."""
 
-    __slots__ = ("exchange", "gone", "until")
+    __slots__ = ("exchange", "gone", "since", "until")
 
-    def __init__(self, exchange: Exchange[object], until: float) -> None:
-        self.exchange, self.until = exchange, until
+    def __init__(self, exchange: Exchange[object], since: float, until: float) -> None:
+        self.exchange, self.since, self.until = exchange, since, until
         self.gone = asyncio.Event()
 
     def takes(self, data: bytes) -> bool:
@@ -176,6 +176,8 @@ class Line:
     ) -> None:
         self.settings = settings
         self.counters = LineCounters()
+        self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
+        """Told of a reply after its time-out, with the turn-round that it took."""
         self._transport, self._now, self._make_alarm = transport, now, make_alarm
         self._turn = asyncio.Lock()
         self._open = False
@@ -225,8 +227,12 @@ class Line:
         now = self._loop.time() if self._open else 0.0
         return max((ghost.until - now for ghost in self._ghosts if ghost.stands_before(exchange)), default=0.0)
 
-    async def exchange[Answer](self, exchange: Exchange[Answer], *, turnround_s: float) -> Reply[Answer]:
+    async def exchange[Answer](
+        self, exchange: Exchange[Answer], *, turnround_s: float, gap_s: float = 0.0
+    ) -> Reply[Answer]:
         """Asks one question and returns the answer; `turnround_s` is how long the meter may think.
+
+        `gap_s` is the least silence that this meter wants before a request.
 
         The line adds the wire's own time for request and longest reply. Raises MeterError (NoReply, FrameError,
         WrongMeter; Refused and its kind as the meter said) or LineError. A broadcast returns None after `turnround_s`.
@@ -234,7 +240,7 @@ class Line:
         async with self._turn:
             self._require_open()
             await self._late_replies(exchange)
-            await self._silence(exchange)
+            await self._silence(exchange, gap_s)
             asked = self._send(exchange, turnround_s)
             try:
                 if not exchange.reply_bytes:
@@ -242,7 +248,7 @@ class Line:
                     return Reply(None, self._now(), 0.0, self._loop.time() - asked.sent_at)  # type: ignore[arg-type]
                 answer = await asked.future
             except asyncio.CancelledError:
-                self._remember(exchange)
+                self._remember(asked)
                 raise
             except MeterError as error:
                 self._count(error)
@@ -276,9 +282,9 @@ class Line:
                 await asyncio.sleep(0)
             self._require_open()
 
-    async def _silence(self, exchange: Exchange[object]) -> None:
+    async def _silence(self, exchange: Exchange[object], least_s: float) -> None:
         """Waits until the line has been silent for long enough. Raises FrameError where it never is."""
-        gap = self.settings.silence_s
+        gap = max(least_s, self.settings.silence_s)
         if self.settings.framing != "tcp":
             if exchange.protocol == "dlt645":
                 gap = max(gap, DLT645_GAP_S)
@@ -323,6 +329,7 @@ class Line:
             self._ghosts.remove(ghost)
             self.counters.late += 1
             ghost.gone.set()
+            self.on_late(ghost.exchange, max(0.0, now - ghost.since - self.settings.wire_s(ghost.exchange.reply_bytes)))
         asked = self._asked
         if asked is None or asked.future.done():
             return
@@ -382,14 +389,15 @@ class Line:
         if asked.deadline > now:
             self._arm(asked.deadline)
             return
-        self._remember(asked.exchange)
+        self._remember(asked)
         asked.future.set_exception(asked.exchange.silence())
 
     # --- afterwards
 
-    def _remember(self, exchange: Exchange[object]) -> None:
-        if self.settings.late_reply_s and exchange.reply_bytes:
-            self._ghosts.append(_Ghost(exchange, self._loop.time() + self.settings.late_reply_s))
+    def _remember(self, asked: _Asked) -> None:
+        if self.settings.late_reply_s and asked.exchange.reply_bytes:
+            until = self._loop.time() + self.settings.late_reply_s
+            self._ghosts.append(_Ghost(asked.exchange, asked.sent_end, until))
 
     def _count(self, error: MeterError) -> None:
         if isinstance(error, NoReply):

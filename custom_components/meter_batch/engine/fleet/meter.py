@@ -1,0 +1,214 @@
+"""What the poller knows of one meter: how fast it answers, what it has, whether it is there, what is due."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..errors import ConfigError, MeterError, NoReply
+from ..line import LineSettings
+from ..model.obis import Obis
+from ..model.point import Point
+from ..template import DltItem, Group, ModbusRequest, ModbusWords, Register, Request, Template, plan
+from ..template.schema import GROUPS
+from .question import cheapest, check_address, timing
+from .validate import Validator
+
+SPARE_S = 0.050
+"""What every time-out allows on top of what was seen."""
+FLOOR_S = {"modbus": 0.350, "dlt645": 0.600}
+"""Shortest time-out of a meter that answers: it costs nothing while it does, and one reply in a hundred is slow."""
+MOST_S = 10.0
+PROBE_FLOOR_S = 0.150
+BACKOFF_S = 2.0
+MISSES_TO_SILENCE = 2.0
+DAMAGED_MISS = 0.5
+"""A reply that came, but damaged or from elsewhere, says less against a meter than none."""
+PLANNED_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Turn-rounds for which requests are planned: not a new plan for every reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollMeter:
+    """A meter to poll. `key` names it in reports; `wanted` registers, all of the template where None."""
+
+    key: str
+    name: str
+    template: Template
+    address: str
+    protocol: str
+    wanted: frozenset[Obis] | None = None
+    point: Point | None = None
+    """Its multiplier is applied to what is read."""
+
+
+class Turnround:
+    """How long a meter takes to begin its reply: estimated as TCP does it (RFC 6298), and its slowest recent ones."""
+
+    def __init__(self, first_s: float, floor_s: float) -> None:
+        self._first_s, self._floor_s = first_s, floor_s
+        self.mean_s: float | None = None
+        self._deviation_s = 0.0
+        self._recent: deque[float] = deque(maxlen=100)
+
+    def add(self, seconds: float) -> None:
+        """Takes the turn-round of a reply."""
+        self._recent.append(seconds)
+        if self.mean_s is None:
+            self.mean_s, self._deviation_s = seconds, seconds / 2
+        else:
+            self._deviation_s += (abs(seconds - self.mean_s) - self._deviation_s) / 4
+            self.mean_s += (seconds - self.mean_s) / 8
+
+    @property
+    def usual_s(self) -> float | None:
+        """What nearly all replies keep; None where none came yet."""
+        return None if self.mean_s is None else self.mean_s + 4 * self._deviation_s + SPARE_S
+
+    @property
+    def timeout_s(self) -> float:
+        """How long to wait for the beginning of a reply."""
+        usual = self.usual_s
+        if usual is None:
+            return self._first_s
+        return min(MOST_S, max(self._floor_s, usual, 1.5 * max(self._recent) + SPARE_S))
+
+
+class Meter:
+    """The state of one meter on a line. Instants without zone are the poller's monotonic seconds."""
+
+    def __init__(self, poll: PollMeter, settings: LineSettings, first_s: float) -> None:
+        self.poll = poll
+        self._settings = settings
+        self.validator = Validator(poll.template)
+        self.flaw: MeterError | None = None
+        """Why it cannot be polled at all."""
+        try:
+            self.address = check_address(poll.protocol, poll.address)
+        except ConfigError as error:
+            self.address = poll.address
+            self.flaw = MeterError(f"{poll.name}: {error}")
+        family = "modbus" if poll.protocol == "modbus" else "dlt645"
+        if self.flaw is None and (poll.template.protocol == "modbus") != (family == "modbus"):
+            self.flaw = MeterError(
+                f"{poll.name}: the model {poll.template.id} does not speak {poll.protocol}; choose another of both"
+            )
+        self.template = poll.template
+        self.turnround = Turnround(first_s, FLOOR_S[family])
+        self.misses = 0.0
+        self.silent = False
+        self.backoff_s = 0.0
+        self.probe_at = 0.0
+        self.probes = 0
+        self.due: dict[Group, float] = {}
+        self.snapshot_for: datetime | None = None
+        """The boundary for which the energies are still to be read."""
+        self.absent: set[Obis] = set()
+
+    def takes(self, poll: PollMeter) -> bool:
+        """Takes over changed wishes; False where it is another meter now, of which nothing is known."""
+        old = self.poll
+        if (old.template, old.address, old.protocol) != (poll.template, poll.address, poll.protocol):
+            return False
+        if old.wanted != poll.wanted:
+            self.due.clear()
+        if old.point is not None and poll.point is not None and old.point.meter != poll.point.meter:
+            self.validator.forget()
+        self.poll = poll
+        return True
+
+    # --- what to ask
+
+    def wanted(self, groups: Iterable[Group]) -> frozenset[Obis]:
+        """The registers of some groups that are wanted and that the meter has."""
+        wish, among = self.poll.wanted, set(groups)
+        return frozenset(
+            one.obis for one in self.template.registers if one.group in among and (wish is None or one.obis in wish)
+        )
+
+    def groups(self) -> tuple[Group, ...]:
+        """The groups in which anything is wanted."""
+        return tuple(group for group in GROUPS if self.wanted((group,)))
+
+    def requests(self, obis: Iterable[Obis]) -> tuple[Request, ...]:
+        """The fewest seconds of line for some registers."""
+        mean = self.turnround.mean_s
+        usual = 0.05 if mean is None else min(PLANNED_S, key=lambda one: abs(one - mean))
+        return plan(self.template, frozenset(obis), timing(self._settings, self.template, usual))
+
+    @property
+    def probe(self) -> Request:
+        """The cheapest question."""
+        return cheapest(self.template if self.template.registers else self.poll.template)
+
+    # --- whether it is there
+
+    def answered(self) -> None:
+        """Something came from it."""
+        self.misses = 0.0
+        if self.silent:
+            self.silent = False
+            self.due.clear()
+
+    def missed(self, error: MeterError, now: float) -> bool:
+        """Nothing useful came; True where it is silent from now on."""
+        self.misses += 1.0 if isinstance(error, NoReply) else DAMAGED_MISS
+        if self.silent or self.misses < MISSES_TO_SILENCE:
+            return False
+        self.silent = True
+        self.probes = 0
+        self.backoff_s = BACKOFF_S
+        self.probe_at = now + self.backoff_s
+        return True
+
+    def probe_failed(self, now: float, cap_s: float) -> None:
+        """It is still not there: asked again after twice the time."""
+        self.probes += 1
+        self.backoff_s = min(cap_s, 2 * self.backoff_s)
+        self.probe_at = now + self.backoff_s
+
+    def probe_timeout_s(self, others: Iterable[Turnround]) -> float:
+        """How long to wait for a meter that is probably not there: short, but long enough in one of four tries."""
+        if self.probes % 4 == 3:
+            return self.turnround.timeout_s
+        usual = self.turnround.usual_s
+        if usual is None:
+            known = [one.usual_s for one in others if one.usual_s is not None]
+            usual = max(known) if known else self.turnround.timeout_s
+        return min(self.turnround.timeout_s, max(PROBE_FLOOR_S, usual))
+
+    # --- what it refuses
+
+    def learn(self, refused: list[Request], absent: set[Obis], longest: int) -> None:
+        """Remembers what it refused, so that the next plan leaves that out.
+
+        `longest`: how many words the longest Modbus request had that it answered in place of a refused one.
+        """
+        self.absent |= absent
+        template = self.template
+        for request in refused:
+            if isinstance(request, ModbusRequest):
+                if not absent & {one.obis for one in request.registers} and len(request.registers) > 1:
+                    # All its registers are there: it is the addresses between them, or the length.
+                    if template.modbus.holes:
+                        template = replace(template, modbus=replace(template.modbus, holes=False))
+                    elif longest:
+                        template = replace(template, modbus=replace(template.modbus, max_words=longest))
+            else:
+                members = {one.obis for one in request.registers}
+                template = replace(
+                    template, registers=tuple(_alone(one) if one.obis in members else one for one in template.registers)
+                )
+        self.template = replace(
+            template, registers=tuple(one for one in template.registers if one.obis not in self.absent)
+        )
+
+
+def _alone(register: Register) -> Register:
+    """The register without the block that the meter does not know."""
+    locator = register.locator
+    if isinstance(locator, ModbusWords):
+        return register
+    return replace(register, locator=DltItem(locator.single, 0, locator.single))
