@@ -1,0 +1,143 @@
+"""Meter Batch: batch monitoring of electricity meters. Sets up, unloads and removes lines; wires, decides nothing."""
+
+from __future__ import annotations
+
+import logging
+
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers import config_validation as cv
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.typing import ConfigType
+
+from . import websocket
+from .const import DOMAIN, PLATFORMS
+from .coordinator import LineCoordinator
+from .entity import LineEntry, Population, device_of, populations, set_area
+from .registry import Change
+from .services import async_setup_services
+from .site import Site, async_get_site
+
+_LOGGER = logging.getLogger(__name__)
+
+CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
+
+ISSUE_WITHOUT_LINE = "points_without_line"
+
+
+async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
+    """Reads the registry, registers actions and WebSocket commands, and follows changes of the registry."""
+    site = await async_get_site(hass)
+    async_setup_services(hass)
+    websocket.async_setup(hass)
+    mover = Mover(hass, site)
+    site.registry.async_listen(mover.async_changed)
+    _check_lines(hass, site)
+    return True
+
+
+async def async_setup_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
+    """Opens a line and begins to poll its meters."""
+    site = await async_get_site(hass)
+    coordinator = LineCoordinator(hass, entry, site)
+    await coordinator.async_start()
+    entry.runtime_data = Population(coordinator)
+    await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    coordinator.async_run()
+    _check_lines(hass, site)
+    return True
+
+
+async def async_unload_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
+    """Stops polling and closes the line."""
+    if await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
+        await entry.runtime_data.coordinator.async_stop()
+        return True
+    return False
+
+
+async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
+    """The points of a line that was deleted stay, without a way to their meters; say so."""
+    _check_lines(hass, await async_get_site(hass), gone=entry.entry_id)
+
+
+async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:
+    """A device may be deleted by hand once its point is gone from this line."""
+    site = await async_get_site(hass)
+    on_line = {point.id for point, _ in site.registry.on_line(entry.entry_id)} | {entry.entry_id}
+    return not any(domain == DOMAIN and id_ in on_line for domain, id_ in device.identifiers)
+
+
+@callback
+def _check_lines(hass: HomeAssistant, site: Site, gone: str | None = None) -> None:
+    lines = {entry.entry_id for entry in hass.config_entries.async_entries(DOMAIN)} - {gone}
+    lost = sorted(
+        point.name for point in site.registry.points.values() if point.routes and point.routes[0].line not in lines
+    )
+    if not lost:
+        ir.async_delete_issue(hass, DOMAIN, ISSUE_WITHOUT_LINE)
+        return
+    ir.async_create_issue(
+        hass,
+        DOMAIN,
+        ISSUE_WITHOUT_LINE,
+        is_fixable=False,
+        severity=ir.IssueSeverity.WARNING,
+        translation_key="points_without_line",
+        translation_placeholders={
+            "count": str(len(lost)),
+            "names": ", ".join(lost[:10]) + (" …" if len(lost) > 10 else ""),
+        },
+    )
+
+
+class Mover:
+    """Makes entities, devices and pollers follow the registry, one change after the other."""
+
+    def __init__(self, hass: HomeAssistant, site: Site) -> None:
+        self._hass, self._site = hass, site
+        self._queue: list[Change] = []
+        self._running = False
+
+    @callback
+    def async_changed(self, changes: list[Change]) -> None:
+        """Takes changes; they are carried out in the background in their order."""
+        self._queue += changes
+        if not self._running:
+            self._running = True
+            self._hass.async_create_task(self._run(), f"{DOMAIN} registry changes")
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                changes, self._queue = self._queue, []
+                await self._carry_out(changes)
+        finally:
+            self._running = False
+        _check_lines(self._hass, self._site)
+
+    async def _carry_out(self, changes: list[Change]) -> None:
+        lines = populations(self._hass)
+        for change in changes:
+            before, after = _line(change.before), _line(change.after)
+            if before is not None and before != after and before in lines:
+                await lines[before].async_leave(change.id)
+            if change.after is None and (device := device_of(self._hass, change.id)) is not None:
+                dr.async_get(self._hass).async_remove_device(device.id)
+            if change.before and change.after and change.before.meters != change.after.meters and after in lines:
+                lines[after].coordinator.async_forget(change.id)
+        changed = {change.id for change in changes}
+        for population in lines.values():
+            for point in list(population.coordinator.points()):
+                # The size of the fleet decides the detail of points that nobody decided, so others may change too.
+                if point.id in changed or population.outdated(point):
+                    population.async_sync(point)
+            population.coordinator.async_set_meters()
+        for change in changes:
+            if change.before and change.after and change.before.area != change.after.area:
+                set_area(self._hass, change.after)
+
+
+def _line(point: object) -> str | None:
+    routes = getattr(point, "routes", ())
+    return routes[0].line if routes else None

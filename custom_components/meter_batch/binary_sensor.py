@@ -1,0 +1,76 @@
+"""What is wrong: with a meter, and with the line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import override
+
+from homeassistant.components.binary_sensor import BinarySensorDeviceClass, BinarySensorEntity
+from homeassistant.const import EntityCategory
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+
+from .coordinator import LineCoordinator
+from .engine.model.point import Point
+from .entity import LineEntity, LineEntry, PointEntity
+
+PARALLEL_UPDATES = 0
+
+
+async def async_setup_entry(
+    hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
+) -> None:
+    """Adds the connection of a line and the problem of each of its points."""
+    population = entry.runtime_data
+    coordinator = population.coordinator
+    async_add_entities([LineConnected(coordinator)])
+
+    def make(point: Point) -> Iterable[Problem]:
+        return (Problem(coordinator, point),)
+
+    population.async_attach("binary_sensor", make, async_add_entities)
+
+
+class Problem(PointEntity, BinarySensorEntity):
+    """On while a meter does not answer, answers badly, or sends values that cannot be."""
+
+    _attr_translation_key = "problem"
+    _attr_device_class = BinarySensorDeviceClass.PROBLEM
+    _attr_entity_category = EntityCategory.DIAGNOSTIC
+
+    def __init__(self, coordinator: LineCoordinator, point: Point) -> None:
+        super().__init__(coordinator, point, "problem")
+
+    @property
+    @override
+    def available(self) -> bool:
+        # A silent meter is the very thing this entity tells; only without the line nothing can be said.
+        return self.coordinator.last_update_success
+
+    @override
+    def _take(self) -> None:
+        point = self.point.id
+        problem = self.coordinator.problems.get(point)
+        known = problem is not None or point in self.coordinator.values
+        self._attr_is_on = problem is not None if known else None
+        self._attr_extra_state_attributes = {"reason": problem or "none"}
+
+    @override
+    def _shown(self) -> object:
+        return self._attr_is_on, self._attr_extra_state_attributes["reason"]
+
+
+class LineConnected(LineEntity, BinarySensorEntity):
+    """Off while the port or gateway of the line is gone."""
+
+    _attr_device_class = BinarySensorDeviceClass.CONNECTIVITY
+    _attr_entity_category = EntityCategory.DIAGNOSTIC
+
+    def __init__(self, coordinator: LineCoordinator) -> None:
+        super().__init__(coordinator, "line_connected")
+
+    @property
+    @override
+    def is_on(self) -> bool | None:
+        report = self.coordinator.data
+        return None if report is None else report.health.connected

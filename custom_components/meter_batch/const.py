@@ -1,0 +1,95 @@
+"""Names that the parts of the integration share: keys of config entries, choices, defaults."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from homeassistant.const import Platform
+
+DOMAIN: Final = "meter_batch"
+MANUFACTURER: Final = "Meter Batch"
+PLATFORMS: Final = [Platform.BINARY_SENSOR, Platform.SENSOR]
+
+# A config entry is a line; these are the keys of its data …
+CONF_LINK: Final = "link"
+CONF_HOST: Final = "host"
+CONF_PORT: Final = "port"
+CONF_SERIAL_PORT: Final = "serial_port"  # a key under which Home Assistant looks for who uses which port
+CONF_PROTOCOL: Final = "protocol"
+CONF_BAUD: Final = "baud"
+CONF_PARITY: Final = "parity"
+CONF_STOP_BITS: Final = "stop_bits"
+# … and of its options.
+CONF_FAST: Final = "fast_s"
+CONF_SLOW: Final = "slow_s"
+CONF_INTERVAL: Final = "interval_min"
+CONF_DETAIL: Final = "detail"
+CONF_ENTITY_STATISTICS: Final = "entity_statistics"
+
+DEFAULT_FAST_S: Final = 10
+DEFAULT_SLOW_S: Final = 300
+DEFAULT_INTERVAL_MIN: Final = 15
+INTERVALS_MIN: Final = (5, 10, 15, 30, 60)
+STANDARD_UP_TO: Final = 100
+"""With more points than this a point has few entities unless it, or its line, says otherwise."""
+
+
+class Link(StrEnum):
+    """How a line is reached."""
+
+    TCP = "tcp"
+    SERIAL = "serial"
+
+
+class LineProtocol(StrEnum):
+    """What is spoken on a line, and for Modbus how it is framed."""
+
+    MODBUS_TCP = "modbus-tcp"
+    MODBUS_RTU = "modbus-rtu"
+    DLT645_2007 = "dlt645-2007"
+    DLT645_1997 = "dlt645-1997"
+    MIXED = "mixed"
+
+    @property
+    def on_a_wire(self) -> bool:
+        """True where baud and parity matter, because the bytes travel on RS-485 in the end."""
+        return self is not LineProtocol.MODBUS_TCP
+
+    def speaks(self, protocol: str) -> bool:
+        """True where a meter of this protocol (one of the engine's `PROTOCOLS`) can be on the line."""
+        if self is LineProtocol.MIXED:
+            return True
+        return protocol == "modbus" if self.value.startswith("modbus") else protocol == self.value
+
+
+WIRE_DEFAULTS: Final[dict[LineProtocol, tuple[int, str, int]]] = {
+    LineProtocol.MODBUS_TCP: (9600, "N", 1),
+    LineProtocol.MODBUS_RTU: (9600, "N", 1),
+    LineProtocol.DLT645_2007: (2400, "E", 1),
+    LineProtocol.DLT645_1997: (2400, "E", 1),
+    LineProtocol.MIXED: (2400, "E", 1),
+}
+"""Baud, parity and stop bits a meter of each protocol usually leaves the factory with."""
+
+
+class Detail(StrEnum):
+    """How many entities a point has."""
+
+    LEAN = "lean"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+DETAIL_AUTO: Final = "auto"
+
+ATTRIBUTES: Final = (
+    "tariff",
+    "contract_kw",
+    "contract_kva",
+    "transformer_kva",
+    "floor_area_m2",
+    "occupancy",
+    "production_unit",
+)
+"""What a point may carry for analysis; columns of the import file."""

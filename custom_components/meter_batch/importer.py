@@ -1,0 +1,594 @@
+"""Lists of points as files: CSV or XLSX in, a dry run that says row by row what would change; and the same file out.
+
+Pure: bytes and what is known now go in, results come out. Nothing here changes a point.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+
+from .const import ATTRIBUTES, Detail, LineProtocol
+from .engine.model.point import PROTOCOLS, InstalledMeter, Multiplier, Point, Route
+from .registry import ALWAYS, conflicts, new_id
+from .table import Problem, Row, Unreadable, read_table
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("编号", "计量点编号", "point id", "标识"),
+    "name": ("名称", "计量点", "计量点名称", "point", "metering point"),
+    "line": ("线路", "线路名称", "总线"),
+    "protocol": ("协议", "规约", "通信规约"),
+    "address": ("地址", "通信地址", "表地址", "站号", "unit", "unit id", "meter address", "slave"),
+    "template": ("模板", "表型模板", "型号", "表型", "model"),
+    "serial": ("表号", "资产编号", "出厂编号", "serial number", "meter number"),
+    "ct": ("电流变比", "ct变比", "ct ratio"),
+    "pt": ("电压变比", "pt变比", "pt ratio", "vt", "vt ratio"),
+    "multiplier_since": ("倍率生效日期", "倍率起始", "multiplier since"),
+    "area": ("区域", "位置", "房间", "location"),
+    "parent": ("上级", "上级计量点", "总表", "parent point"),
+    "detail": ("详细程度",),
+    "tariff": ("电价", "电价类别"),
+    "contract_kw": ("合同功率", "合同容量kw"),
+    "contract_kva": ("合同容量", "合同容量kva"),
+    "transformer_kva": ("变压器容量", "变压器容量kva"),
+    "floor_area_m2": ("建筑面积", "面积"),
+    "occupancy": ("使用时间", "运行时间"),
+    "production_unit": ("产品单位",),
+}
+"""Every column by its name in code and in exported files, with the other headers that are understood."""
+
+_DETAILS = {"精简": Detail.LEAN, "标准": Detail.STANDARD, "完整": Detail.FULL, "全部": Detail.FULL}
+_SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
+_NEEDED_FOR_NEW = ("name", "line", "address", "template")
+MAX_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLine:
+    """A line that a file may name."""
+
+    id: str
+    title: str
+    protocol: LineProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is there when a file is read."""
+
+    points: Mapping[str, Point]
+    lines: Mapping[str, KnownLine]
+    """By id."""
+    templates: Mapping[str, str]
+    """Protocol spoken, by template id."""
+    now: datetime
+    time_zone: tzinfo = UTC
+    """Of dates without one."""
+    default_line: str | None = None
+    """The line meant where a file has no such column."""
+    make_id: Callable[[], str] = new_id
+
+
+class Outcome(StrEnum):
+    """What a row does."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What one row would do: for a changed point each column with its old and new text."""
+
+    row: int
+    outcome: Outcome
+    name: str
+    point: Point | None
+    diff: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a file would do. `problems` say what is wrong and how to cure it, `warnings` what was assumed."""
+
+    rows: tuple[RowResult, ...]
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    absent: tuple[str, ...]
+    """Ids of points (of the default line only, where there is one) that the file does not mention.
+
+    They stay unless their removal is asked for."""
+
+    def count(self, outcome: Outcome) -> int:
+        """How many rows have this outcome."""
+        return sum(row.outcome is outcome for row in self.rows)
+
+    def changes(self, *, skip_bad: bool = False, remove_absent: bool = False) -> dict[str, Point | None]:
+        """What to apply; nothing while there is a problem, unless bad rows are to be left out.
+
+        A problem of the file as a whole (no row) cannot be left out.
+        """
+        if self.problems and (not skip_bad or any(one.row is None for one in self.problems)):
+            return {}
+        bad = {one.row for one in self.problems}
+        changes: dict[str, Point | None] = {
+            row.point.id: row.point
+            for row in self.rows
+            if row.point is not None and row.outcome in {Outcome.NEW, Outcome.CHANGED} and row.row not in bad
+        }
+        if remove_absent and not self.problems:
+            changes |= dict.fromkeys(self.absent)
+        return changes
+
+
+def dry_run(data: bytes, known: Known, file_name: str = "") -> DryRun:
+    """Reads a file and compares it with what is there; never raises for what a file holds."""
+    try:
+        table = read_table(data, file_name, MAX_ROWS)
+    except Unreadable as error:
+        return DryRun((), (error.problem,), (), ())
+    reader = _Reader(known)
+    columns = reader.columns(table.header)
+    if reader.problems:
+        return DryRun((), tuple(reader.problems), (), ())
+    for problem in table.problems:
+        reader.problems.append(problem)
+    bad_rows = {problem.row for problem in table.problems}
+    for row in table.rows:
+        if row.number not in bad_rows:
+            reader.read(row, columns)
+    return reader.finish(sorted(one for one in bad_rows if one is not None))
+
+
+class _Reader:
+    """The state of one dry run."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self._by_name = {point.name.casefold(): point for point in known.points.values()}
+        self._rows: dict[str, tuple[Row, dict[str, str], Point]] = {}  # by point id
+        self._parents: dict[str, str] = {}  # the parent's text by point id
+        self._row_of_name: dict[str, int] = {}
+
+    # --- header ---
+
+    def columns(self, header: Sequence[str]) -> list[str]:
+        """The columns' own names in the order of the file; problems where one is unknown, twice or missing."""
+        aliases = {alias: name for name, others in COLUMNS.items() for alias in others} | {
+            name.replace("_", " "): name for name in COLUMNS
+        }
+        found: list[str] = []
+        for text in header:
+            key = text.strip().lstrip("*").casefold()
+            name = key if key in COLUMNS else aliases.get(key.replace("_", " "), aliases.get(key, ""))
+            if not name:
+                close = difflib.get_close_matches(key, [*COLUMNS, *aliases], 1)
+                self._problem(
+                    1,
+                    text or "?",
+                    "import_unknown_column" + ("_like" if close else ""),
+                    column=text,
+                    like=close[0] if close else "",
+                )
+            elif name in found:
+                self._problem(1, text, "import_column_twice", column=name)
+            found.append(name)
+        if not self.problems and not {"id", "name"} & set(found):
+            self._problem(1, "name", "import_column_missing", column="name")
+        return found
+
+    def _problem(self, row: int | None, column: str | None, key: str, /, **placeholders: object) -> None:
+        self.problems.append(Problem(row, column, key, {name: str(value) for name, value in placeholders.items()}))
+
+    def _warn(self, row: int, column: str, key: str, /, **placeholders: object) -> None:
+        self.warnings.append(Problem(row, column, key, {name: str(value) for name, value in placeholders.items()}))
+
+    # --- rows ---
+
+    def read(self, row: Row, columns: Sequence[str]) -> None:
+        """Takes one row; what is wrong with it is noted, all of it."""
+        cells = {column: text.strip() for column, text in zip(columns, row.cells, strict=True)}
+        before = len(self.problems)
+        old = self._existing(row, cells)
+        if len(self.problems) > before:
+            return
+        if old is None:
+            for column in _NEEDED_FOR_NEW:
+                if not cells.get(column) and not (column == "line" and self._default_line() is not None):
+                    self._problem(row.number, column, "import_cell_missing", column=column)
+        point = self._point(row, cells, old)
+        if point is None or len(self.problems) > before:
+            return
+        if (first := self._rows.get(point.id)) is not None:
+            self._problem(row.number, "name", "import_row_twice", name=point.name, other=first[0].number)
+            return
+        name = point.name.casefold()
+        if (other := self._row_of_name.get(name)) is not None:
+            self._problem(row.number, "name", "import_row_twice", name=point.name, other=other)
+            return
+        self._row_of_name[name] = row.number
+        self._rows[point.id] = (row, cells, point)
+        if "parent" in cells:
+            self._parents[point.id] = cells["parent"]
+
+    def _existing(self, row: Row, cells: Mapping[str, str]) -> Point | None:
+        if id_ := cells.get("id", ""):
+            if (point := self.known.points.get(id_.lower())) is None:
+                self._problem(row.number, "id", "import_unknown_id", id=id_)
+            return point
+        return self._by_name.get(cells.get("name", "").casefold())
+
+    def _default_line(self) -> KnownLine | None:
+        if self.known.default_line is not None:
+            return self.known.lines.get(self.known.default_line)
+        return next(iter(self.known.lines.values())) if len(self.known.lines) == 1 else None
+
+    def _point(self, row: Row, cells: Mapping[str, str], old: Point | None) -> Point | None:
+        template = self._template(row, cells, old)
+        line = self._line(row, cells, old)
+        route = self._route(row, cells, old, line, template)
+        multipliers = self._multipliers(row, cells, old)
+        detail = self._detail(row, cells, old)
+        serial = self._text(row, cells, "serial", old.meter.serial if old else None)
+        if template is None:
+            return None
+        attributes = dict(old.attributes) if old else {}
+        for name in ATTRIBUTES:
+            if name in cells:
+                if cells[name]:
+                    attributes[name] = cells[name]
+                else:
+                    attributes.pop(name, None)
+        return Point(
+            id=old.id if old else self.known.make_id(),
+            name=" ".join((cells.get("name") or (old.name if old else "")).split()),
+            meters=installed(old.meters if old else (), template, serial, self.known.now),
+            routes=(*((route,) if route else ()), *(old.routes[1:] if old else ())),
+            multipliers=multipliers,
+            area=(cells["area"] or None) if "area" in cells else old.area if old else None,
+            parent=old.parent if old else None,
+            detail=detail,
+            attributes=attributes,
+        )
+
+    def _text(self, row: Row, cells: Mapping[str, str], column: str, old: str | None) -> str | None:
+        if column not in cells:
+            return old
+        text = cells[column]
+        if _SCIENTIFIC.fullmatch(text):
+            self._problem(row.number, column, "import_scientific", value=text)
+        return text or None
+
+    def _template(self, row: Row, cells: Mapping[str, str], old: Point | None) -> str | None:
+        text = cells.get("template", "").lower()
+        if not text:
+            return old.meter.template if old else None
+        if text in self.known.templates:
+            return text
+        close = difflib.get_close_matches(text, self.known.templates, 1, 0.4)
+        close = close or [id_ for id_ in self.known.templates if text and text in id_][:1]
+        if close:
+            self._problem(row.number, "template", "import_unknown_template_like", value=text, like=close[0])
+        else:
+            some = ", ".join(sorted(self.known.templates)[:12])
+            self._problem(row.number, "template", "import_unknown_template", value=text, some=some)
+        return None
+
+    def _line(self, row: Row, cells: Mapping[str, str], old: Point | None) -> KnownLine | None:
+        text = cells.get("line", "")
+        if not text:
+            if "line" in cells and old and not old.routes:
+                return None
+            return self.known.lines.get(old.routes[0].line) if old and old.routes else self._default_line()
+        if text in self.known.lines:
+            return self.known.lines[text]
+        named = [line for line in self.known.lines.values() if line.title.casefold() == text.casefold()]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            self._problem(row.number, "line", "import_line_twice", value=text)
+        else:
+            lines = ", ".join(sorted(line.title for line in self.known.lines.values())) or "–"
+            self._problem(row.number, "line", "import_unknown_line", value=text, some=lines)
+        return None
+
+    def _route(
+        self, row: Row, cells: Mapping[str, str], old: Point | None, line: KnownLine | None, template: str | None
+    ) -> Route | None:
+        before = old.routes[0] if old and old.routes else None
+        if template is None:
+            return before
+        protocol = self.known.templates.get(template) or (before.protocol if before else "")
+        if (text := cells.get("protocol", "").lower()) and text != protocol:
+            text = "modbus" if text.startswith("modbus") else text
+            if text not in PROTOCOLS:
+                self._problem(row.number, "protocol", "import_unknown_protocol", value=text, some=", ".join(PROTOCOLS))
+                return before
+            if protocol and _family(text) != _family(protocol):
+                self._problem(
+                    row.number,
+                    "protocol",
+                    "import_protocol_not_template",
+                    value=text,
+                    template=template,
+                    protocol=protocol,
+                )
+                return before
+            protocol = text
+        if line is None:
+            return before if before is not None and not cells.get("line") else None
+        if not line.protocol.speaks(protocol):
+            self._problem(
+                row.number,
+                "template",
+                "import_line_speaks_other",
+                template=template,
+                protocol=protocol,
+                line=line.title,
+                spoken=line.protocol.value,
+            )
+            return before
+        text = cells.get("address", "")
+        if not text:
+            return Route(line.id, protocol, before.address) if before else None
+        address = self._address(row, text, protocol, line)
+        return Route(line.id, protocol, address) if address else before
+
+    def _address(self, row: Row, text: str, protocol: str, line: KnownLine) -> str | None:
+        try:
+            address, restored = parse_address(text, protocol, tcp=not line.protocol.on_a_wire)
+        except AddressError as error:
+            self._problem(row.number, "address", error.key, value=text)
+            return None
+        if restored:
+            self._warn(row.number, "address", "import_zeros_restored", value=text, address=address)
+        return address
+
+    def _detail(self, row: Row, cells: Mapping[str, str], old: Point | None) -> str | None:
+        if "detail" not in cells:
+            return old.detail if old else None
+        text = cells["detail"].lower()
+        if not text or text in {"auto", "自动"}:
+            return None
+        if text in _DETAILS:
+            return _DETAILS[text].value
+        if text not in list(Detail):
+            self._problem(row.number, "detail", "import_unknown_detail", value=text, some=", ".join(Detail))
+        return text
+
+    def _multipliers(self, row: Row, cells: Mapping[str, str], old: Point | None) -> tuple[Multiplier, ...]:
+        before = old.multipliers if old else ()
+        if not {"ct", "pt"} & set(cells):
+            return before
+        last = before[-1] if before else Multiplier(ALWAYS)
+        ct = self._ratio(row, cells, "ct", last.ct)
+        pt = self._ratio(row, cells, "pt", last.pt)
+        since = self._since(row, cells)
+        if ct is None or pt is None or since is False:
+            return before
+        if since is None and (ct, pt) != (last.ct, last.pt) and old is not None:
+            self._warn(row.number, "ct", "import_multiplier_from_now", ct=_number(ct), pt=_number(pt))
+        if since is not None and since > self.known.now:
+            self._warn(row.number, "multiplier_since", "import_multiplier_later", date=since.isoformat())
+        return with_multiplier(before, ct, pt, since, ALWAYS if old is None else self.known.now)
+
+    def _ratio(self, row: Row, cells: Mapping[str, str], column: str, old: Decimal) -> Decimal | None:
+        if column not in cells:
+            return old
+        try:
+            return parse_ratio(cells[column])
+        except ValueError:
+            self._problem(row.number, column, "import_bad_ratio", value=cells[column], column=column.upper())
+            return None
+
+    def _since(self, row: Row, cells: Mapping[str, str]) -> datetime | bool | None:
+        text = cells.get("multiplier_since", "")
+        if not text:
+            return None
+        try:
+            return parse_instant(text, self.known.time_zone)
+        except ValueError:
+            self._problem(row.number, "multiplier_since", "import_bad_date", value=text)
+            return False
+
+    # --- the whole ---
+
+    def finish(self, bad_rows: Iterable[int]) -> DryRun:
+        """Resolves parents, checks the result as the registry will, and compares."""
+        after = dict(self.known.points)
+        after |= {id_: point for id_, (_, _, point) in self._rows.items()}
+        by_name = {point.name.casefold(): point.id for point in after.values()}
+        # A parent may also be called by the name it had before this file renamed it.
+        old_names = {point.name.casefold(): point.id for point in self.known.points.values()}
+        for id_, text in self._parents.items():
+            row, cells, point = self._rows[id_]
+            parent = None
+            if text:
+                parent = text if text in after else by_name.get(text.casefold(), old_names.get(text.casefold()))
+                if parent is None:
+                    self._problem(row.number, "parent", "import_unknown_parent", value=text)
+            point = replace(point, parent=parent)
+            self._rows[id_] = (row, cells, point)
+            after[id_] = point
+        for conflict in conflicts(after, only=self._rows):
+            if conflict.point in self._rows:
+                number = self._rows[conflict.point][0].number
+                self._problem(number, conflict.field, conflict.key, **conflict.placeholders)
+        self.problems.sort(key=lambda one: one.row or 0)
+        bad = {one.row for one in self.problems}
+        results = [self._result(row, point, bad) for row, _, point in self._rows.values()]
+        listed = {result.row for result in results}
+        results += [RowResult(row, Outcome.BAD, "", None) for row in sorted({*bad, *bad_rows} - listed - {None}) if row]
+        results.sort(key=lambda one: one.row)
+        line = self.known.default_line
+        absent = tuple(
+            point.id
+            for point in self.known.points.values()
+            if point.id not in self._rows and (line is None or (point.routes and point.routes[0].line == line))
+        )
+        return DryRun(tuple(results), tuple(self.problems), tuple(self.warnings), absent)
+
+    def _result(self, row: Row, point: Point, bad: set[int | None]) -> RowResult:
+        if row.number in bad:
+            return RowResult(row.number, Outcome.BAD, point.name, None)
+        old = self.known.points.get(point.id)
+        if old is None:
+            return RowResult(row.number, Outcome.NEW, point.name, point)
+        if old == point:
+            return RowResult(row.number, Outcome.UNCHANGED, point.name, point)
+        before, after = as_row(old, self.known), as_row(point, self.known)
+        diff = {column: (before[column], after[column]) for column in COLUMNS if before[column] != after[column]}
+        return RowResult(row.number, Outcome.CHANGED, point.name, point, diff)
+
+
+# --- values of single fields, used by the forms as well ---
+
+
+class AddressError(ValueError):
+    """An address no meter of that protocol can have; `key` is a message of the translations."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def parse_address(text: str, protocol: str, *, tcp: bool) -> tuple[str, bool]:
+    """The address as it is kept, and whether leading zeros had to be restored; AddressError where it is none."""
+    text = text.strip().strip("'")
+    if _SCIENTIFIC.fullmatch(text):
+        raise AddressError("import_scientific")
+    text = text.removesuffix(".0")
+    if not (text.isascii() and text.isdigit()):
+        raise AddressError("import_bad_unit" if protocol == "modbus" else "import_bad_meter_number")
+    if protocol == "modbus":
+        unit = int(text)
+        if not (0 <= unit <= 255 if tcp else 1 <= unit <= 247):
+            raise AddressError("import_bad_unit")
+        return str(unit), False
+    if len(text) > 12:
+        raise AddressError("import_bad_meter_number")
+    return text.zfill(12), len(text) < 12
+
+
+def parse_ratio(text: str) -> Decimal:
+    """A transformer ratio written as "400/5", "400:5" or "80"; empty is 1. ValueError where it is none."""
+    text = text.strip().replace("／", "/").replace("：", ":").replace(":", "/")
+    if not text:
+        return Decimal(1)
+    upper, slash, lower = text.partition("/")
+    try:
+        ratio = _decimal(upper) / _decimal(lower) if slash else _decimal(upper)
+    except (InvalidOperation, ArithmeticError) as error:
+        raise ValueError(text) from error
+    if not ratio.is_finite() or ratio <= 0:
+        raise ValueError(text)
+    return ratio.normalize() + 0
+
+
+def _decimal(text: str) -> Decimal:
+    """A number with units or thousands separators as people write them: "10 kV", "400 A", "1,000"."""
+    match = re.fullmatch(r"\s*([\d.,\s]*\d)\s*(k?)[aAvV]?\s*", text)
+    if match is None:
+        raise InvalidOperation(text)
+    digits = match[1].replace(" ", "")
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", digits):
+        digits = digits.replace(",", "")
+    return Decimal(digits.replace(",", ".")) * (1000 if match[2] else 1)
+
+
+def parse_instant(text: str, zone: tzinfo) -> datetime:
+    """An aware UTC instant from a date or a date and time; without a zone the site's. ValueError where it is none."""
+    text = re.sub(r"[年月./]", "-", text.strip()).replace("日", "").strip("-")
+    text = re.sub(r"-(\d)(?=\D|$)", r"-0\1", text)
+    at = (
+        datetime.combine(date.fromisoformat(text), datetime.min.time())
+        if len(text) <= 10
+        else (datetime.fromisoformat(text))
+    )
+    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def installed(
+    meters: tuple[InstalledMeter, ...], template: str, serial: str | None, now: datetime
+) -> tuple[InstalledMeter, ...]:
+    """The meter history after a form or file named this meter: another serial number is another meter.
+
+    A serial number that was not known before, or another template alone, corrects what was said of the same meter.
+    """
+    if not meters:
+        return (InstalledMeter(ALWAYS, template, serial),)
+    last = meters[-1]
+    if serial != last.serial and serial and last.serial:
+        return (*meters, InstalledMeter(now, template, serial))
+    return (*meters[:-1], InstalledMeter(last.since, template, serial))
+
+
+def with_multiplier(
+    before: tuple[Multiplier, ...], ct: Decimal, pt: Decimal, since: datetime | None, default: datetime
+) -> tuple[Multiplier, ...]:
+    """The dated ratios after a form or file named them. Without a date they hold from `default` on, if they differ."""
+    last = before[-1] if before else Multiplier(ALWAYS)
+    if since is None:
+        if (ct, pt) == (last.ct, last.pt):
+            return before
+        since = default
+    return tuple(
+        sorted((*(one for one in before if one.since != since), Multiplier(since, ct, pt)), key=lambda one: one.since)
+    )
+
+
+def _family(protocol: str) -> str:
+    return protocol.split("-", 1)[0]
+
+
+def _number(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+# --- out ---
+
+
+def as_row(point: Point, known: Known) -> dict[str, str]:
+    """A point as the cells of a file, which read back changes nothing."""
+    route = point.routes[0] if point.routes else None
+    line = known.lines.get(route.line) if route else None
+    titles = [one.title.casefold() for one in known.lines.values()]
+    parent = known.points.get(point.parent) if point.parent else None
+    last = point.multipliers[-1] if point.multipliers else Multiplier(ALWAYS)
+    title = ""
+    if line is not None:
+        title = line.title if titles.count(line.title.casefold()) == 1 else line.id
+    cells = {
+        "id": point.id,
+        "name": point.name,
+        "line": title,
+        "protocol": route.protocol if route else "",
+        "address": route.address if route else "",
+        "template": point.meter.template,
+        "serial": point.meter.serial or "",
+        "ct": _number(last.ct),
+        "pt": _number(last.pt),
+        "multiplier_since": "" if last.since == ALWAYS else last.since.isoformat(),
+        "area": point.area or "",
+        "parent": parent.name if parent else "",
+        "detail": point.detail or "",
+    }
+    return cells | {name: point.attributes.get(name, "") for name in ATTRIBUTES}
+
+
+def as_rows(points: Iterable[Point], known: Known) -> list[list[str]]:
+    """Header and one row a point, to be written by `table.write_csv` or `table.write_xlsx`."""
+    rows = [list(COLUMNS)]
+    for point in sorted(points, key=lambda one: one.name.casefold()):
+        cells = as_row(point, known)
+        rows.append([cells[column] for column in COLUMNS])
+    return rows

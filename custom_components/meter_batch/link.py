@@ -1,0 +1,56 @@
+"""From the data of a config entry to the engine's line: address, settings, and whether it works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .const import (
+    CONF_BAUD,
+    CONF_HOST,
+    CONF_LINK,
+    CONF_PARITY,
+    CONF_PORT,
+    CONF_PROTOCOL,
+    CONF_SERIAL_PORT,
+    CONF_STOP_BITS,
+    WIRE_DEFAULTS,
+    LineProtocol,
+    Link,
+)
+from .engine.line import Line, LineSettings
+from .engine.transport import SerialSettings, open_transport
+
+
+def protocol(data: Mapping[str, Any]) -> LineProtocol:
+    """What is spoken on the line."""
+    return LineProtocol(data[CONF_PROTOCOL])
+
+
+def url(data: Mapping[str, Any]) -> str:
+    """Where the line is, as the engine's transports name it; also the unique id of its config entry."""
+    if data[CONF_LINK] == Link.SERIAL:
+        return str(data[CONF_SERIAL_PORT])
+    host = str(data[CONF_HOST])
+    return f"tcp://[{host}]:{data[CONF_PORT]}" if ":" in host else f"tcp://{host}:{data[CONF_PORT]}"
+
+
+def settings(data: Mapping[str, Any]) -> LineSettings:
+    """Speed and framing of the wire."""
+    spoken = protocol(data)
+    baud, parity, stop_bits = WIRE_DEFAULTS[spoken]
+    return LineSettings(
+        baud=int(data.get(CONF_BAUD, baud)),
+        parity=str(data.get(CONF_PARITY, parity)),
+        stop_bits=int(data.get(CONF_STOP_BITS, stop_bits)),
+        framing="tcp" if spoken is LineProtocol.MODBUS_TCP else "rtu",
+    )
+
+
+def make_line(data: Mapping[str, Any]) -> Line:
+    """The line of a config entry, not opened yet."""
+    wire = settings(data)
+    serial = None
+    if data[CONF_LINK] == Link.SERIAL:
+        serial = SerialSettings(baud=wire.baud, parity=wire.parity, stop_bits=wire.stop_bits)
+    return Line(open_transport(url(data), serial), wire)

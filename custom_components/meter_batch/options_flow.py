@@ -1,0 +1,354 @@
+"""Options of a line: how often it is read, and its points: added one by one, edited, or imported from a file."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import probatio
+from homeassistant.components.file_upload import process_uploaded_file
+from homeassistant.config_entries import ConfigFlowResult, OptionsFlowWithReload
+from homeassistant.helpers import area_registry as ar
+from homeassistant.helpers.selector import (
+    AreaSelector,
+    FileSelector,
+    FileSelectorConfig,
+    NumberSelector,
+    NumberSelectorConfig,
+    NumberSelectorMode,
+    SelectOptionDict,
+    SelectSelector,
+    SelectSelectorConfig,
+    SelectSelectorMode,
+    TextSelector,
+)
+from homeassistant.util import dt as dt_util
+
+from . import access, link
+from .const import (
+    CONF_DETAIL,
+    CONF_ENTITY_STATISTICS,
+    CONF_FAST,
+    CONF_INTERVAL,
+    CONF_SLOW,
+    DEFAULT_FAST_S,
+    DEFAULT_INTERVAL_MIN,
+    DEFAULT_SLOW_S,
+    DETAIL_AUTO,
+    INTERVALS_MIN,
+    Detail,
+)
+from .engine.model.point import Multiplier, Point, Route
+from .importer import (
+    AddressError,
+    DryRun,
+    Outcome,
+    dry_run,
+    installed,
+    parse_address,
+    parse_instant,
+    parse_ratio,
+    with_multiplier,
+)
+from .registry import ALWAYS, RegistryConflict, new_id
+from .site import Site, async_get_site, flow_actor
+
+SHOWN = 40
+"""So many problems or changed rows are listed on the page of a dry run; the rest is counted."""
+
+
+def _seconds(least: float, most: float) -> NumberSelector:
+    return NumberSelector(
+        NumberSelectorConfig(min=least, max=most, step=1, mode=NumberSelectorMode.BOX, unit_of_measurement="s")
+    )
+
+
+def _choice(options: list[str], key: str | None = None) -> SelectSelector:
+    config = SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN)
+    if key is not None:
+        config["translation_key"] = key
+    return SelectSelector(config)
+
+
+_DETAIL = _choice([DETAIL_AUTO, *(one.value for one in Detail)], "detail")
+
+SETTINGS = probatio.Schema(
+    {
+        probatio.Required(CONF_FAST, default=DEFAULT_FAST_S): _seconds(1, 3600),
+        probatio.Required(CONF_SLOW, default=DEFAULT_SLOW_S): _seconds(10, 86400),
+        probatio.Required(CONF_INTERVAL, default=str(DEFAULT_INTERVAL_MIN)): _choice(
+            [str(one) for one in INTERVALS_MIN]
+        ),
+        probatio.Required(CONF_DETAIL, default=DETAIL_AUTO): _DETAIL,
+        probatio.Required(CONF_ENTITY_STATISTICS, default=False): bool,
+    }
+)
+
+
+class LineOptionsFlow(OptionsFlowWithReload):
+    """What concerns points is applied at once and live; only the settings of the line reload it."""
+
+    def __init__(self) -> None:
+        self._dry: DryRun | None = None
+        self._point: Point | None = None
+
+    async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Asks what to do."""
+        options = ["settings", "add_point", "import_points"]
+        site = await async_get_site(self.hass)
+        if any(site.registry.on_line(self.config_entry.entry_id)):
+            options.insert(2, "edit_point")
+        return self.async_show_menu(step_id="init", menu_options=options)
+
+    async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """How often the line is read and how much of it is shown."""
+        if user_input is not None:
+            flow_actor(access.Operation.CONFIGURE)
+            return self.async_create_entry(data={**user_input, CONF_INTERVAL: int(user_input[CONF_INTERVAL])})
+        options = dict(self.config_entry.options)
+        if CONF_INTERVAL in options:
+            options[CONF_INTERVAL] = str(options[CONF_INTERVAL])
+        return self.async_show_form(
+            step_id="settings", data_schema=self.add_suggested_values_to_schema(SETTINGS, options)
+        )
+
+    # --- one point ---
+
+    async def async_step_add_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """A new point on this line."""
+        site = await async_get_site(self.hass)
+        errors: dict[str, str] = {}
+        placeholders: dict[str, str] = {}
+        if user_input is not None:
+            point, errors = self._read(site, user_input, None)
+            if point is not None and not errors:
+                errors, placeholders = await self._apply(site, {point.id: point}, "add_point")
+                if not errors:
+                    return self._done()
+        schema = self._schema(site, None)
+        return self.async_show_form(
+            step_id="add_point",
+            data_schema=self.add_suggested_values_to_schema(schema, user_input or {}),
+            errors=errors,
+            description_placeholders={"name": "", "address": "", **placeholders},
+        )
+
+    async def async_step_edit_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Which point."""
+        site = await async_get_site(self.hass)
+        if user_input is not None:
+            self._point = site.registry.points[user_input["point"]]
+            return await self.async_step_change_point()
+        own = [point for point, _ in site.registry.on_line(self.config_entry.entry_id)]
+        return self.async_show_form(
+            step_id="edit_point", data_schema=probatio.Schema({probatio.Required("point"): _points(own)})
+        )
+
+    async def async_step_change_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Changes or removes the point that was picked."""
+        site = await async_get_site(self.hass)
+        old = self._point
+        assert old is not None
+        errors: dict[str, str] = {}
+        placeholders: dict[str, str] = {}
+        if user_input is not None:
+            if user_input.get("remove"):
+                errors, placeholders = await self._apply(site, {old.id: None}, "remove_point")
+            else:
+                point, errors = self._read(site, user_input, old)
+                if point is not None and not errors:
+                    errors, placeholders = await self._apply(site, {point.id: point}, "edit_point")
+            if not errors:
+                return self._done()
+        return self.async_show_form(
+            step_id="change_point",
+            data_schema=self.add_suggested_values_to_schema(self._schema(site, old), user_input or self._form(old)),
+            errors=errors,
+            description_placeholders={"name": old.name, "address": "", **placeholders},
+        )
+
+    def _schema(self, site: Site, old: Point | None) -> probatio.Schema:
+        spoken = link.protocol(self.config_entry.data)
+        templates = sorted(id_ for id_, one in site.templates.items() if spoken.speaks(one.protocol))
+        fields: dict[Any, Any] = {
+            probatio.Required("name"): TextSelector(),
+            probatio.Required("template"): _choice(templates),
+            probatio.Required("address"): TextSelector(),
+            probatio.Optional("serial"): TextSelector(),
+            probatio.Optional("ct"): TextSelector(),
+            probatio.Optional("pt"): TextSelector(),
+            probatio.Optional("multiplier_since"): TextSelector(),
+            probatio.Optional("area"): AreaSelector(),
+            probatio.Optional("parent"): _points([one for one in site.registry.points.values() if one is not old]),
+            probatio.Required("detail", default=DETAIL_AUTO): _DETAIL,
+        }
+        if old is not None:
+            fields[probatio.Optional("remove", default=False)] = bool
+        return probatio.Schema(fields)
+
+    def _form(self, point: Point) -> dict[str, Any]:
+        last = point.multipliers[-1] if point.multipliers else Multiplier(ALWAYS)
+        area = ar.async_get(self.hass).async_get_area_by_name(point.area) if point.area else None
+        return {
+            "name": point.name,
+            "template": point.meter.template,
+            "address": point.routes[0].address,
+            "serial": point.meter.serial,
+            "ct": f"{last.ct:f}",
+            "pt": f"{last.pt:f}",
+            "multiplier_since": None,
+            "area": area.id if area else None,
+            "parent": point.parent,
+            "detail": point.detail or DETAIL_AUTO,
+        }
+
+    def _read(self, site: Site, form: dict[str, Any], old: Point | None) -> tuple[Point | None, dict[str, str]]:
+        """The point a form describes, or what is wrong with which of its fields."""
+        errors: dict[str, str] = {}
+        name = " ".join(form["name"].split())
+        if not name:
+            errors["name"] = "name_missing"
+        protocol = site.templates[form["template"]].protocol
+        spoken = link.protocol(self.config_entry.data)
+        address = ""
+        try:
+            address, _ = parse_address(form["address"], protocol, tcp=not spoken.on_a_wire)
+        except AddressError as error:
+            errors["address"] = error.key
+        ratios: dict[str, Decimal] = {}
+        for key in ("ct", "pt"):
+            try:
+                ratios[key] = parse_ratio(form.get(key) or "")
+            except ValueError:
+                errors[key] = "bad_ratio"
+        since = None
+        if text := form.get("multiplier_since"):
+            try:
+                since = parse_instant(text, site.known().time_zone)
+            except ValueError:
+                errors["multiplier_since"] = "bad_date"
+        if errors:
+            return None, errors
+        now = dt_util.utcnow()
+        area = ar.async_get(self.hass).async_get_area(form["area"]) if form.get("area") else None
+        route = Route(self.config_entry.entry_id, protocol, address)
+        detail = form["detail"]
+        serial = (form.get("serial") or "").strip() or None
+        return Point(
+            id=old.id if old else new_id(),
+            name=name,
+            meters=installed(old.meters if old else (), form["template"], serial, now),
+            routes=(route, *(old.routes[1:] if old else ())),
+            multipliers=with_multiplier(
+                old.multipliers if old else (), ratios["ct"], ratios["pt"], since, now if old else ALWAYS
+            ),
+            area=area.name if area else None,
+            parent=form.get("parent"),
+            detail=None if detail == DETAIL_AUTO else detail,
+            attributes=old.attributes if old else {},
+        ), {}
+
+    async def _apply(
+        self, site: Site, changes: dict[str, Point | None], action: str
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        actor = flow_actor(access.Operation.CONFIGURE)
+        try:
+            await site.registry.async_apply(changes, actor, action)
+        except RegistryConflict as conflict:
+            first = conflict.conflicts[0]
+            field = first.field if first.point in changes and changes[first.point] is not None else "base"
+            return {field: first.key}, first.placeholders
+        return {}, {}
+
+    def _done(self) -> ConfigFlowResult:
+        return self.async_create_entry(data=dict(self.config_entry.options))
+
+    # --- a file ---
+
+    async def async_step_import_points(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """A file, of which nothing is applied yet."""
+        if user_input is not None:
+            flow_actor(access.Operation.CONFIGURE)
+            site = await async_get_site(self.hass)
+            known = site.known(self.config_entry.entry_id)
+
+            def read() -> DryRun:
+                with process_uploaded_file(self.hass, user_input["file"]) as path:
+                    return dry_run(Path(path).read_bytes(), known, path.name)
+
+            self._dry = await self.hass.async_add_executor_job(read)
+            return await self.async_step_review()
+        return self.async_show_form(
+            step_id="import_points",
+            data_schema=probatio.Schema(
+                {probatio.Required("file"): FileSelector(FileSelectorConfig(accept=".csv,.txt,.tsv,.xlsx"))}
+            ),
+        )
+
+    async def async_step_review(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """What the file would do, row by row; then applies it as a whole."""
+        site = await async_get_site(self.hass)
+        dry = self._dry
+        assert dry is not None
+        errors: dict[str, str] = {}
+        placeholders: dict[str, str] = {"address": "", "name": ""}
+        usable = bool(dry.changes(skip_bad=True))
+        if user_input is not None:
+            skip, remove = user_input.get("skip_bad", False), user_input.get("remove_absent", False)
+            changes = dry.changes(skip_bad=skip, remove_absent=remove)
+            if dry.problems and not (skip and usable):
+                if not usable:
+                    return await self.async_step_import_points()
+                errors["base"] = "import_has_problems"
+            else:
+                problems, more = await self._apply(site, changes, "import_points")
+                if not problems:
+                    return self._done()
+                errors["base"] = next(iter(problems.values()))
+                placeholders |= more
+        fields: dict[Any, Any] = {}
+        if dry.problems and usable:
+            fields[probatio.Optional("skip_bad", default=False)] = bool
+        if dry.absent and not dry.problems:
+            fields[probatio.Optional("remove_absent", default=False)] = bool
+        placeholders |= {
+            "new": str(dry.count(Outcome.NEW)),
+            "changed": str(dry.count(Outcome.CHANGED)),
+            "unchanged": str(dry.count(Outcome.UNCHANGED)),
+            "bad": str(dry.count(Outcome.BAD)),
+            "absent": str(len(dry.absent)),
+            "list": await self._listed(site, dry),
+        }
+        return self.async_show_form(
+            step_id="review", data_schema=probatio.Schema(fields), errors=errors, description_placeholders=placeholders
+        )
+
+    async def _listed(self, site: Site, dry: DryRun) -> str:
+        """Problems first, then assumptions, then changes, as lines of Markdown."""
+        lines = []
+        for mark, problems in (("❌", dry.problems), ("⚠️", dry.warnings)):
+            for one in await site.async_texts(problems):
+                where = "" if one["row"] is None else f"**{one['row']}"
+                where += f" · {one['column']}** " if where and one["column"] else "** " if where else ""
+                lines.append(f"- {mark} {where}{one['text']}")
+        for row in dry.rows:
+            if row.outcome is Outcome.NEW:
+                lines.append(f"- ➕ **{row.row}** {row.name}")
+            elif row.outcome is Outcome.CHANGED:
+                diff = ", ".join(f"{column}: {old or '–'} → {new or '–'}" for column, (old, new) in row.diff.items())
+                lines.append(f"- ✏️ **{row.row}** {row.name}: {diff}")
+        more = len(lines) - SHOWN
+        return "\n".join(lines[:SHOWN]) + (f"\n- … +{more}" if more > 0 else "")
+
+
+def _points(points: list[Point]) -> SelectSelector:
+    return SelectSelector(
+        SelectSelectorConfig(
+            options=[
+                SelectOptionDict(value=point.id, label=point.name)
+                for point in sorted(points, key=lambda one: one.name.casefold())
+            ],
+            mode=SelectSelectorMode.DROPDOWN,
+        )
+    )

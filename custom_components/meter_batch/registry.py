@@ -1,0 +1,266 @@
+"""The site's metering points: what they are, where their meters are reached, and how all that changed.
+
+A point's id never changes and is never used again; entities, statistics and files are keyed by it. Points outlive
+meters, addresses and lines. A change is a set of new points for ids (None removes), checked as a whole and applied as
+a whole; it is written to the operation log first and reaches everybody who listens at once, without a reload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers.storage import Store
+from homeassistant.util.ulid import ulid_now
+
+from .access import Actor
+from .const import DOMAIN
+from .engine.model.point import InstalledMeter, Multiplier, Point, Route
+
+STORAGE_VERSION = 1
+STORAGE_MINOR_VERSION = 2
+
+ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
+"""The date of what holds since before anybody asked."""
+
+type Changes = Mapping[str, Point | None]
+
+
+def new_id() -> str:
+    """An id nobody has, fit for statistic ids: 26 digits and small letters."""
+    return ulid_now().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Why a set of points cannot be: which point, which of its fields, and a message by key of the translations."""
+
+    point: str
+    field: str
+    key: str
+    placeholders: dict[str, str]
+
+
+class RegistryConflict(Exception):
+    """A change was refused as a whole; `conflicts` says why."""
+
+    def __init__(self, conflicts: list[Conflict]) -> None:
+        super().__init__(", ".join(f"{one.point}: {one.key} {one.placeholders}" for one in conflicts))
+        self.conflicts = conflicts
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One point before and after; None where it was not or is no more."""
+
+    before: Point | None
+    after: Point | None
+
+    @property
+    def id(self) -> str:
+        """The id of the point."""
+        point = self.after or self.before
+        assert point is not None
+        return point.id
+
+
+class Registry:
+    """All points of the site. Reading is immediate; changing waits for the operation log."""
+
+    def __init__(
+        self, hass: HomeAssistant, journal: Callable[[Actor, str, dict[str, Any], dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        self._store = PointStore(
+            hass,
+            STORAGE_VERSION,
+            DOMAIN,
+            minor_version=STORAGE_MINOR_VERSION,
+            atomic_writes=True,
+        )
+        self._journal = journal
+        self._points: dict[str, Point] = {}
+        self._undo: dict[str, Point | None] = {}
+        self._listeners: list[Callable[[list[Change]], None]] = []
+        self._lock = asyncio.Lock()
+        self.time_zone: str | None = None
+        """IANA name of the site's time zone; None is Home Assistant's."""
+
+    async def async_load(self) -> None:
+        """Reads what was stored; call once."""
+        data = await self._store.async_load()
+        if data is None:
+            return
+        self._points = {id_: point_from_dict(id_, one) for id_, one in data["points"].items()}
+        self._undo = {id_: one and point_from_dict(id_, one) for id_, one in data["undo"].items()}
+        self.time_zone = data["time_zone"]
+
+    @property
+    def points(self) -> Mapping[str, Point]:
+        """Every point by id. A snapshot: a change makes a new mapping."""
+        return self._points
+
+    def on_line(self, line: str) -> Iterator[tuple[Point, Route]]:
+        """The points that are reached by this line, with the route that is used: the first they have."""
+        for point in self._points.values():
+            if point.routes and point.routes[0].line == line:
+                yield point, point.routes[0]
+
+    def find(self, text: str) -> Point | None:
+        """A point by its id, or by its name in any case."""
+        if (point := self._points.get(text)) is not None:
+            return point
+        wanted = text.strip().casefold()
+        return next((one for one in self._points.values() if one.name.casefold() == wanted), None)
+
+    @callback
+    def async_listen(self, listener: Callable[[list[Change]], None]) -> CALLBACK_TYPE:
+        """Calls the listener after each change; returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def async_apply(self, changes: Changes, actor: Actor, action: str) -> list[Change]:
+        """Applies all of it or nothing: RegistryConflict where the result could not be, OSError where the log fails.
+
+        What would change nothing is left out; the answer is what did change.
+        """
+        async with self._lock:
+            real = {id_: point for id_, point in changes.items() if self._points.get(id_) != point}
+            if not real:
+                return []
+            after = _merged(self._points, real)
+            if found := conflicts(after, only=real):
+                raise RegistryConflict(found)
+            before = {id_: self._points.get(id_) for id_ in real}
+            await self._journal(actor, action, _as_dicts(before), _as_dicts(real))
+            self._points = after
+            self._undo = before
+            await self._store.async_save(self._data())
+        done = [Change(before[id_], real[id_]) for id_ in real]
+        for listener in list(self._listeners):
+            listener(done)
+        return done
+
+    @property
+    def last_change(self) -> Changes:
+        """What takes the last change back when it is applied; applied twice, it brings it again."""
+        return self._undo
+
+    def _data(self) -> dict[str, Any]:
+        return {
+            "points": _as_dicts(self._points),
+            "undo": _as_dicts(self._undo),
+            "time_zone": self.time_zone,
+        }
+
+
+class PointStore(Store[dict[str, Any]]):
+    """The file of the registry, which knows how older versions of itself looked."""
+
+    async def _async_migrate_func(
+        self, old_major_version: int, old_minor_version: int, old_data: dict[str, Any]
+    ) -> dict[str, Any]:
+        if old_minor_version < 2:
+            # 1.1 had neither undo nor a time zone of the site
+            old_data = {"undo": {}, "time_zone": None, **old_data}
+        return old_data
+
+
+def _merged(points: Mapping[str, Point], changes: Changes) -> dict[str, Point]:
+    merged: dict[str, Point | None] = {**points, **changes}
+    return {id_: point for id_, point in merged.items() if point is not None}
+
+
+def conflicts(points: Mapping[str, Point], only: Iterable[str] | None = None) -> list[Conflict]:
+    """What cannot be among these points: names or addresses given twice, parents that are missing or go in circles.
+
+    With `only`, what concerns none of these ids is left out, except parents that are lost.
+    """
+    asked = set(points if only is None else only)
+    names = Counter(point.name.casefold() for point in points.values())
+    owners: dict[tuple[str, str, str], list[Point]] = {}
+    for point in points.values():
+        for route in point.routes:
+            owners.setdefault((route.line, _family(route.protocol), route.address), []).append(point)
+    found = []
+    for point in points.values():
+        if point.id in asked:
+            if names[point.name.casefold()] > 1:
+                found.append(Conflict(point.id, "name", "point_name_twice", {"name": point.name}))
+            for route in point.routes:
+                others = owners[route.line, _family(route.protocol), route.address]
+                if len(others) > 1:
+                    other = next((one for one in others if one.id != point.id), point)
+                    found.append(
+                        Conflict(point.id, "address", "address_twice", {"address": route.address, "name": other.name})
+                    )
+        if point.parent is not None and point.parent not in points:
+            found.append(Conflict(point.id, "parent", "parent_lost", {"name": point.name}))
+        elif point.id in asked and _in_circle(point, points):
+            found.append(Conflict(point.id, "parent", "parent_circle", {"name": point.name}))
+    return found
+
+
+def _family(protocol: str) -> str:
+    return protocol.split("-", 1)[0]
+
+
+def _in_circle(point: Point, points: Mapping[str, Point]) -> bool:
+    seen = set()
+    above: Point | None = point
+    while above is not None and above.parent is not None:
+        if above.parent == point.id:
+            return True
+        if above.id in seen:
+            return False  # a circle further up; its own members are blamed
+        seen.add(above.id)
+        above = points.get(above.parent)
+    return False
+
+
+def _as_dicts(points: Changes) -> dict[str, Any]:
+    return {id_: None if point is None else point_as_dict(point) for id_, point in points.items()}
+
+
+def point_as_dict(point: Point) -> dict[str, Any]:
+    """A point as JSON values, without its id, which is the key."""
+    return {
+        "name": point.name,
+        "area": point.area,
+        "parent": point.parent,
+        "detail": point.detail,
+        "meters": [
+            {"since": one.since.isoformat(), "template": one.template, "serial": one.serial} for one in point.meters
+        ],
+        "routes": [{"line": one.line, "protocol": one.protocol, "address": one.address} for one in point.routes],
+        "multipliers": [
+            {"since": one.since.isoformat(), "ct": str(one.ct), "pt": str(one.pt)} for one in point.multipliers
+        ],
+        "attributes": dict(point.attributes),
+    }
+
+
+def point_from_dict(id_: str, data: Mapping[str, Any]) -> Point:
+    """The inverse of `point_as_dict`."""
+    return Point(
+        id=id_,
+        name=data["name"],
+        area=data["area"],
+        parent=data["parent"],
+        detail=data["detail"],
+        meters=tuple(
+            InstalledMeter(datetime.fromisoformat(one["since"]), one["template"], one["serial"])
+            for one in data["meters"]
+        ),
+        routes=tuple(Route(one["line"], one["protocol"], one["address"]) for one in data["routes"]),
+        multipliers=tuple(
+            Multiplier(datetime.fromisoformat(one["since"]), Decimal(one["ct"]), Decimal(one["pt"]))
+            for one in data["multipliers"]
+        ),
+        attributes=dict(data["attributes"]),
+    )

@@ -1,0 +1,146 @@
+"""Actions, all with a response. Each asks access.py first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import probatio
+from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
+from homeassistant.helpers import config_validation as cv
+
+from . import access
+from .access import Operation
+from .commands import async_apply, async_import, find_point, line_of, refuse, register, state_of, values
+from .const import DOMAIN
+from .importer import as_rows
+from .site import Site, async_get_site
+from .table import write_csv, write_xlsx
+
+MAX_FILE_BYTES = 20 << 20
+
+_NAMES = probatio.All(cv.ensure_list, [cv.string])
+
+GET_VALUES = probatio.Schema({probatio.Optional("points"): _NAMES, probatio.Optional("registers"): _NAMES})
+READ_NOW = probatio.Schema({probatio.Required("point"): cv.string, probatio.Optional("registers"): _NAMES})
+IMPORT_POINTS = probatio.Schema(
+    {
+        probatio.Exclusive("content", "source"): cv.string,
+        probatio.Exclusive("path", "source"): cv.string,
+        probatio.Optional("line"): cv.string,
+        probatio.Optional("dry_run", default=False): cv.boolean,
+        probatio.Optional("skip_bad", default=False): cv.boolean,
+        probatio.Optional("remove_absent", default=False): cv.boolean,
+    }
+)
+EXPORT_POINTS = probatio.Schema({probatio.Optional("path"): cv.string})
+UNDO = probatio.Schema({})
+
+
+@callback
+def async_setup_services(hass: HomeAssistant) -> None:
+    """Registers the actions."""
+    for name, handler, schema, response in (
+        ("get_values", get_values, GET_VALUES, SupportsResponse.ONLY),
+        ("read_now", read_now, READ_NOW, SupportsResponse.ONLY),
+        ("import_points", import_points, IMPORT_POINTS, SupportsResponse.OPTIONAL),
+        ("export_points", export_points, EXPORT_POINTS, SupportsResponse.OPTIONAL),
+        ("undo", undo, UNDO, SupportsResponse.OPTIONAL),
+    ):
+        hass.services.async_register(DOMAIN, name, handler, schema, supports_response=response)
+
+
+async def get_values(call: ServiceCall) -> ServiceResponse:
+    """The last known values of points, without asking the meters."""
+    site = await async_get_site(call.hass)
+    names = call.data.get("points")
+    points = list(site.registry.points.values()) if names is None else [find_point(site, name) for name in names]
+    await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in points))
+    registers = {register(text) for text in call.data["registers"]} if "registers" in call.data else None
+    return {"points": {point.id: state_of(call.hass, point, registers) for point in points}}
+
+
+async def read_now(call: ServiceCall) -> ServiceResponse:
+    """Registers of one meter, read over the wire now."""
+    site = await async_get_site(call.hass)
+    point = find_point(site, call.data["point"])
+    await access.async_check(call.hass, call.context, Operation.READ_METER, (point.id,))
+    registers = [register(text) for text in call.data["registers"]] if "registers" in call.data else None
+    if (line := line_of(call.hass, point)) is None:
+        raise refuse("line_not_running", point=point.name)
+    readings = await line.coordinator.async_read_now(point, registers)
+    wanted = None if registers is None else set(registers)
+    return {"id": point.id, "name": point.name, "values": values(readings, wanted)}
+
+
+async def import_points(call: ServiceCall) -> ServiceResponse:
+    """A list of points, compared and applied as a whole."""
+    actor = await access.async_check(call.hass, call.context, Operation.CONFIGURE)
+    site = await async_get_site(call.hass)
+    if "path" in call.data:
+        path = _allowed(call.hass, call.data["path"])
+        try:
+            data = await call.hass.async_add_executor_job(_read, path)
+        except OSError as error:
+            raise refuse("path_failed", path=str(path), error=error.strerror or str(error)) from error
+        name = path.name
+    elif "content" in call.data:
+        data, name = call.data["content"].encode(), "content.csv"
+    else:
+        raise refuse("file_or_content")
+    return await async_import(
+        site,
+        actor,
+        data,
+        name,
+        default_line=line_by_name(site, call.data.get("line")),
+        dry=call.data["dry_run"],
+        skip_bad=call.data["skip_bad"],
+        remove_absent=call.data["remove_absent"],
+    )
+
+
+def line_by_name(site: Site, text: str | None) -> str | None:
+    """The id of a line by id or title; ServiceValidationError where there is none."""
+    if text is None:
+        return None
+    for line in site.known().lines.values():
+        if text == line.id or text.casefold() == line.title.casefold():
+            return line.id
+    raise refuse("unknown_line", line=text)
+
+
+async def export_points(call: ServiceCall) -> ServiceResponse:
+    """The list of points as an import takes it."""
+    write = "path" in call.data
+    await access.async_check(call.hass, call.context, Operation.CONFIGURE if write else Operation.READ)
+    site = await async_get_site(call.hass)
+    rows = as_rows(site.registry.points.values(), site.known())
+    if not write:
+        return {"points": len(rows) - 1, "content": write_csv(rows)}
+    path = _allowed(call.hass, call.data["path"])
+    # The mark tells Excel that the text is UTF-8.
+    data = write_xlsx(rows) if path.suffix.lower() == ".xlsx" else write_csv(rows).encode("utf-8-sig")
+    try:
+        await call.hass.async_add_executor_job(path.write_bytes, data)
+    except OSError as error:
+        raise refuse("path_failed", path=str(path), error=error.strerror or str(error)) from error
+    return {"points": len(rows) - 1, "path": str(path)}
+
+
+async def undo(call: ServiceCall) -> ServiceResponse:
+    """Takes the last change of points back."""
+    actor = await access.async_check(call.hass, call.context, Operation.CONFIGURE)
+    site = await async_get_site(call.hass)
+    return {"applied": await async_apply(site, actor, dict(site.registry.last_change), "undo")}
+
+
+def _allowed(hass: HomeAssistant, text: str) -> Path:
+    path = Path(hass.config.path(text))
+    if not hass.config.is_allowed_path(str(path)):
+        raise refuse("path_not_allowed", path=str(path))
+    return path
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_FILE_BYTES)

@@ -1,0 +1,105 @@
+"""What all lines of a Home Assistant share: the points, the log of changes, the templates, the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeassistant.components.http import current_request
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers import translation
+from homeassistant.helpers.singleton import singleton
+from homeassistant.util import dt as dt_util
+
+from . import access
+from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
+from .engine.model.point import Point
+from .engine.template import Template, available, load
+from .history import History
+from .importer import Known, KnownLine
+from .operation_log import OperationLog
+from .registry import Registry
+from .table import Problem
+
+
+@dataclass(slots=True)
+class Site:
+    """The parts, made once."""
+
+    hass: HomeAssistant
+    registry: Registry
+    log: OperationLog
+    templates: dict[str, Template]
+    history: History
+    _value_listeners: list[Callable[[set[str]], None]] = field(default_factory=list)
+
+    @callback
+    def async_listen_values(self, listener: Callable[[set[str]], None]) -> CALLBACK_TYPE:
+        """Calls the listener with the ids of points of which something new is known; returns what ends that."""
+        self._value_listeners.append(listener)
+        return lambda: self._value_listeners.remove(listener)
+
+    @callback
+    def async_values_changed(self, points: set[str]) -> None:
+        """Says that something new is known of these points."""
+        for listener in list(self._value_listeners):
+            listener(points)
+
+    def known(self, default_line: str | None = None) -> Known:
+        """What an import compares a file with."""
+        lines = {
+            entry.entry_id: KnownLine(entry.entry_id, entry.title, LineProtocol(entry.data[CONF_PROTOCOL]))
+            for entry in self.hass.config_entries.async_entries(DOMAIN)
+        }
+        return Known(
+            points=self.registry.points,
+            lines=lines,
+            templates={id_: template.protocol for id_, template in self.templates.items()},
+            now=dt_util.utcnow(),
+            time_zone=dt_util.get_time_zone(self.registry.time_zone or "") or dt_util.get_default_time_zone(),
+            default_line=default_line,
+        )
+
+    def detail(self, point: Point, of_line: str | None) -> Detail:
+        """How many entities a point has: its own wish, else its line's, else what so many points bear."""
+        for wish in (point.detail, of_line):
+            if wish and wish != DETAIL_AUTO:
+                return Detail(wish)
+        return Detail.STANDARD if len(self.registry.points) <= STANDARD_UP_TO else Detail.LEAN
+
+    async def async_texts(self, problems: tuple[Problem, ...] | list[Problem]) -> list[dict[str, Any]]:
+        """Problems of an import with their text in Home Assistant's language."""
+        language = self.hass.config.language
+        texts = await translation.async_get_translations(self.hass, language, "exceptions", {DOMAIN})
+        return [
+            {
+                "row": one.row,
+                "column": one.column,
+                "problem": one.key,
+                "text": texts[f"component.{DOMAIN}.exceptions.{one.key}.message"].format(**one.placeholders),
+            }
+            for one in problems
+        ]
+
+
+@singleton(f"{DOMAIN}_site", async_=True)
+async def async_get_site(hass: HomeAssistant) -> Site:
+    """The site, read from the disk by whoever asks first."""
+    log = OperationLog(hass)
+
+    async def journal(actor: access.Actor, action: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+        await log.async_write(actor, action, before=before, after=after)
+
+    registry = Registry(hass, journal)
+    await registry.async_load()
+    templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
+    return Site(hass, registry, log, templates, History(hass, registry))
+
+
+def flow_actor(operation: access.Operation) -> access.Actor:
+    """Who is in a flow: the user of the request; the system where nobody asked over HTTP."""
+    request = current_request.get()
+    if request is None or (user := request.get("hass_user")) is None:
+        return access.SYSTEM
+    return access.check_user(user, operation)

@@ -1,0 +1,124 @@
+"""WebSocket commands for screens: points, live values in batches, imports, the operation log. Each asks access.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import probatio
+from homeassistant.components import websocket_api
+from homeassistant.components.websocket_api import ActiveConnection
+from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.event import async_call_later
+
+from . import access
+from .access import Operation
+from .commands import async_import, find_point, state_of
+from .const import DOMAIN
+from .registry import point_as_dict
+from .services import line_by_name
+from .site import async_get_site
+
+BATCH_S = 1.0
+"""Changes of values are gathered for so long before they are sent."""
+
+
+@callback
+def async_setup(hass: HomeAssistant) -> None:
+    """Registers the commands."""
+    for command in (list_points, subscribe_values, import_points, list_log):
+        websocket_api.async_register_command(hass, command)
+
+
+@websocket_api.websocket_command({probatio.Required("type"): f"{DOMAIN}/points/list"})
+@websocket_api.async_response
+async def list_points(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """Every point of the registry."""
+    access.check_user(connection.user, Operation.READ)
+    site = await async_get_site(hass)
+    points = {id_: point_as_dict(point) for id_, point in site.registry.points.items()}
+    connection.send_result(msg["id"], {"points": points})
+
+
+@websocket_api.websocket_command(
+    {
+        probatio.Required("type"): f"{DOMAIN}/values/subscribe",
+        probatio.Optional("points"): [str],
+    }
+)
+@websocket_api.async_response
+async def subscribe_values(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """What is known of points now, and then at most once a second of those that changed."""
+    site = await async_get_site(hass)
+    wanted = {find_point(site, text).id for text in msg["points"]} if "points" in msg else None
+    access.check_user(connection.user, Operation.READ, wanted)
+    changed: set[str] = set()
+    timer: list[Any] = []
+
+    @callback
+    def send(_: object = None) -> None:
+        timer.clear()
+        points = [site.registry.points[id_] for id_ in changed if id_ in site.registry.points]
+        changed.clear()
+        event = {"points": {point.id: state_of(hass, point) for point in points}}
+        connection.send_message(websocket_api.event_message(msg["id"], event))
+
+    @callback
+    def take(touched: set[str]) -> None:
+        changed.update(touched if wanted is None else touched & wanted)
+        if changed and not timer:
+            timer.append(async_call_later(hass, BATCH_S, send))
+
+    unsubscribe = site.async_listen_values(take)
+
+    @callback
+    def stop() -> None:
+        unsubscribe()
+        for cancel in timer:
+            cancel()
+
+    connection.subscriptions[msg["id"]] = stop
+    connection.send_result(msg["id"])
+    changed.update(site.registry.points if wanted is None else wanted)
+    send()
+
+
+@websocket_api.websocket_command(
+    {
+        probatio.Required("type"): f"{DOMAIN}/points/import",
+        probatio.Required("content"): str,
+        probatio.Optional("line"): str,
+        probatio.Optional("dry_run", default=True): bool,
+        probatio.Optional("skip_bad", default=False): bool,
+        probatio.Optional("remove_absent", default=False): bool,
+    }
+)
+@websocket_api.async_response
+async def import_points(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """A dry run of a list, or the import itself."""
+    actor = access.check_user(connection.user, Operation.CONFIGURE)
+    site = await async_get_site(hass)
+    result = await async_import(
+        site,
+        actor,
+        msg["content"].encode(),
+        "content.csv",
+        default_line=line_by_name(site, msg.get("line")),
+        dry=msg["dry_run"],
+        skip_bad=msg["skip_bad"],
+        remove_absent=msg["remove_absent"],
+    )
+    connection.send_result(msg["id"], result)
+
+
+@websocket_api.websocket_command(
+    {
+        probatio.Required("type"): f"{DOMAIN}/log/list",
+        probatio.Optional("limit", default=100): probatio.All(int, probatio.Range(min=1, max=1000)),
+    }
+)
+@websocket_api.async_response
+async def list_log(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """Who changed what, newest first."""
+    access.check_user(connection.user, Operation.READ_LOG)
+    site = await async_get_site(hass)
+    connection.send_result(msg["id"], {"entries": await site.log.async_read(msg["limit"])})
