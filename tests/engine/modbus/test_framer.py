@@ -24,7 +24,7 @@ replies = st.one_of(
         st.sampled_from([5, 6, 15, 16]),
         st.binary(min_size=4, max_size=4),
     ),
-    st.builds(lambda function, code: bytes((function | 0x80, code)), st.integers(1, 127), st.integers(1, 11)),
+    st.builds(lambda function, code: bytes((function | 0x80, code)), st.integers(1, 126), st.integers(1, 11)),
 )
 requests = st.one_of(
     st.builds(lambda function, data: bytes((function,)) + data, st.integers(1, 6), st.binary(min_size=4, max_size=4)),
@@ -118,6 +118,14 @@ def test_a_framer_never_fails_and_keeps_at_most_one_frame(data: list[bytes]) -> 
         for piece in data:
             framer.feed(piece)
         assert len(framer._buffer) <= 260
+
+
+def test_switching_drivers_make_no_frames() -> None:
+    """FF FF and zeros have a good CRC."""
+    for side in ("client", "server"):
+        framer = rtu.RtuFramer(side)  # type: ignore[arg-type]
+        assert framer.feed(b"\xff\xff" + bytes(300)) == []
+        assert framer.feed(bytes.fromhex("feff00fffe0000ffff0000")) == []
 
 
 def test_a_tcp_stream_that_lost_its_place_finds_it_again() -> None:

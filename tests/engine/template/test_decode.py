@@ -165,3 +165,29 @@ def test_a_register_of_energy_is_cut_off_and_begins_again_at_its_end(energy: Dec
     by_type = one_register('key = "energy_import", address = 0, type = "uint16", scale = 0.1')
     assert by_type.roll_over(ENERGY) == Decimal("6553.6")
     assert shown(by_type, {ENERGY: energy})[ENERGY] == int(energy * 10) % 65536 * Decimal("0.1")
+
+
+def test_the_hot_path_does_not_mix_up_registers_of_one_request() -> None:
+    """Exact, plain, folded, summed and absent values side by side, picked out of order."""
+    rows = [
+        'key = "voltage", address = 0, type = "uint16", scale = 0.1',
+        'key = "active_power", address = 1, type = "int32", scale = 0.001, absent = [-1, -2]',
+        'key = "energy_import", address = 3, type = "uint16", parts = 3',
+        'key = "energy_export", address = 6, type = "float32"',
+        'key = "power_factor", address = 8, type = "float32", fold = true',
+        'key = "frequency", address = 10, type = "uint16", scale = 0.01, absent = 65535',
+        'key = "current", address = 12, type = "float64"',
+    ]
+    text = "".join(f"{{ {row} }}, " for row in rows)
+    template = parse(
+        f'vendor = "A"\nmodel = "B"\nprotocol = "modbus"\nphases = 1\nmodbus = {{ holes = true }}\nregister = [{text}]',
+        "a/b",
+        "b.toml",
+    )
+    (request,) = plan(template)
+    data = struct.pack(">Hi3HffHHd", 2301, -1500, 1, 2, 3, 7.25, 1.5, 5001, 99, 6.5)
+    words = list(struct.unpack(">16H", data))
+    values = [230.1, -1.5, Decimal(6), Decimal("7.25"), 0.5, 50.01, 6.5]
+    assert [one.value for one in decode(request, words, AT)] == values
+    data = struct.pack(">Hi3HffHHd", 2301, -2, 1, 2, 3, math.nan, 1.5, 65535, 99, math.inf)
+    assert [one.value for one in decode(request, struct.unpack(">16H", data), AT)] == [230.1, Decimal(6), 0.5]

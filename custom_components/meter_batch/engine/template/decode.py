@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import itemgetter
+from typing import Any, cast
 
 from ..errors import DecodeError
 from ..model.obis import Obis
@@ -35,7 +36,8 @@ class WordDecoder:
         places: list[int] = []
         codes: list[str] = []
         divisors: list[float] = []
-        self._special: list[tuple[int, int, Callable[[Sequence[float]], Value | None]]] = []
+        absent: list[int | None] = []
+        self._special: list[tuple[int, int, Callable[[Sequence[float], int], Value | None]]] = []
         """Where a value begins, which register it is, and what makes it of the raw values."""
         has_float = False
         plain: list[int] = []
@@ -51,6 +53,7 @@ class WordDecoder:
                 places += reversed(words) if locator.little else words
                 codes.append(kind.code)
                 divisors.append(float(1 / register.scale))
+                absent.append(next(iter(register.absent), None))
             plain.append(begin)
             if special := _special(register, locator):
                 self._special.append((number, begin, special))
@@ -60,6 +63,7 @@ class WordDecoder:
         self._values = struct.Struct(">" + "".join(codes))
         self._divisors = tuple(divisors)
         self._has_float = has_float
+        self._absent = tuple(absent) if any(one is not None for one in absent) else None
         # Sums of parts have more raw values than registers.
         self._plain = None if plain == list(range(len(codes))) else plain
 
@@ -72,14 +76,21 @@ class WordDecoder:
         elif self._only is not None:
             words = (words[self._only],)
         raw = self._values.unpack(self._words.pack(*words))
-        values: list[Value | None] = [one / divisor for one, divisor in zip(raw, self._divisors, strict=True)]
+        values: list[Value | None]
+        if self._absent is None:
+            values = [one / divisor for one, divisor in zip(raw, self._divisors, strict=True)]
+        else:
+            values = [
+                one / divisor if one != absent else None
+                for one, divisor, absent in zip(raw, self._divisors, self._absent, strict=True)
+            ]
         # One look for all: infinities and NaN survive a sum.
         if self._has_float and not math.isfinite(sum(raw)):
             values = [value if math.isfinite(one) else None for value, one in zip(values, raw, strict=True)]
         if self._plain is not None:
             values = [values[begin] for begin in self._plain]
         for number, begin, special in self._special:
-            values[number] = special(raw[begin:])
+            values[number] = special(raw, begin)
         return values
 
     def readings(self, words: Sequence[int], at: datetime) -> list[Reading]:
@@ -91,7 +102,7 @@ class WordDecoder:
         ]
 
 
-def _special(register: Register, locator: ModbusWords) -> Callable[[Sequence[float]], Value | None] | None:
+def _special(register: Register, locator: ModbusWords) -> Callable[[Sequence[float], int], Value | None] | None:
     """How a register is made that is more than a division; None for the many that are not."""
     parts, scale, absent = locator.parts, register.scale, register.absent
     exact: Callable[[float], Decimal]
@@ -101,28 +112,32 @@ def _special(register: Register, locator: ModbusWords) -> Callable[[Sequence[flo
         exact = _from_float64
     else:
         exact = Decimal
-    if register.exact:
-
-        def make(raw: Sequence[float]) -> Value | None:
-            total = Decimal(0)
-            for one in raw[:parts]:
-                if one in absent or not math.isfinite(one):
-                    return None
-                total += exact(one)
-            return total * scale
-
-        return make
-    if not absent and parts == 1 and not register.fold:
+    if not register.exact and len(absent) <= 1 and parts == 1 and not register.fold:
         return None
     divisor, fold = float(1 / scale), register.fold
 
-    def make_float(raw: Sequence[float]) -> Value | None:
-        if any(one in absent or not math.isfinite(one) for one in raw[:parts]):
+    def make_one(raw: float) -> Value | None:
+        if raw in absent or not math.isfinite(raw):
             return None
-        value = sum(raw[:parts]) / divisor
-        return unfold(value) if fold else value
+        if register.exact:
+            return exact(raw) * scale
+        return unfold(raw / divisor) if fold else raw / divisor
 
-    return make_float
+    # Most energies stand still between two readings: exports, tariffs, nights.
+    remembered = lru_cache(maxsize=256)(make_one)
+    if parts == 1:
+        return lambda raw, begin: remembered(raw[begin])
+
+    def make_sum(raw: Sequence[float], begin: int) -> Value | None:
+        total: Any = 0
+        for one in raw[begin : begin + parts]:
+            value = remembered(one)
+            if value is None:
+                return None
+            total += value
+        return cast("Value", total)
+
+    return make_sum
 
 
 def _from_float64(value: float) -> Decimal:

@@ -99,7 +99,8 @@ def pdu_length(side: Side, data: bytes | bytearray, at: int) -> int:
         if function in _REPLY_FIXED:
             return _REPLY_FIXED[function]
         if function > EXCEPTION:
-            return 2
+            # FF FF 00 00 00, which drivers make when they switch, has a good CRC and would be an exception with code 0.
+            return IMPOSSIBLE if function == 0xFF or (left > 1 and not data[at + 1]) else 2
     else:
         if function in _REQUEST_FIXED:
             return _REQUEST_FIXED[function]

@@ -38,7 +38,8 @@ WORD_TYPES: dict[str, WordType] = {
 
 def shortest(value: float) -> Decimal:
     """The shortest decimal that a float32 (given as a Python float) stands for: 230.2, not 230.1999969482422."""
-    for places in (6, 7, 8, 9):
+    # Six digits always survive a float32, and seven print them unchanged, so fewer need not be tried.
+    for places in (7, 8, 9):
         text = f"{value:.{places}g}"
         try:
             if _FLOAT32.unpack(_FLOAT32.pack(float(text)))[0] == value:
