@@ -174,7 +174,8 @@ def _row(reading: Reading) -> dict[str, Any]:
     from meter_batch_engine.model.quantity import QUANTITIES
 
     quantity = QUANTITIES[reading.obis]
-    value = reading.value if isinstance(reading.value, Decimal) else Decimal(repr(round(reading.value, 6)))
+    # What is measured now is a float32 at best: more than seven digits are none of the meter's.
+    value = reading.value if isinstance(reading.value, Decimal) else Decimal(f"{reading.value:.7g}")
     return {"key": quantity.key, "obis": reading.obis, "value": f"{value:f}", "unit": quantity.unit}
 
 

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meter_batch_cli.decode import Decoder
+from meter_batch_cli.detect import PROTOCOLS
 
 from .conftest import Run, objects
 
@@ -115,22 +120,20 @@ def test_what_is_known_but_not_supported_is_named(
         "000000000000 " + VOLTAGE + " ff",
     ],
 )
-def test_hexadecimal_text_may_look_as_tools_print_it(meter_batch: Run, text: str) -> None:
-    (decoded,) = objects(meter_batch("decode", "--json", text))
-    assert decoded["problem"] is None
-    assert [frame["value"] for frame in decoded["frames"]] == [229.8]
-    assert decoded["input"] == text
+def test_hexadecimal_text_may_look_as_tools_print_it(text: str) -> None:
+    decoded = Decoder().decode(text)
+    assert decoded.problem is None
+    assert [frame["value"] for frame in decoded.frames] == [229.8]
+    assert decoded.input == text
 
 
 @pytest.mark.parametrize(
     ("text", "words"), [("68 0", "digits"), ("hello", '"h"'), ("0x", "no bytes"), ("00ff00", "no valid frame")]
 )
-def test_nonsense_is_a_problem_in_words(meter_batch: Run, text: str, words: str) -> None:
-    done = meter_batch("decode", "--json", text)
-    (decoded,) = objects(done)
-    assert decoded["frames"] == []
-    assert words in decoded["problem"]
-    assert done.returncode == 1
+def test_nonsense_is_a_problem_in_words(text: str, words: str) -> None:
+    decoded = Decoder().decode(text)
+    assert decoded.frames == []
+    assert words in str(decoded.problem)
 
 
 def test_bytes_given_one_by_one_are_one_input(meter_batch: Run) -> None:
@@ -152,12 +155,19 @@ def test_half_a_frame_beside_a_whole_one_is_mentioned(meter_batch: Run) -> None:
 
 
 def test_a_protocol_that_is_given_is_kept_to(meter_batch: Run) -> None:
-    (decoded,) = objects(meter_batch("decode", "--json", "--protocol", "modbus-rtu", VOLTAGE))
-    assert decoded["frames"] == []
-    assert "modbus-rtu" in decoded["problem"]
-    (decoded,) = objects(meter_batch("decode", "--json", "--protocol", "dlms-hdlc", "7ea00802219393dbd87e"))
-    assert "not supported" in decoded["problem"]
+    decoded = Decoder("modbus-rtu").decode(VOLTAGE)
+    assert decoded.frames == []
+    assert "modbus-rtu" in str(decoded.problem)
+    assert "not supported" in str(Decoder("dlms-hdlc").decode("7ea00802219393dbd87e").problem)
+    assert [one["protocol"] for one in Decoder("dlt645-1997").decode(VOLTAGE).frames] == ["dlt645-1997"]
     assert meter_batch("decode", "--protocol", "bacnet", VOLTAGE).returncode == 2
+
+
+@given(st.binary(max_size=80), st.sampled_from((None, *PROTOCOLS)))
+def test_any_bytes_give_frames_or_a_problem(data: bytes, protocol: str | None) -> None:
+    decoded = Decoder(protocol).decode(data.hex())
+    assert decoded.frames or decoded.problem
+    json.dumps(decoded.frames)
 
 
 def test_people_get_a_table_and_problems_go_to_stderr(meter_batch: Run) -> None:
