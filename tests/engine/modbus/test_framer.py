@@ -123,7 +123,7 @@ def test_a_framer_never_fails_and_keeps_at_most_one_frame(data: list[bytes]) -> 
 def test_switching_drivers_make_no_frames() -> None:
     """FF FF and zeros have a good CRC."""
     for side in ("client", "server"):
-        framer = rtu.RtuFramer(side)  # type: ignore[arg-type]
+        framer = rtu.RtuFramer(side)
         assert framer.feed(b"\xff\xff" + bytes(300)) == []
         assert framer.feed(bytes.fromhex("feff00fffe0000ffff0000")) == []
 

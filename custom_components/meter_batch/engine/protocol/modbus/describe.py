@@ -47,8 +47,9 @@ def _rtu_frames(data: bytes) -> Iterator[tuple[Fields, bytes, list[Side]]]:
             if length == pdu.UNKNOWN and start == 0:
                 length = len(data) - 3
             end = start + length + 3
-            if length > 0 and end <= len(data) and rtu.valid(data[start:end]) and size in (0, end - start):
-                sides.append(side)
+            # A short request inside a reply can have a good CRC by chance: the longer frame explains more bytes.
+            if length > 0 and end - start >= size and end <= len(data) and rtu.valid(data[start:end]):
+                sides = [*sides, side] if end - start == size else [side]
                 size = end - start
         if sides:
             raw = data[start : start + size]
