@@ -91,7 +91,7 @@ class Meter:
             self.address = poll.address
             self.flaw = MeterError(f"{poll.name}: {error}")
         family = "modbus" if poll.protocol == "modbus" else "dlt645"
-        if self.flaw is None and (poll.template.protocol == "modbus") != (family == "modbus"):
+        if self.flaw is None and poll.template.protocol != poll.protocol:
             self.flaw = MeterError(
                 f"{poll.name}: the model {poll.template.id} does not speak {poll.protocol}; choose another of both"
             )
@@ -101,7 +101,6 @@ class Meter:
         self.silent = False
         self.backoff_s = 0.0
         self.probe_at = 0.0
-        self.probes = 0
         self.due: dict[Group, float] = {}
         self.snapshot_for: datetime | None = None
         """The boundary for which the energies are still to be read."""
@@ -158,25 +157,20 @@ class Meter:
         if self.silent or self.misses < MISSES_TO_SILENCE:
             return False
         self.silent = True
-        self.probes = 0
         self.backoff_s = BACKOFF_S
         self.probe_at = now + self.backoff_s
         return True
 
     def probe_failed(self, now: float, cap_s: float) -> None:
         """It is still not there: asked again after twice the time."""
-        self.probes += 1
         self.backoff_s = min(cap_s, 2 * self.backoff_s)
         self.probe_at = now + self.backoff_s
 
     def probe_timeout_s(self, others: Iterable[Turnround]) -> float:
-        """How long to wait for a meter that is probably not there: short, but long enough in one of four tries."""
-        if self.probes % 4 == 3:
-            return self.turnround.timeout_s
+        """How long to wait for a meter that is probably not there: short, for the line remembers late replies."""
         usual = self.turnround.usual_s
         if usual is None:
-            known = [one.usual_s for one in others if one.usual_s is not None]
-            usual = max(known) if known else self.turnround.timeout_s
+            usual = max((one.usual_s for one in others if one.usual_s is not None), default=MOST_S)
         return min(self.turnround.timeout_s, max(PROBE_FLOOR_S, usual))
 
     # --- what it refuses
