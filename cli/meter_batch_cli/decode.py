@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import Annotated, Any, Literal
 
 import typer
@@ -116,6 +117,8 @@ def _inputs(arguments: list[str]) -> Iterator[str]:
         return
     for one in arguments:
         if one == "-":
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(errors="replace")
             yield from (line.strip() for line in sys.stdin if line.strip())
         else:
             yield one

@@ -67,13 +67,15 @@ def meter_batch() -> None:
 
 def main() -> None:
     """Runs the command line; never returns."""
-    from meter_batch_engine.errors import MeterBatchError
-
     try:
         app(prog_name="meter-batch")
-    except MeterBatchError as error:
-        sys.exit(f"meter-batch: {error}")
     except BrokenPipeError:
         # The reader of our output (head, less) has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        from meter_batch_engine.errors import MeterBatchError  # only now, so that help needs no engine
+
+        if not isinstance(error, MeterBatchError):
+            raise
+        sys.exit(f"meter-batch: {error}")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from meter_batch_engine.errors import ConfigError, DecodeError
 from meter_batch_engine.protocol.dlt645.frame import Variant
 from meter_batch_engine.protocol.dlt645.item import (
+    _ITEMS,
     Item,
     ItemValue,
-    _catalogue,
     block_members,
     decode_item,
     encode_item,
@@ -32,7 +32,7 @@ def every_single() -> list[tuple[str, Variant, Item]]:
     """One identifier of every entry of the catalogue."""
     found = []
     for variant in VARIANTS:
-        for entries in _catalogue()[0][variant].values():
+        for entries in _ITEMS[variant].values():
             for spans, _ in entries:
                 di = bytes(span.values[-1] for span in spans).hex().upper()
                 item = find_item(di, variant)

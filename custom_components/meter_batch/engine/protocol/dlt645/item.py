@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib import resources
 from itertools import product
 
@@ -94,9 +94,8 @@ def _span(text: str) -> _Span:
     return _Span(range(int(low, 16), int(high or low, 16) + 1), text.startswith("*"))
 
 
-@cache
-def _catalogue() -> tuple[dict[str, dict[int, list[tuple[list[_Span], Item]]]], dict[str, list[str]]]:
-    """Items by edition and first byte, and the names of status bits; read once."""
+def _read_catalogue() -> tuple[dict[str, dict[int, list[tuple[list[_Span], Item]]]], dict[str, list[str]]]:
+    """Items by edition and first byte, and the names of status bits."""
     with resources.files(__package__).joinpath("items.toml").open("rb") as file:
         tables = tomllib.load(file)
     items: dict[str, dict[int, list[tuple[list[_Span], Item]]]] = {}
@@ -114,6 +113,10 @@ def _catalogue() -> tuple[dict[str, dict[int, list[tuple[list[_Span], Item]]]], 
     return items, tables["status"]
 
 
+# Read with the module, because hosts import in a thread of their own and look items up where nothing may block.
+_ITEMS, _STATUS = _read_catalogue()
+
+
 @lru_cache(maxsize=4096)
 def _find(di: str, variant: Variant) -> tuple[Item | None, tuple[str, ...]]:
     """The item of an identifier, and the members where the identifier is a block."""
@@ -123,7 +126,7 @@ def _find(di: str, variant: Variant) -> tuple[Item | None, tuple[str, ...]]:
         return None, ()
     if not wanted:
         return None, ()
-    for spans, item in _catalogue()[0][variant].get(wanted[0], ()):
+    for spans, item in _ITEMS[variant].get(wanted[0], ()):
         if len(spans) != len(wanted):
             continue
         choices = [_choice(span, byte, variant) for span, byte in zip(spans, wanted, strict=True)]
@@ -228,7 +231,7 @@ def _decode_field(di: str, field: Field, data: bytes, signed: bool) -> Value:
         case "text":
             return data[::-1].rstrip(b"\0").decode("latin-1")
         case "bits":
-            names = _catalogue()[1].get(di, [])
+            names = _STATUS.get(di, [])
             word = int.from_bytes(data, "little")
             return tuple(_bit_name(names, bit) for bit in range(8 * len(data)) if word & 1 << bit)
         case _:
@@ -323,7 +326,7 @@ def _encode_field(di: str, item: Item, field: Field, value: Value | float) -> by
 
 
 def _encode_bits(di: str, field: Field, names: tuple[str, ...]) -> bytes:
-    known: Mapping[str, int] = {_bit_name(_catalogue()[1].get(di, []), bit): bit for bit in range(8 * field.size)} | {
+    known: Mapping[str, int] = {_bit_name(_STATUS.get(di, []), bit): bit for bit in range(8 * field.size)} | {
         f"bit{bit}": bit for bit in range(8 * field.size)
     }
     unknown = [name for name in names if name not in known]
