@@ -18,8 +18,8 @@ from meter_batch_engine.model.quantity import BY_KEY, QUANTITIES, Kind
 from meter_batch_virtual.load import load_names
 from meter_batch_virtual.physics import FIRST_DAY, Physics
 
-instants = st.integers(0, 4 * 365 * 86_400 * 1000).map(
-    lambda ms: datetime(2024, 1, 2, tzinfo=UTC) + timedelta(milliseconds=ms)
+instants = st.integers(0, 3 * 365 * 86_400 * 1000).map(
+    lambda ms: datetime(2025, 1, 2, tzinfo=UTC) + timedelta(milliseconds=ms)
 )
 seeds = st.integers(0, 2**31)
 loads = st.sampled_from(load_names())
@@ -201,6 +201,17 @@ def test_a_weekend_day_of_an_office_uses_less_than_a_weekday() -> None:
 def test_meters_of_different_seeds_differ() -> None:
     at = datetime(2026, 6, 10, tzinfo=UTC)
     assert len({value(Physics(seed), "energy_import", at) for seed in range(50)}) == 50
+
+
+@given(seeds, instants)
+@settings(max_examples=20, deadline=None)
+def test_a_meter_with_fewer_tariffs_counts_the_same_energy(seed: int, at: datetime) -> None:
+    four, two = Physics(seed), Physics(seed, tariffs=2)
+    assert value(two, "energy_import", at) == value(four, "energy_import", at)
+    assert value(two, "energy_import_t1", at) == value(four, "energy_import_t1", at) + value(
+        four, "energy_import_t2", at
+    )
+    assert BY_KEY["energy_import_t3"].obis not in two.registers(at)
 
 
 def test_before_the_first_day_registers_stand_at_what_the_meter_was_delivered_with() -> None:

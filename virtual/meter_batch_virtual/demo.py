@@ -9,6 +9,7 @@ import socket
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,7 +65,7 @@ def demo_fleet(
 
     Names and areas are in `language` ("en" or "zh-Hans"); the pseudo terminal is made in `folder`.
     """
-    given = iter(ports)
+    given = iter([*ports, *_free_ports(max(0, line_count(meters) - len(ports)))])
     fleet: list[str] = []
     rows: list[dict[str, object]] = []
     sites = _sites(meters)
@@ -74,7 +75,7 @@ def demo_fleet(
         for number, (line, share) in enumerate(_shares(of_site)):
             tail = f" {site + 1}" if site else ""
             line_name = line[language] + tail
-            port = next(given, None) or _free_port()
+            port = next(given)
             if not share:
                 continue
             pty = line["listen"] == "pty" and site == 0
@@ -164,8 +165,10 @@ def _csv(rows: Sequence[dict[str, object]]) -> str:
     return out.getvalue()
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has now; all are held until all are found, so that none is given twice."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]

@@ -29,6 +29,7 @@ class ModbusGateway:
         self._framers: WeakKeyDictionary[Peer, tcp.TcpFramer] = WeakKeyDictionary()
         self._waiting: deque[tuple[Peer, tcp.TcpFrame]] = deque()
         self._asked: tuple[Peer, tcp.TcpFrame] | None = None
+        self._ready_at = 0.0
         self._replies = rtu.RtuFramer("client")
 
     def ask(self, peer: Peer, data: bytes) -> None:
@@ -37,8 +38,7 @@ class ModbusGateway:
         if framer is None:
             framer = self._framers[peer] = tcp.TcpFramer("server")
         self._waiting.extend((peer, frame) for frame in framer.feed(data)[: _QUEUE - len(self._waiting)])
-        if self._asked is None:
-            self._next()
+        self._next()
 
     def receive(self, data: bytes) -> None:
         """Bytes from the wire."""
@@ -51,6 +51,9 @@ class ModbusGateway:
 
     def _next(self) -> None:
         if self._asked is not None or not self._waiting:
+            return
+        if self._timer.now() < self._ready_at:
+            self._timer.call_at(self._ready_at, self._next)
             return
         self._asked = self._waiting.popleft()
         _, asked = self._asked
@@ -67,4 +70,5 @@ class ModbusGateway:
     def _answer(self, peer: Peer, asked: tcp.TcpFrame, pdu: bytes) -> None:
         self._asked = None
         peer.write(tcp.encode(asked.transaction, asked.unit, pdu))
-        self._timer.call_at(self._timer.now() + self.wire.gap_s, self._next)
+        self._ready_at = self._timer.now() + self.wire.gap_s
+        self._next()

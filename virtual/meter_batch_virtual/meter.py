@@ -19,7 +19,7 @@ from .clock import FleetClock
 from .config import MeterConfig
 from .dlt645 import CLOCK_WINDOW, Dlt645Memory
 from .fault import Faults
-from .load import mix
+from .load import TARIFFS, mix
 from .physics import Physics
 
 _ENERGIES = (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY)
@@ -50,6 +50,7 @@ class VirtualMeter:
             nominal_v=config.nominal_v,
             resolution_kwh=resolution_kwh(config.template),
             utc_offset=self._utc_offset,
+            tariffs=tariffs(config.template),
         )
 
     @property
@@ -182,6 +183,12 @@ def resolution_kwh(template: Template) -> Decimal:
         if isinstance(register.locator, ModbusWords) and register.quantity.measure in _ENERGIES
     ]
     return max(min(scales, default=Decimal("0.01")), Decimal("0.000001"))
+
+
+@lru_cache(maxsize=256)
+def tariffs(template: Template) -> int:
+    """How many tariff registers a model has; four where it has none, so that nothing is merged."""
+    return min(TARIFFS, max((register.quantity.tariff for register in template.registers), default=0) or TARIFFS)
 
 
 def _is_counter(obis: Obis) -> bool:

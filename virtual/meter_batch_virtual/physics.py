@@ -18,7 +18,7 @@ from meter_batch_engine.model.quantity import QUANTITIES, Measure
 
 from .load import KINDS, SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
 
-FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 """Virtual meters begin to count here; before, their registers stand at what they were delivered with."""
 
 _DAY_S = 86_400
@@ -42,6 +42,15 @@ _COUNTED: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     130: (("q1", "q2", "q3", "q4"), ()),
 }
 """Group C of an energy's OBIS code → the kinds that it adds and those that it takes away."""
+
+
+_MERGED: dict[int, dict[int, tuple[int, ...]]] = {
+    1: {1: (1, 2, 3, 4)},
+    2: {1: (1, 2), 2: (3, 4)},
+    3: {1: (1, 2), 2: (3,), 3: (4,)},
+    4: {1: (1,), 2: (2,), 3: (3,), 4: (4,)},
+}
+"""How meters with fewer tariff registers count the four periods of the day; by number of tariffs, then tariff."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ class Instant:
 
 class Physics:
     """The registers of one meter. `peak_kw` is its greatest mean power (at the meter's own terminals), `resolution_kwh`
-    the last digit of its energy registers, `utc_offset` that of its clock: days, tariffs and billing months are local.
+    the last digit of its energy registers, `tariffs` how many tariff registers it has (1 to 4), `utc_offset` that of its clock: days, tariffs and billing months are local.
     """
 
     def __init__(
@@ -94,6 +103,7 @@ class Physics:
         nominal_v: float = 230.0,
         resolution_kwh: Decimal = Decimal("0.01"),
         utc_offset: timedelta = timedelta(hours=8),
+        tariffs: int = TARIFFS,
     ) -> None:
         self.seed = seed
         self.load = load(load_name)
@@ -102,6 +112,7 @@ class Physics:
         self.nominal_v = nominal_v
         self.resolution_kwh = resolution_kwh
         self.utc_offset = utc_offset
+        self._periods = _MERGED[tariffs]
         self._pulse = int(resolution_kwh * _UNIT_PER_KWH)
         self._shares = _phase_shares(seed, phases)
         self._slot_unit = peak_kw * SLOT_S / 3600 * _UNIT_PER_KWH
@@ -140,6 +151,8 @@ class Physics:
         """What was counted before a local day began, in microwatt-hours over all phases."""
         sums = self.load.sums(kind, tariff)
         until = self._until.get((kind, tariff))
+        if until is None and not any(day[-1] for days in sums for day in days):
+            return 0
         if until is None:
             # Delivered meters have run for a while elsewhere: all their registers by the same typical days.
             past_days = 40 + mix(self.seed, 2) % 500
@@ -180,9 +193,9 @@ class Physics:
     def pulses(self, kind: str, at: datetime, phase: int = 0, tariff: int = 0) -> int:
         """Pulses counted by a kind of register since the meter was made; sums over phases and tariffs are exact."""
         shares = self._shares if phase == 0 else self._shares[phase - 1 : phase]
-        tariffs = range(1, TARIFFS + 1) if tariff == 0 else (tariff,)
+        periods = range(1, TARIFFS + 1) if tariff == 0 else self._periods[tariff]
         total = 0
-        for one in tariffs:
+        for one in periods:
             counted = self._counted(kind, one, at)
             total += sum(counted * share // (1_000_000 * self._pulse) for share in shares)
         return total
@@ -291,7 +304,7 @@ class Physics:
         for obis in QUANTITIES if wanted is None else wanted:
             energy = ENERGIES.get(obis)
             if energy is not None:
-                if energy.phase <= self.phases:
+                if energy.phase <= self.phases and energy.tariff <= len(self._periods):
                     registers[obis] = self.energy(energy, at)
                 continue
             value = self._other(obis, at)

@@ -1,0 +1,78 @@
+"""The demo's fleet file and its import list describe the same site."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from meter_batch_engine.model.point import PROTOCOLS
+from meter_batch_virtual.config import FleetConfig, parse_fleet
+from meter_batch_virtual.demo import LINES, demo_fleet, line_count
+
+
+def site(meters: int, language: str = "en", ports: tuple[int, ...] = ()) -> tuple[FleetConfig, list[dict[str, str]]]:
+    toml, points = demo_fleet(meters, ports, folder=Path("/tmp/demo"), language=language)
+    return parse_fleet(toml, Path("fleet.toml")), list(csv.DictReader(io.StringIO(points)))
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+@pytest.mark.parametrize("meters", [64, 60, 300])
+def test_every_meter_is_a_point_on_the_same_line_with_the_same_address_template_and_serial(
+    meters: int, language: str
+) -> None:
+    config, rows = site(meters, language)
+    simulated = [
+        (meter.name, line.name, meter.address, meter.template.id, meter.serial, meter.template.protocol)
+        for line in config.lines
+        for meter in line.meters
+    ]
+    assert simulated == [
+        tuple(row[key] for key in ("name", "line", "address", "template", "serial", "protocol")) for row in rows
+    ]
+    assert len(rows) == meters
+    assert {row["protocol"] for row in rows} <= set(PROTOCOLS)
+    names = [row["name"] for row in rows]
+    assert len(set(names)) == meters
+    assert [row for row in rows if row["parent"] and row["parent"] not in names] == []
+    assert all(row["area"] for row in rows)
+
+
+def test_the_site_has_what_the_demo_must_show() -> None:
+    config, rows = site(64)
+    assert len(config.lines) == LINES
+    wires = {(line.protocol, line.baud if line.is_wired else 0, line.listen.partition(":")[0]) for line in config.lines}
+    assert wires == {
+        ("modbus-tcp", 0, "tcp"),
+        ("modbus-rtu", 9600, "tcp"),
+        ("dlt645-2007", 2400, "tcp"),
+        ("dlt645-2007", 9600, "tcp"),
+        ("mixed", 9600, "tcp"),
+        ("modbus-rtu", 9600, "pty"),
+    }
+    mixed = next(line for line in config.lines if line.protocol == "mixed")
+    assert mixed.parity == "E" and len({meter.template.protocol for meter in mixed.meters}) == 2
+    dead = [
+        meter for line in config.lines for meter in line.meters if any(one.kind == "silent" for one in meter.faults)
+    ]
+    assert len(dead) == 2
+    assert sum(bool(line.faults) for line in config.lines) == 1
+    assert sum(row["ct"] != "1" for row in rows) >= 10
+    assert [row["name"] for row in rows if not row["parent"]] == ["Main incomer"]
+    assert len({meter.template.id for line in config.lines for meter in line.meters}) >= 10
+    assert {meter.load for line in config.lines for meter in line.meters} >= {
+        "office",
+        "workshop",
+        "chiller",
+        "night",
+        "pv",
+    }
+
+
+def test_ports_are_used_in_order_and_free_ones_are_found() -> None:
+    config, _ = site(64, ports=(20001, 20002))
+    assert [line.listen for line in config.lines[:2]] == ["tcp://127.0.0.1:20001", "tcp://127.0.0.1:20002"]
+    assert len({line.listen for line in site(1000)[0].lines}) == line_count(1000)
+    assert max(len(line.meters) for line in site(1000)[0].lines) <= 32
