@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pymodbus.framer import FramerRTU
 
@@ -105,6 +105,8 @@ def test_a_function_of_unknown_length_is_taken_where_a_frame_begins(
     function: int, data: bytes, cuts: list[int]
 ) -> None:
     raw = rtu.encode(1, bytes((function,)) + data)
+    # A valid frame with a zero behind it is valid again: without its length nobody can tell which was meant.
+    assume(not any(rtu.valid(raw[:size]) for size in range(4, len(raw))))
     good = rtu.encode(1, pdu.read_reply(3, (1, 2, 3)))
     framer = rtu.RtuFramer("client")
     found = [frame for piece in pieces(raw, cuts) for frame in framer.feed(piece)]

@@ -162,7 +162,8 @@ class Limits:
             case Measure.FREQUENCY:
                 return self.frequency_hz
             case Measure.POWER_FACTOR:
-                return (-1.0, 1.0)
+                # Some meters round up.
+                return (-1.01, 1.01)
             case _:
                 return None
 

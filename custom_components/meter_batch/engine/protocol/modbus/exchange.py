@@ -89,10 +89,11 @@ class _Request[Answer]:
             return FrameError(f"{about}: the far end speaks {other}; change the line's framing", heard)
         self.foreign += self._frames(heard)
         if self.foreign:
+            why = "look for two meters with one address or a second master on the line"
+            if self.framing == "tcp":
+                why = "late replies, another client, or a gateway that does not keep transaction numbers"
             return WrongMeter(
-                f"{about}: {self.foreign} valid frame(s) came, but none answers the question; "
-                "look for two meters with one address or a second master on the line",
-                heard,
+                f"{about}: {self.foreign} valid frame(s) came, but none answers the question; {why}", heard
             )
         if not _QUIET.issuperset(heard):
             return FrameError(
