@@ -89,8 +89,11 @@ class Instant:
 
 
 class Physics:
-    """The registers of one meter. `peak_kw` is its greatest mean power (at the meter's own terminals), `resolution_kwh`
-    the last digit of its energy registers, `tariffs` how many tariff registers it has (1 to 4), `utc_offset` that of its clock: days, tariffs and billing months are local.
+    """The registers of one meter.
+
+    `peak_kw` is its greatest mean power at its own terminals, `resolution_kwh` the last digit of its energy registers,
+    `tariffs` how many tariff registers it has (1 to 4), `utc_offset` that of its clock: days, tariffs and billing
+    months are local.
     """
 
     def __init__(
