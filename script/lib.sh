@@ -60,14 +60,18 @@ python_from_debian() (
 # ensure_venv NAME LIST: the environment NAME (.venv, .venv-plain) holds exactly requirements/LIST.txt and this project.
 ensure_venv() {
   local venv=$ROOT/$1 list=$ROOT/requirements/$2.txt want
-  want=$(cat "$list" "$ROOT/pyproject.toml" | cksum)
-  [ "$(cat "$venv/.meter-batch" 2>/dev/null)" = "$want" ] && [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null && return
+  want=$(cat "$list" <(sed '/^\[tool\.ruff\]/,$d' "$ROOT/pyproject.toml") | cksum)
+  [ "$(cat "$venv/.meter-batch" 2>/dev/null)" = "$want" ] && "$venv/bin/python" -c '' 2>/dev/null && return
   ensure_uv && ensure_python || return 1
-  say "Setting up $1 (the first time takes a minute or two) …"
-  uv venv -q --clear --python "$UV_PYTHON" "$venv" &&
-    uv pip sync -q --python "$venv/bin/python" --require-hashes "$list" >&2 &&
-    uv pip install -q --python "$venv/bin/python" --no-deps -e "$ROOT" >&2 || return 1
-  printf '%s' "$want" >"$venv/.meter-batch"
+  (
+    flock 9 # two scripts at once: the second finds it done
+    [ "$(cat "$venv/.meter-batch" 2>/dev/null)" = "$want" ] && "$venv/bin/python" -c '' 2>/dev/null && return
+    say "Setting up $1 (the first time takes a minute or two) …"
+    { "$venv/bin/python" -c '' 2>/dev/null || uv venv -q --clear --python "$UV_PYTHON" "$venv"; } &&
+      uv pip sync -q --python "$venv/bin/python" --require-hashes "$list" >&2 &&
+      uv pip install -q --python "$venv/bin/python" --no-deps -e "$ROOT" >&2 &&
+      printf '%s' "$want" >"$venv/.meter-batch"
+  ) 9>"$ROOT/.setup.lock"
 }
 
 # The programs that some tests use: a foreign Modbus master, a browser and a Chinese font. Only on request, only with root.
