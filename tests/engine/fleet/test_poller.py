@@ -82,7 +82,7 @@ def test_modbus_tcp_is_polled_without_wire_time(polled, sim_meter):
 
 def test_energies_are_read_first_of_all_at_the_boundary_with_the_skew_recorded(polled, sim_meter):
     meters = [sim_meter(str(unit)) for unit in range(1, 21)]
-    site = polled(meters, 1000, fast_s=0.1)
+    site = polled(meters, 710, fast_s=0.5, slow_s=100)
     boundary = datetime(2026, 11, 25, 12, 15, tzinfo=UTC)
     snapshots = {key: one for report in site.reports for key, one in report.snapshots.items()}
     assert snapshots.keys() == site.meters.keys()
@@ -139,13 +139,13 @@ def test_a_silent_meter_is_reported_backed_off_and_seen_again_within_a_minute(po
 
 def test_the_dead_cost_the_living_little(polled, sim_meter):
     def interval(dead):
-        meters = [sim_meter(str(unit), alive=unit > dead) for unit in range(1, 33)]
+        meters = [sim_meter(str(unit), alive=unit > dead) for unit in range(1, 17)]
         site = polled(meters, 900, fast_s=0.1)
-        times = [at for at in site.meters["20"].asked if at > 600]
+        times = [at for at in site.meters["12"].asked if at > 600]
         return (times[-1] - times[0]) / (len(times) - 1)
 
-    alone = interval(0) * 24 / 32
-    assert interval(8) / alone <= 1.05
+    alone = interval(0) * 12 / 16
+    assert interval(4) / alone <= 1.05
 
 
 def test_a_meter_of_which_nothing_was_ever_heard_is_found_when_it_comes(polled, sim_meter):
@@ -269,7 +269,7 @@ def test_readings_are_multiplied_by_the_points_ratios(polled, sim_meter):
     site = polled([sim_meter("1")], 20, poll=lambda site: site.poll_meters(point=point))
     assert site.last("1")["current_l1"].value == pytest.approx(5.25 * 80)
     assert site.last("1")["voltage_l1"].value == pytest.approx(230.5)
-    assert 80_000 < site.last("1")["energy_import"].value < 80_001
+    assert 80_000 <= site.last("1")["energy_import"].value < 80_001
 
 
 def test_only_wanted_registers_are_read(polled, sim_meter):

@@ -206,3 +206,27 @@ def _alone(register: Register) -> Register:
     if isinstance(locator, ModbusWords):
         return register
     return replace(register, locator=DltItem(locator.single, 0, locator.single))
+
+
+class _Conflict(MeterError):
+    """Two meters with one address."""
+
+
+def find_conflicts(meters: Iterable[Meter]) -> str | None:
+    """Marks meters that have one address on one line: they would be taken for each other, so none of them is read.
+
+    Returns what is wrong, in plain words.
+    """
+    at: dict[tuple[bool, str], list[Meter]] = {}
+    for meter in meters:
+        meter.flaw = None if isinstance(meter.flaw, _Conflict) else meter.flaw
+        at.setdefault((meter.poll.protocol == "modbus", meter.address), []).append(meter)
+    texts = []
+    for (modbus, address), those in at.items():
+        if len(those) > 1:
+            names = " and ".join(f'"{meter.poll.name}"' for meter in those)
+            kind = "unit" if modbus else "address"
+            texts.append(f"{names} both have {kind} {address} on this line; give each its own, then they are read.")
+            for meter in those:
+                meter.flaw = _Conflict(texts[-1])
+    return " ".join(texts) or None

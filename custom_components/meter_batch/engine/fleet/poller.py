@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import Any
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
@@ -22,9 +21,9 @@ from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.exchange import Exchange
 from ..template import Group, ModbusRequest, Request
-from .meter import Meter, PollMeter
+from .meter import Meter, PollMeter, find_conflicts
 from .question import Asker, may_be_smaller, smaller
-from .report import LineHealth, PollReport, Snapshot
+from .report import LineHealth, News, PollReport
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
@@ -33,8 +32,6 @@ DEAF_S = 120.0
 PROBE_SPACING_S = 5.0
 REVIVAL_SHARE = 0.8
 """Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
-WINDOW = 300
-"""How many of the last exchanges success rate and latency are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +96,7 @@ class Poller:
         self._boundary = self._boundary_before(now())
         self._heard_at = self._reported_at = self._probed_at = 0.0
         self._cycle_s: float | None = None
-        self._results: deque[bool] = deque(maxlen=WINDOW)
-        self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._readings: dict[str, dict[Obis, Reading]] = {}
-        self._snapshots: dict[str, Snapshot] = {}
-        self._failed: dict[str, MeterError] = {}
-        self._told: tuple[object, ...] = ()
+        self._news = News()
         line.on_late = self._late
 
     # --- from outside
@@ -121,12 +113,11 @@ class Poller:
             if meter is None or not meter.takes(poll):
                 meter = Meter(poll, self._line.settings, self._settings.first_turnround_s)
             self._meters[poll.key] = meter
-        self._find_conflicts()
-        self._failed = {key: error for key, error in self._failed.items() if key in self._meters}
-        self._readings = {key: one for key, one in self._readings.items() if key in self._meters}
+        self._conflicts = find_conflicts(self._meters.values())
+        self._news.keep(self._meters)
         for key, meter in self._meters.items():
             if meter.flaw is not None:
-                self._failed[key] = meter.flaw
+                self._news.failed[key] = meter.flaw
         self._wake.set()
 
     async def read_now(self, key: str, obis: Iterable[Obis] | None = None) -> list[Reading]:
@@ -263,26 +254,26 @@ class Poller:
                 job.requests.pop(0)
         except MeterError as error:
             if isinstance(error, Refused):
-                self._failed[key] = error
+                self._news.failed[key] = error
                 job.requests.pop(0)
                 if job.requests:
                     jobs.appendleft(job)
             elif meter.missed(error, self._monotonic()):
-                self._failed[key] = error
+                self._news.failed[key] = error
             elif job.last_try:
-                self._failed[key] = error
+                self._news.failed[key] = error
                 self._postpone(job)
             else:
                 job.last_try = True
                 jobs.append(job)
         else:
             if not meter.template.registers:
-                self._failed[key] = Refused(
+                self._news.failed[key] = Refused(
                     f"{meter.poll.name} answers, but has none of the registers of the model {meter.template.id}: "
                     "choose the right model."
                 )
             elif readings:
-                self._failed.pop(key, None)
+                self._news.failed.pop(key, None)
         if readings:
             self._take(meter, readings)
 
@@ -316,8 +307,7 @@ class Poller:
             self._heard_at = self._monotonic()
             meter.turnround.add(reply.turnround_s)
             meter.answered()
-            self._results.append(True)
-            self._latencies.append(reply.duration_s)
+            self._news.answered(reply.duration_s)
 
         try:
             timeout_s = meter.turnround.timeout_s if turnround_s is None else turnround_s
@@ -325,11 +315,11 @@ class Poller:
         except Refused:
             self._heard_at = self._monotonic()
             meter.answered()
-            self._results.append(True)
+            self._news.answered()
             raise
         except MeterError:
             if not meter.silent:
-                self._results.append(False)
+                self._news.unanswered()
             raise
 
     # --- interval boundaries
@@ -464,17 +454,13 @@ class Poller:
 
     def _take(self, meter: Meter, readings: list[Reading]) -> list[Reading]:
         """Validates, multiplies and keeps readings for the next report; returns them."""
-        point = meter.poll.point
+        point, key = meter.poll.point, meter.poll.key
         checked = meter.validator.check(readings)
         final = checked if point is None else [point.apply(one) for one in checked]
-        key = meter.poll.key
-        self._readings.setdefault(key, {}).update((one.obis, one) for one in final)
+        self._news.add(key, final)
         if meter.snapshot_for is not None:
             energies = meter.wanted(("energy",))
-            taken = tuple(one for one in final if one.obis in energies)
-            if taken:
-                skew_s = (max(one.at for one in taken) - meter.snapshot_for).total_seconds()
-                self._snapshots[key] = Snapshot(meter.snapshot_for, skew_s, taken)
+            if self._news.add_snapshot(key, meter.snapshot_for, [one for one in final if one.obis in energies]):
                 meter.snapshot_for = None
         return final
 
@@ -483,65 +469,28 @@ class Poller:
         if now - self._reported_at < self._settings.report_every_s and not end_of_round:
             return
         silent = frozenset(key for key, meter in self._meters.items() if meter.silent)
-        news = (self._line.connected, self._health_problem(silent), silent)
-        if news == self._told and not (self._readings or self._snapshots or self._failed):
-            return
-        self._told = news
-        self._reported_at = now
-        report = PollReport(
-            at=self._now(),
-            readings={key: tuple(one.values()) for key, one in self._readings.items()},
-            snapshots=self._snapshots,
-            failed=self._failed,
-            silent=silent,
-            health=self._health(silent),
-        )
-        self._readings, self._snapshots, self._failed = {}, {}, {}
-        self._on_report(report)
-
-    def _health(self, silent: frozenset[str]) -> LineHealth:
-        return LineHealth(
+        health = LineHealth(
             connected=self._line.connected,
-            problem=self._health_problem(silent),
-            success_rate=sum(self._results) / len(self._results) if self._results else None,
-            latency_s=median(self._latencies) if self._latencies else None,
+            problem=self._problem or self._nobody_answers(silent) or self._conflicts,
             cycle_s=self._cycle_s,
             counters=replace(self._line.counters),
         )
+        if (report := self._news.report(self._now(), silent, health)) is not None:
+            self._reported_at = now
+            self._on_report(report)
 
-    def _health_problem(self, silent: frozenset[str]) -> str | None:
-        if self._problem is not None:
-            return self._problem
-        there = [meter for meter in self._meters.values() if meter.flaw is None]
-        if len(there) > 1 and len(silent) == len(there):
-            counters = self._line.counters
-            if counters.damaged > counters.timeouts:
-                return (
-                    f"All {len(there)} meters of {self._line.name} send only garbled bytes: "
-                    "check baud rate, parity and wiring."
-                )
+    def _nobody_answers(self, silent: frozenset[str]) -> str | None:
+        there = sum(meter.flaw is None for meter in self._meters.values())
+        if there < 2 or len(silent) < there:
+            return None
+        if self._line.counters.damaged > self._line.counters.timeouts:
             return (
-                f"None of the {len(there)} meters of {self._line.name} answers: "
-                "check their supply, the wiring (A and B swapped?), baud rate and parity."
+                f"All {there} meters of {self._line.name} send only garbled bytes: check baud rate, parity and wiring."
             )
-        return self._conflicts
-
-    def _find_conflicts(self) -> None:
-        """Two meters with one address on one line would be taken for each other, so neither is read."""
-        at: dict[tuple[bool, str], list[Meter]] = {}
-        for meter in self._meters.values():
-            meter.flaw = None if isinstance(meter.flaw, _Conflict) else meter.flaw
-            at.setdefault((meter.poll.protocol == "modbus", meter.address), []).append(meter)
-        texts = []
-        for (modbus, address), meters in at.items():
-            if len(meters) > 1:
-                names = " and ".join(f'"{meter.poll.name}"' for meter in meters)
-                kind = "unit" if modbus else "address"
-                text = f"{names} both have {kind} {address} on this line; give each its own, then they are read."
-                texts.append(text)
-                for meter in meters:
-                    meter.flaw = _Conflict(text)
-        self._conflicts = " ".join(texts) or None
+        return (
+            f"None of the {there} meters of {self._line.name} answers: "
+            "check their supply, the wiring (A and B swapped?), baud rate and parity."
+        )
 
     def _line_failed(self, error: LineError) -> None:
         self._problem = str(error)
@@ -555,7 +504,3 @@ class Poller:
             raise LineUnavailable(
                 f"No meter on {self._line.name} has answered for {DEAF_S:g} s; the connection is made anew."
             )
-
-
-class _Conflict(MeterError):
-    """Two meters with one address."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from statistics import median
 
 from ..errors import MeterError
 from ..line import LineCounters
+from ..model.obis import Obis
 from ..model.reading import Reading
+
+WINDOW = 300
+"""How many of the last exchanges success rate and latency are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +55,64 @@ class PollReport:
     silent: frozenset[str] = frozenset()
     """Keys of meters that do not answer now; they are asked cheaply and ever more rarely."""
     health: LineHealth = field(default_factory=LineHealth)
+
+
+class News:
+    """What has happened on a line since the last report."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, MeterError] = {}
+        self._readings: dict[str, dict[Obis, Reading]] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._answered: deque[bool] = deque(maxlen=WINDOW)
+        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self._told: tuple[object, ...] = ()
+
+    def add(self, key: str, readings: Iterable[Reading]) -> None:
+        """Readings of a meter; newer ones replace older ones of the same register."""
+        self._readings.setdefault(key, {}).update((one.obis, one) for one in readings)
+
+    def add_snapshot(self, key: str, boundary: datetime, readings: Iterable[Reading]) -> bool:
+        """Energies of a meter for a boundary; False where there are none."""
+        taken = tuple(readings)
+        if taken:
+            skew_s = (max(one.at for one in taken) - boundary).total_seconds()
+            self._snapshots[key] = Snapshot(boundary, skew_s, taken)
+        return bool(taken)
+
+    def answered(self, duration_s: float | None = None) -> None:
+        """An exchange was answered, whole after `duration_s`."""
+        self._answered.append(True)
+        if duration_s is not None:
+            self._latencies.append(duration_s)
+
+    def unanswered(self) -> None:
+        """An exchange with a meter that should be there was not answered."""
+        self._answered.append(False)
+
+    def keep(self, keys: Container[str]) -> None:
+        """Forgets what concerns other meters."""
+        self.failed = {key: one for key, one in self.failed.items() if key in keys}
+        self._readings = {key: one for key, one in self._readings.items() if key in keys}
+        self._snapshots = {key: one for key, one in self._snapshots.items() if key in keys}
+
+    def report(self, at: datetime, silent: frozenset[str], health: LineHealth) -> PollReport | None:
+        """All news as one report, and none are left; None where there are none. `health` is completed."""
+        told = (health.connected, health.problem, silent)
+        if told == self._told and not (self._readings or self._snapshots or self.failed):
+            return None
+        self._told = told
+        report = PollReport(
+            at=at,
+            readings={key: tuple(one.values()) for key, one in self._readings.items()},
+            snapshots=self._snapshots,
+            failed=self.failed,
+            silent=silent,
+            health=replace(
+                health,
+                success_rate=sum(self._answered) / len(self._answered) if self._answered else None,
+                latency_s=median(self._latencies) if self._latencies else None,
+            ),
+        )
+        self._readings, self._snapshots, self.failed = {}, {}, {}
+        return report
