@@ -25,7 +25,7 @@ CONFIG_SCHEMA = cv.config_entry_only_config_schema(DOMAIN)
 ISSUE_WITHOUT_LINE = "points_without_line"
 
 
-async def async_setup(hass: HomeAssistant, config: ConfigType) -> bool:
+async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     """Reads the registry, registers actions and WebSocket commands, and follows changes of the registry."""
     site = await async_get_site(hass)
     async_setup_services(hass)

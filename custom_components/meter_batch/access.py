@@ -55,7 +55,10 @@ async def async_check(
 
 
 def check_user(
-    user: User, operation: Operation, points: Iterable[str] | None = None, context: Context | None = None
+    user: User,
+    operation: Operation,
+    points: Iterable[str] | None = None,  # noqa: ARG001  # the scope; roles for parts of a site will look at it
+    context: Context | None = None,
 ) -> Actor:
     """The same for a user who is known already."""
     if not user.is_admin and operation not in EVERYBODY:

@@ -11,8 +11,8 @@ from homeassistant.exceptions import ServiceValidationError
 
 from . import access
 from .const import DOMAIN
+from .engine import Point
 from .engine.model.obis import Obis
-from .engine.model.point import Point
 from .engine.model.quantity import BY_KEY, QUANTITIES
 from .engine.model.reading import Reading
 from .entity import Population, populations

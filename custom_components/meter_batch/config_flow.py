@@ -144,11 +144,13 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
 
     async def _endpoint(self, link_: Link, user_input: dict[str, Any]) -> ConfigFlowResult:
         name = user_input.pop(CONF_NAME).strip()
-        wire = {key: self._data[key] for key in (CONF_BAUD, CONF_PARITY, CONF_STOP_BITS) if key in self._data}
+        wire: dict[str, Any] = {
+            key: self._data[key] for key in (CONF_BAUD, CONF_PARITY, CONF_STOP_BITS) if key in self._data
+        }
         if self._data.get(CONF_PROTOCOL) != user_input[CONF_PROTOCOL]:
             wire = {}
-        data = {CONF_LINK: link_.value, **user_input, **wire}
-        entry_with_it = await self.async_set_unique_id(link.url(data).lower(), raise_on_progress=False)
+        data: dict[str, Any] = {CONF_LINK: link_.value, **user_input, **wire}
+        entry_with_it = await self.async_set_unique_id(link.unique_id(data), raise_on_progress=False)
         if self.source == SOURCE_RECONFIGURE:
             if entry_with_it is not None and entry_with_it.entry_id != self._get_reconfigure_entry().entry_id:
                 return self.async_abort(reason="already_configured")
@@ -226,7 +228,9 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
         errors: dict[str, str],
         placeholders: dict[str, str] | None = None,
     ) -> ConfigFlowResult:
-        suggested = user_input or ({CONF_NAME: self._name, **self._data} if self._data else {})
+        suggested: dict[str, Any] = user_input or {}
+        if not suggested and self._data:
+            suggested = {CONF_NAME: self._name, **self._data}
         return self.async_show_form(
             step_id=step,
             data_schema=self.add_suggested_values_to_schema(schema, suggested),

@@ -29,10 +29,21 @@ from .const import (
     Detail,
 )
 from .detail import shown
-from .engine.errors import FrameError, LineError, MeterBatchError, MeterError, NoReply, Refused, WrongMeter
-from .engine.fleet import Poller, PollMeter, PollReport, PollSettings
+from .engine import (
+    FrameError,
+    LineError,
+    MeterBatchError,
+    MeterError,
+    NoReply,
+    Point,
+    Poller,
+    PollMeter,
+    PollReport,
+    PollSettings,
+    Refused,
+    WrongMeter,
+)
 from .engine.model.obis import Obis
-from .engine.model.point import Point
 from .engine.model.reading import Reading
 from .history import kept
 from .site import Site

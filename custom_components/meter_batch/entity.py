@@ -17,7 +17,7 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
 from .const import DOMAIN
 from .coordinator import LineCoordinator
-from .engine.model.point import Point
+from .engine import Point
 
 type LineEntry = ConfigEntry[Population]
 

@@ -14,7 +14,8 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from .const import ATTRIBUTES, Detail, LineProtocol
-from .engine.model.point import PROTOCOLS, InstalledMeter, Multiplier, Point, Route
+from .engine import InstalledMeter, Multiplier, Point, Route
+from .engine.model.point import PROTOCOLS
 from .registry import ALWAYS, conflicts, new_id
 from .table import Problem, Row, Unreadable, read_table
 
@@ -340,12 +341,12 @@ class _Reader:
         text = cells.get("address", "")
         if not text:
             return Route(line.id, protocol, before.address) if before else None
-        address = self._address(row, text, protocol, line)
+        address = self._address(row, text, protocol)
         return Route(line.id, protocol, address) if address else before
 
-    def _address(self, row: Row, text: str, protocol: str, line: KnownLine) -> str | None:
+    def _address(self, row: Row, text: str, protocol: str) -> str | None:
         try:
-            address, restored = parse_address(text, protocol, tcp=not line.protocol.on_a_wire)
+            address, restored = parse_address(text, protocol)
         except AddressError as error:
             self._problem(row.number, "address", error.key, value=text)
             return None
@@ -372,8 +373,12 @@ class _Reader:
         last = before[-1] if before else Multiplier(ALWAYS)
         ct = self._ratio(row, cells, "ct", last.ct)
         pt = self._ratio(row, cells, "pt", last.pt)
-        since = self._since(row, cells)
-        if ct is None or pt is None or since is False:
+        try:
+            since = parse_instant(text, self.known.time_zone) if (text := cells.get("multiplier_since", "")) else None
+        except ValueError:
+            self._problem(row.number, "multiplier_since", "import_bad_date", value=text)
+            return before
+        if ct is None or pt is None:
             return before
         if since is None and (ct, pt) != (last.ct, last.pt) and old is not None:
             self._warn(row.number, "ct", "import_multiplier_from_now", ct=_number(ct), pt=_number(pt))
@@ -389,16 +394,6 @@ class _Reader:
         except ValueError:
             self._problem(row.number, column, "import_bad_ratio", value=cells[column], column=column.upper())
             return None
-
-    def _since(self, row: Row, cells: Mapping[str, str]) -> datetime | bool | None:
-        text = cells.get("multiplier_since", "")
-        if not text:
-            return None
-        try:
-            return parse_instant(text, self.known.time_zone)
-        except ValueError:
-            self._problem(row.number, "multiplier_since", "import_bad_date", value=text)
-            return False
 
     # --- the whole ---
 
@@ -424,10 +419,10 @@ class _Reader:
                 number = self._rows[conflict.point][0].number
                 self._problem(number, conflict.field, conflict.key, **conflict.placeholders)
         self.problems.sort(key=lambda one: one.row or 0)
-        bad = {one.row for one in self.problems}
+        bad = {one.row for one in self.problems if one.row is not None}
         results = [self._result(row, point, bad) for row, _, point in self._rows.values()]
         listed = {result.row for result in results}
-        results += [RowResult(row, Outcome.BAD, "", None) for row in sorted({*bad, *bad_rows} - listed - {None}) if row]
+        results += [RowResult(row, Outcome.BAD, "", None) for row in {*bad, *bad_rows} - listed]
         results.sort(key=lambda one: one.row)
         line = self.known.default_line
         absent = tuple(
@@ -437,7 +432,7 @@ class _Reader:
         )
         return DryRun(tuple(results), tuple(self.problems), tuple(self.warnings), absent)
 
-    def _result(self, row: Row, point: Point, bad: set[int | None]) -> RowResult:
+    def _result(self, row: Row, point: Point, bad: set[int]) -> RowResult:
         if row.number in bad:
             return RowResult(row.number, Outcome.BAD, point.name, None)
         old = self.known.points.get(point.id)
@@ -461,7 +456,7 @@ class AddressError(ValueError):
         self.key = key
 
 
-def parse_address(text: str, protocol: str, *, tcp: bool) -> tuple[str, bool]:
+def parse_address(text: str, protocol: str) -> tuple[str, bool]:
     """The address as it is kept, and whether leading zeros had to be restored; AddressError where it is none."""
     text = text.strip().strip("'")
     if _SCIENTIFIC.fullmatch(text):
@@ -471,7 +466,7 @@ def parse_address(text: str, protocol: str, *, tcp: bool) -> tuple[str, bool]:
         raise AddressError("import_bad_unit" if protocol == "modbus" else "import_bad_meter_number")
     if protocol == "modbus":
         unit = int(text)
-        if not (0 <= unit <= 255 if tcp else 1 <= unit <= 247):
+        if not 1 <= unit <= 247:
             raise AddressError("import_bad_unit")
         return str(unit), False
     if len(text) > 12:

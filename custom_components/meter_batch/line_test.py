@@ -1,20 +1,63 @@
-"""A real test of a line before it is added."""
+"""A real test of a line: opens it, reads a meter, and finds out what is spoken where that was chosen wrongly."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from . import link
 from .const import LineProtocol
+from .engine import try_line
+from .importer import AddressError, parse_address
+
+_OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
 class LineTestFailed(Exception):
-    def __init__(self, key: str, detail: str) -> None:
+    """A line did not pass; `key` is an error of the flow's translations, `detail` the engine's own words."""
+
+    def __init__(self, key: str, detail: str = "") -> None:
         super().__init__(detail)
         self.key, self.detail = key, detail
 
 
-def is_address(text: str, protocol: LineProtocol) -> bool:
+def meter_protocol(text: str, spoken: LineProtocol) -> str:
+    """What a meter with this address speaks; on a mixed line long numbers are DL/T 645 addresses."""
+    if spoken is LineProtocol.MIXED:
+        return "modbus" if len(text) <= 3 else "dlt645-2007"
+    return "modbus" if spoken.value.startswith("modbus") else spoken.value
+
+
+def normal_address(text: str, spoken: LineProtocol) -> str:
+    """The address as the engine wants it; AddressError where no meter on the line can have it."""
+    return parse_address(text, meter_protocol(text, spoken))[0]
+
+
+def is_address(text: str, spoken: LineProtocol) -> bool:
+    """True where a meter on the line can have this address."""
+    try:
+        normal_address(text, spoken)
+    except AddressError:
+        return False
     return True
 
 
 async def async_test_line(data: Mapping[str, Any], address: str | None) -> None:
-    return
+    """Returns where the line (and, with an address, the meter) works; else LineTestFailed says what to change."""
+    url, settings, spoken = link.url(data), link.settings(data), link.protocol(data)
+    opened = await try_line(url, settings)
+    if not opened.ok:
+        raise LineTestFailed("cannot_connect", opened.problem or "")
+    if address is None:
+        return
+    protocol, address = meter_protocol(address, spoken), normal_address(address, spoken)
+    asked = await try_line(url, settings, protocol=protocol, address=address)
+    if asked.ok:
+        return
+    if asked.framing is not None and asked.framing != settings.framing:
+        raise LineTestFailed(f"other_framing_{asked.framing}", asked.problem or "")
+    if (other := _OTHER_VARIANT.get(protocol)) and spoken is not LineProtocol.MIXED:
+        again = await try_line(url, settings, protocol=other, address=address)
+        if again.ok:
+            raise LineTestFailed(f"other_{other}", asked.problem or "")
+    raise LineTestFailed("no_reply", asked.problem or "")

@@ -18,8 +18,7 @@ from .const import (
     LineProtocol,
     Link,
 )
-from .engine.line import Line, LineSettings
-from .engine.transport import SerialSettings, open_transport
+from .engine import Line, LineSettings, SerialSettings, open_transport
 
 
 def protocol(data: Mapping[str, Any]) -> LineProtocol:
@@ -28,11 +27,17 @@ def protocol(data: Mapping[str, Any]) -> LineProtocol:
 
 
 def url(data: Mapping[str, Any]) -> str:
-    """Where the line is, as the engine's transports name it; also the unique id of its config entry."""
+    """Where the line is, as the engine's transports name it."""
     if data[CONF_LINK] == Link.SERIAL:
         return str(data[CONF_SERIAL_PORT])
     host = str(data[CONF_HOST])
     return f"tcp://[{host}]:{data[CONF_PORT]}" if ":" in host else f"tcp://{host}:{data[CONF_PORT]}"
+
+
+def unique_id(data: Mapping[str, Any]) -> str:
+    """The unique id of a line's config entry: one port or gateway is one line."""
+    where = url(data)
+    return where.lower() if "://" in where else where
 
 
 def settings(data: Mapping[str, Any]) -> LineSettings:

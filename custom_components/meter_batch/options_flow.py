@@ -39,7 +39,7 @@ from .const import (
     INTERVALS_MIN,
     Detail,
 )
-from .engine.model.point import Multiplier, Point, Route
+from .engine import Multiplier, Point, Route
 from .importer import (
     AddressError,
     DryRun,
@@ -210,10 +210,9 @@ class LineOptionsFlow(OptionsFlowWithReload):
         if not name:
             errors["name"] = "name_missing"
         protocol = site.templates[form["template"]].protocol
-        spoken = link.protocol(self.config_entry.data)
         address = ""
         try:
-            address, _ = parse_address(form["address"], protocol, tcp=not spoken.on_a_wire)
+            address, _ = parse_address(form["address"], protocol)
         except AddressError as error:
             errors["address"] = error.key
         ratios: dict[str, Decimal] = {}

@@ -21,7 +21,7 @@ from homeassistant.util.ulid import ulid_now
 
 from .access import Actor
 from .const import DOMAIN
-from .engine.model.point import InstalledMeter, Multiplier, Point, Route
+from .engine import InstalledMeter, Multiplier, Point, Route
 
 STORAGE_VERSION = 1
 STORAGE_MINOR_VERSION = 2

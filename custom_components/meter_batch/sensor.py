@@ -18,9 +18,8 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .coordinator import LineCoordinator
-from .engine.fleet import PollReport
+from .engine import Point, PollReport
 from .engine.model.obis import Obis
-from .engine.model.point import Point
 from .engine.model.quantity import QUANTITIES, Kind, Measure, Quantity
 from .entity import LineEntity, LineEntry, PointEntity
 
@@ -64,7 +63,7 @@ _OFF_AT_FIRST = {Measure.PHASE_ANGLE, Measure.DISTORTION}
 
 
 async def async_setup_entry(
-    hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
+    _hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Adds the sensors of a line and of its points."""
     population = entry.runtime_data

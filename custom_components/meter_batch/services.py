@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import probatio
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
@@ -56,7 +57,8 @@ async def get_values(call: ServiceCall) -> ServiceResponse:
     points = list(site.registry.points.values()) if names is None else [find_point(site, name) for name in names]
     await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in points))
     registers = {register(text) for text in call.data["registers"]} if "registers" in call.data else None
-    return {"points": {point.id: state_of(call.hass, point, registers) for point in points}}
+    states: dict[str, Any] = {point.id: state_of(call.hass, point, registers) for point in points}
+    return {"points": states}
 
 
 async def read_now(call: ServiceCall) -> ServiceResponse:
@@ -69,7 +71,8 @@ async def read_now(call: ServiceCall) -> ServiceResponse:
         raise refuse("line_not_running", point=point.name)
     readings = await line.coordinator.async_read_now(point, registers)
     wanted = None if registers is None else set(registers)
-    return {"id": point.id, "name": point.name, "values": values(readings, wanted)}
+    shown: dict[str, Any] = values(readings, wanted)
+    return {"id": point.id, "name": point.name, "values": shown}
 
 
 async def import_points(call: ServiceCall) -> ServiceResponse:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 
-from homeassistant.components.http import current_request
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import translation
+from homeassistant.helpers.http import current_request
 from homeassistant.helpers.singleton import singleton
 from homeassistant.util import dt as dt_util
+from homeassistant.util.hass_dict import HassKey
 
 from . import access
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
-from .engine.model.point import Point
-from .engine.template import Template, available, load
+from .engine import Point, Template, available, load
 from .history import History
 from .importer import Known, KnownLine
 from .operation_log import OperationLog
@@ -32,6 +33,8 @@ class Site:
     log: OperationLog
     templates: dict[str, Template]
     history: History
+    time_zone: tzinfo | None = None
+    """Where it is not Home Assistant's."""
     _value_listeners: list[Callable[[set[str]], None]] = field(default_factory=list)
 
     @callback
@@ -57,7 +60,7 @@ class Site:
             lines=lines,
             templates={id_: template.protocol for id_, template in self.templates.items()},
             now=dt_util.utcnow(),
-            time_zone=dt_util.get_time_zone(self.registry.time_zone or "") or dt_util.get_default_time_zone(),
+            time_zone=self.time_zone or dt_util.get_default_time_zone(),
             default_line=default_line,
         )
 
@@ -83,7 +86,10 @@ class Site:
         ]
 
 
-@singleton(f"{DOMAIN}_site", async_=True)
+SITE: HassKey[Site] = HassKey(f"{DOMAIN}_site")
+
+
+@singleton(SITE, async_=True)
 async def async_get_site(hass: HomeAssistant) -> Site:
     """The site, read from the disk by whoever asks first."""
     log = OperationLog(hass)
@@ -94,7 +100,8 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     registry = Registry(hass, journal)
     await registry.async_load()
     templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
-    return Site(hass, registry, log, templates, History(hass, registry))
+    zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
+    return Site(hass, registry, log, templates, History(hass, registry), zone)
 
 
 def flow_actor(operation: access.Operation) -> access.Actor:

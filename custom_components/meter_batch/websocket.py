@@ -6,7 +6,9 @@ from typing import Any
 
 import probatio
 from homeassistant.components import websocket_api
-from homeassistant.components.websocket_api import ActiveConnection
+from homeassistant.components.websocket_api.connection import ActiveConnection
+from homeassistant.components.websocket_api.decorators import async_response, websocket_command
+from homeassistant.components.websocket_api.messages import event_message
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 
@@ -29,8 +31,8 @@ def async_setup(hass: HomeAssistant) -> None:
         websocket_api.async_register_command(hass, command)
 
 
-@websocket_api.websocket_command({probatio.Required("type"): f"{DOMAIN}/points/list"})
-@websocket_api.async_response
+@websocket_command({probatio.Required("type"): f"{DOMAIN}/points/list"})
+@async_response
 async def list_points(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """Every point of the registry."""
     access.check_user(connection.user, Operation.READ)
@@ -39,13 +41,13 @@ async def list_points(hass: HomeAssistant, connection: ActiveConnection, msg: di
     connection.send_result(msg["id"], {"points": points})
 
 
-@websocket_api.websocket_command(
+@websocket_command(
     {
         probatio.Required("type"): f"{DOMAIN}/values/subscribe",
         probatio.Optional("points"): [str],
     }
 )
-@websocket_api.async_response
+@async_response
 async def subscribe_values(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """What is known of points now, and then at most once a second of those that changed."""
     site = await async_get_site(hass)
@@ -60,7 +62,7 @@ async def subscribe_values(hass: HomeAssistant, connection: ActiveConnection, ms
         points = [site.registry.points[id_] for id_ in changed if id_ in site.registry.points]
         changed.clear()
         event = {"points": {point.id: state_of(hass, point) for point in points}}
-        connection.send_message(websocket_api.event_message(msg["id"], event))
+        connection.send_message(event_message(msg["id"], event))
 
     @callback
     def take(touched: set[str]) -> None:
@@ -82,7 +84,7 @@ async def subscribe_values(hass: HomeAssistant, connection: ActiveConnection, ms
     send()
 
 
-@websocket_api.websocket_command(
+@websocket_command(
     {
         probatio.Required("type"): f"{DOMAIN}/points/import",
         probatio.Required("content"): str,
@@ -92,7 +94,7 @@ async def subscribe_values(hass: HomeAssistant, connection: ActiveConnection, ms
         probatio.Optional("remove_absent", default=False): bool,
     }
 )
-@websocket_api.async_response
+@async_response
 async def import_points(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """A dry run of a list, or the import itself."""
     actor = access.check_user(connection.user, Operation.CONFIGURE)
@@ -110,13 +112,13 @@ async def import_points(hass: HomeAssistant, connection: ActiveConnection, msg: 
     connection.send_result(msg["id"], result)
 
 
-@websocket_api.websocket_command(
+@websocket_command(
     {
         probatio.Required("type"): f"{DOMAIN}/log/list",
         probatio.Optional("limit", default=100): probatio.All(int, probatio.Range(min=1, max=1000)),
     }
 )
-@websocket_api.async_response
+@async_response
 async def list_log(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """Who changed what, newest first."""
     access.check_user(connection.user, Operation.READ_LOG)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine.model.point import InstalledMeter, Multiplier, Point, Route
 from custom_components.meter_batch.registry import ALWAYS
+from meter_batch_virtual.config import parse_fleet
+from meter_batch_virtual.fleet import VirtualFleet
 
 HERE = Path(__file__).parent
 
@@ -65,6 +69,7 @@ def add_line(hass: HomeAssistant) -> Iterator[Callable[..., MockConfigEntry]]:
             title=title,
             entry_id=data.pop("entry_id", None) or f"line_{title.lower()}",
             options=data.pop("options", {}),
+            disabled_by=ConfigEntryDisabler.USER if data.pop("disabled", False) else None,
             unique_id=f"tcp://127.0.0.1:{data.get('port', 502)}",
             data={"link": "tcp", "host": "127.0.0.1", "port": 502, "protocol": "modbus-tcp", **data},
         )
@@ -72,3 +77,36 @@ def add_line(hass: HomeAssistant) -> Iterator[Callable[..., MockConfigEntry]]:
         return entry
 
     return make
+
+
+type StartFleet = Callable[..., Awaitable[VirtualFleet]]
+
+
+@pytest.fixture
+async def start_fleet(socket_enabled: None, tmp_path: Path) -> AsyncIterator[StartFleet]:
+    """Starts virtual fleets from TOML, held unless told otherwise, and stops them after the test."""
+    running: list[VirtualFleet] = []
+
+    async def start(toml: str, *, hold: bool = True) -> VirtualFleet:
+        fleet = VirtualFleet(parse_fleet(toml, tmp_path / "fleet.toml"), hold=hold)
+        await fleet.start()
+        running.append(fleet)
+        return fleet
+
+    yield start
+    for fleet in running:
+        await fleet.stop()
+
+
+def port_of(fleet: VirtualFleet, line: int = 0) -> int:
+    """The port a line of a fleet listens on."""
+    return int(fleet.lines[line].where.rpartition(":")[2])
+
+
+async def wait_for[T](what: Callable[[], T], seconds: float = 15.0) -> T:
+    """Waits until something holds; fails with the last answer."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (answer := what()):
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain, last answer: {answer!r}"
+        await asyncio.sleep(0.05)
+    return answer

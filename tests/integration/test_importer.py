@@ -153,7 +153,7 @@ def test_a_meter_number_in_scientific_form_is_an_error_with_the_cure() -> None:
 @pytest.mark.parametrize("text", ["1.23457E+11", "1,23E+11", "1E11", "12.3e+10"])
 def test_every_scientific_form_is_recognised(text: str) -> None:
     with pytest.raises(AddressError, match="import_scientific"):
-        parse_address(text, "dlt645-2007", tcp=False)
+        parse_address(text, "dlt645-2007")
 
 
 def test_leading_zeros_that_excel_dropped_come_back_with_a_warning() -> None:
@@ -169,7 +169,7 @@ def test_numbers_of_a_workbook_are_read_to_the_last_digit() -> None:
     sheet = book.active
     assert sheet is not None
     sheet.append(["name", "line", "address", "template", "ct", "multiplier_since"])
-    sheet.append(["A", "South", 123456789012, "generic/dlt645-1ph", 80, datetime(2026, 7, 1)])
+    sheet.append(["A", "South", 123456789012, "generic/dlt645-1ph", 80, datetime(2026, 7, 1)])  # noqa: DTZ001
     sheet.append(["B", "East", 7.0, "eastron/sdm630", "400/5", None])
     sheet.append([None, None, None, None, None, None])
     sheet.append(["C", "East", 8, "eastron/sdm360", None, None])

@@ -1,0 +1,297 @@
+"""From a wire to the states of Home Assistant: real lines, real bytes, virtual meters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from homeassistant.config_entries import ConfigEntryState
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import area_registry as ar
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+from homeassistant.helpers import issue_registry as ir
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+
+from custom_components.meter_batch.const import DOMAIN
+
+from .conftest import StartFleet, port_of, wait_for
+
+FLEET = """
+[[line]]
+name = "East"
+listen = "tcp://127.0.0.1:0"
+protocol = "modbus-tcp"
+[[line.meter]]
+name = "Main"
+address = 1
+template = "eastron/sdm630"
+load = "office"
+ct = 80
+[[line.meter]]
+name = "Roof"
+address = 2
+template = "abb/b23"
+load = "pv"
+
+[[line]]
+name = "South"
+listen = "tcp://127.0.0.1:0"
+protocol = "mixed"
+baud = 9600
+[[line.meter]]
+name = "Flat"
+address = "000000000012"
+template = "generic/dlt645-1ph"
+[[line.meter]]
+name = "Dead"
+address = 3
+template = "eastron/sdm120"
+faults = [{ kind = "silent" }]
+"""
+
+LIST = """name,line,address,template,serial,ct,area,parent
+Main,East,1,eastron/sdm630,M-1,80,Substation,
+Roof,East,2,abb/b23,,,,Main
+Flat,South,12,generic/dlt645-1ph,,,Flats,Main
+Dead,South,3,eastron/sdm120,,,,
+"""
+
+
+async def act(hass: HomeAssistant, name: str, **data: Any) -> dict[str, Any]:
+    answer = await hass.services.async_call(DOMAIN, name, data, blocking=True, return_response=True)
+    assert answer is not None
+    return dict(answer)
+
+
+async def set_up(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> tuple[Any, MockConfigEntry, MockConfigEntry]:
+    fleet = await start_fleet(FLEET)
+    options = {"fast_s": 1, "slow_s": 10}
+    east = add_line("East", port=port_of(fleet, 0), options=options)
+    south = add_line("South", port=port_of(fleet, 1), protocol="mixed", baud=9600, parity="E", options=options)
+    assert await hass.config_entries.async_setup(east.entry_id)
+    assert south.state is ConfigEntryState.LOADED
+    done = await act(hass, "import_points", content=LIST)
+    assert done["applied"] == 4, done
+    await hass.async_block_till_done()
+    return fleet, east, south
+
+
+def value(hass: HomeAssistant, entity_id: str) -> str | None:
+    state = hass.states.get(entity_id)
+    return None if state is None or state.state in ("unknown", "unavailable") else state.state
+
+
+async def test_meters_on_lines_become_devices_with_true_values(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    fleet, east, _ = await set_up(hass, start_fleet, add_line)
+    await wait_for(
+        lambda: value(hass, "sensor.substation_main_energy_import") and value(hass, "sensor.flats_flat_energy_import")
+    )
+    truth = {one["meter"]: one["registers"] for one in fleet.truth()}
+
+    energy = hass.states.get("sensor.substation_main_energy_import")
+    assert energy is not None
+    assert Decimal(energy.state) == Decimal(truth["Main"]["1-0:1.8.0"]) * 80
+    assert energy.attributes["unit_of_measurement"] == "kWh"
+    assert energy.attributes["device_class"] == "energy"
+    assert "state_class" not in energy.attributes
+    power = await wait_for(lambda: value(hass, "sensor.substation_main_active_power"))
+    assert float(power) == pytest.approx(float(truth["Main"]["1-0:16.7.0"]) * 80, abs=0.001)
+    assert await wait_for(lambda: value(hass, "sensor.substation_main_voltage_l1"))
+    assert Decimal(value(hass, "sensor.flats_flat_energy_import") or "") == Decimal(truth["Flat"]["1-0:1.8.0"])
+    assert value(hass, "sensor.roof_energy_export") is not None
+
+    devices = dr.async_get(hass)
+    device = devices.async_get_devices(identifiers={(DOMAIN, point_id(hass, "sensor.substation_main_energy_import"))})[
+        0
+    ]
+    assert (device.name, device.serial_number, device.config_entry_id) == ("Main", "M-1", east.entry_id)
+    assert device.manufacturer and device.model
+    area = ar.async_get(hass).async_get_area(device.area_id or "")
+    assert area is not None and area.name == "Substation"
+    hub = devices.async_get(device.via_device_id or "")
+    assert hub is not None and hub.identifiers == {(DOMAIN, east.entry_id)}
+
+
+def point_id(hass: HomeAssistant, entity_id: str) -> str:
+    entry = er.async_get(hass).async_get(entity_id)
+    assert entry is not None
+    return entry.unique_id.split("_")[0]
+
+
+async def test_a_dead_meter_is_a_problem_and_the_others_go_on(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "binary_sensor.dead_problem") == "on")
+    state = hass.states.get("binary_sensor.dead_problem")
+    assert state is not None and state.attributes["reason"] == "silent"
+    assert hass.states.get("sensor.dead_energy_import").state == "unavailable"  # type: ignore[union-attr]
+    await wait_for(lambda: value(hass, "binary_sensor.flats_flat_problem") == "off")
+    await wait_for(lambda: value(hass, "sensor.south_silent_meters") == "1")
+    assert hass.states.get("sensor.south_silent_meters").attributes["meters"] == ["Dead"]  # type: ignore[union-attr]
+    assert await wait_for(lambda: value(hass, "sensor.south_success_rate"))
+
+
+async def test_values_and_a_reading_now_are_given_by_actions(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    fleet, *_ = await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+    truth = {one["meter"]: one["registers"] for one in fleet.truth()}
+    answer = await act(hass, "get_values", points=["main"], registers=["energy_import"])
+    ((_, main),) = answer["points"].items()
+    assert main["available"] is True
+    assert Decimal(main["values"]["energy_import"]["exact"]) == Decimal(truth["Main"]["1-0:1.8.0"]) * 80
+    answer = await act(hass, "read_now", point="Roof", registers=["1-0:1.8.0", "frequency"])
+    assert set(answer["values"]) == {"energy_import", "frequency"}
+    assert answer["values"]["frequency"]["value"] == pytest.approx(float(truth["Roof"]["1-0:14.7.0"]), abs=0.01)
+
+
+async def test_renaming_moving_and_swapping_keep_entities_device_and_id(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, south = await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    id_ = point_id(hass, "sensor.roof_energy_import")
+    entities = er.async_get(hass)
+    before = {one.entity_id: one.unique_id for one in of_point(hass, id_)}
+    device = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, id_)})[0]
+    entities.async_update_entity("sensor.roof_energy_import", name="Mine")
+
+    await act(hass, "import_points", content=f"id,name,serial\n{id_},Dach,NEW-1\n")
+    await hass.async_block_till_done()
+    renamed = dr.async_get(hass).async_get(device.id)
+    assert renamed is not None and (renamed.name, renamed.serial_number) == ("Dach", "NEW-1")
+    assert {one.entity_id: one.unique_id for one in of_point(hass, id_)} == before
+
+    # The dead meter's place on the other line is taken over by another model.
+    await act(hass, "import_points", content=f"id,line,address,serial,template\n{id_},South,9,NEW-2,eastron/sdm630\n")
+    await hass.async_block_till_done()
+    moved = dr.async_get(hass).async_get(device.id)
+    assert moved is not None and moved.config_entry_id == south.entry_id
+    hub = dr.async_get(hass).async_get(moved.via_device_id or "")
+    assert hub is not None and hub.identifiers == {(DOMAIN, south.entry_id)}
+    after = {one.entity_id: one.unique_id for one in of_point(hass, id_)}
+    kept = {entity: unique for entity, unique in before.items() if entity in after}
+    assert {"sensor.roof_energy_import", "sensor.roof_active_power", "binary_sensor.roof_problem"} <= set(kept)
+    assert all(one.config_entry_id == south.entry_id for one in of_point(hass, id_))
+    assert entities.async_get("sensor.roof_energy_import").name == "Mine"  # type: ignore[union-attr]
+    assert hass.states.get("sensor.roof_energy_import") is not None
+
+    await act(hass, "import_points", content=f"id,line,address,template\n{id_},East,2,abb/b23\n")
+    await hass.async_block_till_done()
+    await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    assert {one.entity_id: one.unique_id for one in of_point(hass, id_)} == before
+    assert all(one.config_entry_id == east.entry_id for one in of_point(hass, id_))
+
+
+def of_point(hass: HomeAssistant, id_: str) -> list[er.RegistryEntry]:
+    return [one for one in er.async_get(hass).entities.values() if one.unique_id.startswith(f"{id_}_")]
+
+
+async def test_removing_a_point_removes_its_device_live_and_undo_brings_it_back(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    id_ = point_id(hass, "sensor.roof_energy_import")
+    done = await act(hass, "import_points", content="\n".join(LIST.splitlines()[:2]), line="East", remove_absent=True)
+    assert done["applied"] == 1
+    await hass.async_block_till_done()
+    assert of_point(hass, id_) == []
+    assert hass.states.get("sensor.roof_energy_import") is None
+    assert dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, id_)}) == []
+    assert (await act(hass, "undo"))["applied"] == 1
+    await hass.async_block_till_done()
+    assert await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    assert point_id(hass, "sensor.roof_energy_import") == id_
+
+
+async def test_detail_decides_which_entities_a_point_has_and_changes_live(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    id_ = point_id(hass, "sensor.substation_main_energy_import")
+    assert hass.states.get("sensor.substation_main_frequency") is None
+    await act(hass, "import_points", content="name,detail\nMain,lean\n")
+    await hass.async_block_till_done()
+    assert {one.unique_id.removeprefix(id_ + "_") for one in of_point(hass, id_)} == {
+        "energy_import",
+        "active_power",
+        "problem",
+    }
+    await act(hass, "import_points", content="name,detail\nMain,full\n")
+    await hass.async_block_till_done()
+    assert len(of_point(hass, id_)) > 30
+    assert await wait_for(lambda: value(hass, "sensor.substation_main_frequency"))
+
+
+async def test_a_line_that_is_lost_is_told_once_and_comes_back(
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fleet, east, _ = await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+    caplog.set_level("INFO", "custom_components.meter_batch")
+    port = port_of(fleet, 0)
+    await fleet.stop()
+    await wait_for(lambda: hass.states.get("sensor.substation_main_energy_import").state == "unavailable")  # type: ignore[union-attr]
+    assert hass.states.get("binary_sensor.east_connection").state == "off"  # type: ignore[union-attr]
+    await asyncio.sleep(1.5)
+    assert caplog.text.count("Error requesting East data") == 1
+    assert east.state is ConfigEntryState.LOADED
+    await start_fleet(FLEET.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+    await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"), 30)
+    assert caplog.text.count("The line East is back") == 1
+
+
+async def test_a_line_that_is_not_there_at_the_start_is_tried_again(
+    hass: HomeAssistant, socket_enabled: None, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    entry = add_line("West", port=1)
+    assert not await hass.config_entries.async_setup(entry.entry_id)
+    assert entry.state is ConfigEntryState.SETUP_RETRY
+    assert "West" in (entry.reason or "")
+
+
+async def test_a_line_can_be_unloaded_and_set_up_again_many_times(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    for _ in range(5):
+        assert await hass.config_entries.async_unload(east.entry_id)
+        assert hass.states.get("sensor.substation_main_energy_import").state == "unavailable"  # type: ignore[union-attr]
+        assert await hass.config_entries.async_setup(east.entry_id)
+    await hass.async_block_till_done()
+    assert await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+
+
+async def test_a_line_that_is_deleted_leaves_its_points_and_says_so(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    fleet, east, _ = await set_up(hass, start_fleet, add_line)
+    id_ = point_id(hass, "sensor.substation_main_energy_import")
+    await hass.config_entries.async_remove(east.entry_id)
+    await hass.async_block_till_done()
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, "points_without_line")
+    assert issue is not None and issue.translation_placeholders == {"count": "2", "names": "Main, Roof"}
+    content = (await act(hass, "export_points"))["content"]
+    assert id_ in content
+    again = add_line("East", port=port_of(fleet, 0), entry_id="another")
+    assert await hass.config_entries.async_setup(again.entry_id)
+    await act(hass, "import_points", content=f"id,line,address\n{id_},East,1\n")
+    await hass.async_block_till_done()
+    assert await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+    assert point_id(hass, "sensor.substation_main_energy_import") == id_
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, "points_without_line")
+    assert issue is not None and issue.translation_placeholders == {"count": "1", "names": "Roof"}
