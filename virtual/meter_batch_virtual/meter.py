@@ -12,8 +12,7 @@ from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Kind, Measure
 from meter_batch_engine.model.reading import Value
 from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
-from meter_batch_engine.template import ModbusWords, Template, encode, shown
-from meter_batch_engine.template.encode import WordImage
+from meter_batch_engine.template import ModbusWords, Template, WordImage, encode, shown
 
 from .clock import FleetClock
 from .config import MeterConfig
@@ -105,6 +104,10 @@ class ModbusMeter(VirtualMeter):
             values = {obis: _zeroed(obis, value) for obis, value in values.items()}
         image = encode(self.template, values)
         assert isinstance(image, WordImage)
+        first, end = _extent(self.template, function)
+        if self.template.modbus.holes and first <= address and address + count <= end:
+            # Models that read over holes do so at the edges of a request too.
+            return [image.words.get((function, one), 0) for one in range(address, address + count)]
         return image.read(function, address, count)
 
 
@@ -170,6 +173,14 @@ def _touched(template: Template, function: int, address: int, count: int) -> tup
         and locator.address < address + count
         and address < locator.end
     )
+
+
+@lru_cache(maxsize=256)
+def _extent(template: Template, function: int) -> tuple[int, int]:
+    """The first address of a model's map and the one behind its last."""
+    locators = [one.locator for one in template.registers if isinstance(one.locator, ModbusWords)]
+    own = [locator for locator in locators if locator.function == function]
+    return min((one.address for one in own), default=0), max((one.end for one in own), default=0)
 
 
 @lru_cache(maxsize=256)

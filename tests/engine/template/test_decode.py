@@ -15,7 +15,7 @@ from meter_batch_engine.errors import DecodeError
 from meter_batch_engine.protocol.dlt645.exchange import Data
 from meter_batch_engine.protocol.modbus.words import WORD_TYPES, shortest
 from meter_batch_engine.template import Template, WordImage, decode, encode, load, plan, shown
-from meter_batch_engine.template.decode import ModbusRequest, unfold
+from meter_batch_engine.template.decoder import ModbusRequest, unfold
 from meter_batch_engine.template.loader import parse
 
 AT = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

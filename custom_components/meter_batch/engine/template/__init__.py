@@ -1,9 +1,9 @@
 """Meter models: what can be read, the fewest requests for it, and what the answers mean."""
 
-from .decode import Dlt645Request, ModbusRequest, Request, decode
-from .encode import WordImage, encode, shown
+from .decoder import Dlt645Request, ModbusRequest, Request, decode
+from .encoder import WordImage, encode, shown
 from .loader import available, load, load_file
-from .plan import Timing, cost, plan
+from .planner import Timing, cost, plan
 from .schema import (
     Dlt645Options,
     DltItem,

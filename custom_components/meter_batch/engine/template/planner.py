@@ -10,7 +10,7 @@ from ..errors import TemplateError
 from ..model.obis import Obis
 from ..protocol.dlt645.frame import OVERHEAD
 from ..protocol.dlt645.item import find_item
-from .decode import Dlt645Request, ModbusRequest, Request, single_request
+from .decoder import Dlt645Request, ModbusRequest, Request, single_request
 from .schema import DltItem, ModbusWords, Register, Template
 
 _MODBUS_BYTES = 8 + 5

@@ -14,8 +14,8 @@ from ..model.reading import Value
 from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import encode_item, find_item
 from ..protocol.modbus.pdu import ILLEGAL_ADDRESS, ModbusException
-from .decode import decode, readings_by_obis
-from .plan import plan
+from .decoder import decode, readings_by_obis
+from .planner import plan
 from .schema import DltItem, ModbusWords, Register, Template
 
 
