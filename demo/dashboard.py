@@ -26,6 +26,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "energy": "Import (kWh)",
         "elsewhere": "No area",
         "hourly": "Energy by hour",
+        "line_success_rate": "Success",
+        "line": "Line",
+        "line_cycle": "Cycle",
+        "line_latency": "Reply",
+        "line_silent": "Silent",
     },
     "zh-Hans": {
         "site": "演示园区",
@@ -48,6 +53,28 @@ TEXTS: dict[str, dict[str, str]] = {
         "energy": "正向电能 (kWh)",
         "elsewhere": "未分区",
         "hourly": "每小时电量",
+        "line_success_rate": "成功率",
+        "line": "线路",
+        "line_cycle": "轮询周期",
+        "line_latency": "应答延时",
+        "line_silent": "无响应",
+    },
+}
+
+REASONS: dict[str, dict[str, str]] = {
+    "en": {
+        "silent": "does not answer",
+        "damaged": "damaged replies",
+        "refused": "refuses a register",
+        "wrong_meter": "another meter answers",
+        "implausible": "implausible value",
+    },
+    "zh-Hans": {
+        "silent": "无应答",
+        "damaged": "应答损坏",
+        "refused": "拒绝读取",
+        "wrong_meter": "其他电表应答",
+        "implausible": "数值不合理",
     },
 }
 
@@ -58,11 +85,11 @@ type Fleet = list[dict[str, Any]]
 def dashboards(fleet: Fleet, lines: list[dict[str, str]], language: str) -> list[tuple[str, str, str, Card]]:
     """Every dashboard as (address, title, icon, configuration)."""
     text = TEXTS[language]
-    views = [overview(fleet, lines, text), table(fleet, text), curves(fleet, text)]
+    views = [overview(fleet, lines, text, REASONS[language]), table(fleet, text), curves(fleet, text)]
     return [("meter-batch", text["title"], "mdi:meter-electric", {"title": text["title"], "views": views})]
 
 
-def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str]) -> Card:
+def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], reasons: dict[str, str]) -> Card:
     """What comes in, how the lines do, and which meters need somebody."""
     mains = [point for point in fleet if not point["parent"] and "active_power" in point["entities"]]
     supply = [heading(text["supply"], "mdi:transmission-tower")]
@@ -76,14 +103,22 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str]) ->
             "grid_options": {"columns": "full"},
         }
     )
-    health = [heading(text["lines"], "mdi:lan")]
-    for line in lines:
-        keys = ("success_rate", "cycle_time", "silent_meters")
-        entities = [{"entity": line[key], "name": name} for key in keys if key in line for name in [None]]
-        health.append(
-            {"type": "heading", "heading": line["name"], "heading_style": "subtitle", "icon": "mdi:cable-data"}
+    keys = ("line_success_rate", "line_cycle", "line_latency", "line_silent")
+    head = "| " + " | ".join(text[key] for key in ("line", *keys)) + " |\n|:--|" + "--:|" * len(keys) + "\n"
+    rows = (
+        f"| {line['name']} | "
+        + " | ".join(
+            f"{{{{ states('{line[key]}', rounded=True, with_unit=True) if has_value('{line[key]}') else '–' }}}}"
+            for key in keys
         )
-        health += [tile(str(one["entity"])) for one in entities]
+        + " |"
+        for line in lines
+        if all(key in line for key in keys)
+    )
+    health = [
+        heading(text["lines"], "mdi:lan"),
+        {"type": "markdown", "content": head + "\n".join(rows), "grid_options": {"columns": "full"}},
+    ]
     problems = [point["entities"]["problem"] for point in fleet if "problem" in point["entities"]]
     conditions = "{% set bad = expand(" + repr(problems) + ") | selectattr('state', 'ne', 'off') | list %}"
     attention = [
@@ -95,7 +130,8 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str]) ->
             + "{% if not bad %}"
             + text["all_well"]
             + "{% endif %}{% for one in bad %}\n- **{{ device_name(one.entity_id) }}**: "
-            + "{{ state_attr(one.entity_id, 'reason') or one.state }}{% endfor %}",
+            + f"{{{{ {reasons!r}.get(state_attr(one.entity_id, 'reason'), one.state) }}}}"
+            + ", {{ relative_time(one.last_changed) }}{% endfor %}",
         },
     ]
     return {
@@ -103,51 +139,77 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str]) ->
         "title": text["overview"],
         "path": "overview",
         "icon": "mdi:view-dashboard-outline",
-        "max_columns": 3,
-        "sections": [{"type": "grid", "cards": cards} for cards in (supply, health, attention)],
+        "max_columns": 2,
+        "sections": [{"type": "grid", "cards": cards} for cards in (supply, attention + health)],
     }
 
 
 def table(fleet: Fleet, text: dict[str, str]) -> Card:
-    """Every meter with voltage, current, active and reactive power, by area."""
-    columns = ("name", "voltage", "current", "active", "reactive", "factor", "energy")
-    head = "| " + " | ".join(text[column] for column in columns) + " |\n|:--|" + "--:|" * (len(columns) - 1) + "\n"
-    areas: dict[str, list[str]] = {}
+    """Every meter with U, I, P and Q, by area: a wide table, and a narrow one for phones."""
+    areas: dict[str, Fleet] = {}
     for point in fleet:
-        areas.setdefault(point.get("area") or text["elsewhere"], []).append(row(point))
-    cards = [
-        {"type": "markdown", "title": area, "content": head + "\n".join(rows), "grid_options": {"columns": "full"}}
-        for area, rows in areas.items()
-    ]
+        areas.setdefault(point.get("area") or text["elsewhere"], []).append(point)
+    wide = ["name", *(f"{text[q]} {p}" for q in ("voltage", "current") for p in ("L1", "L2", "L3"))]
+    wide = [text["name"], *wide[1:], *(text[key] for key in ("active", "reactive", "factor", "energy"))]
+    narrow = [text[key] for key in ("name", "voltage", "current", "active", "reactive")]
+    sections = []
+    for columns, row, media in (
+        (wide, wide_row, "(min-width: 1000px)"),
+        (narrow, narrow_row, "(max-width: 999px)"),
+    ):
+        head = "| " + " | ".join(columns) + " |\n|:--|" + "--:|" * (len(columns) - 1) + "\n"
+        cards: list[Card] = []
+        for area, points in areas.items():
+            cards.append(heading(area, "mdi:map-marker-outline"))
+            content = head + "\n".join(row(point) for point in points)
+            cards.append({"type": "markdown", "content": content, "grid_options": {"columns": "full"}})
+        visibility = [{"condition": "screen", "media_query": media}]
+        sections.append({"type": "grid", "column_span": 3, "cards": cards, "visibility": visibility})
     return {
         "type": "sections",
         "title": text["table"],
         "path": "table",
         "icon": "mdi:table",
-        "max_columns": 2,
-        "sections": [{"type": "grid", "column_span": 1, "cards": [card]} for card in cards],
+        "max_columns": 3,
+        "sections": sections,
     }
 
 
-def row(point: dict[str, Any]) -> str:
-    """One line of the table: the phases of a three-phase meter stand side by side."""
-    entities = point["entities"]
+def value(point: dict[str, Any], *keys: str, form: str = "") -> str:
+    """The states of the first of the registers that has an entity, as a template; a dash where there is none."""
+    entity = next((point["entities"][key] for key in keys if key in point["entities"]), None)
+    if entity is None:
+        return "–"
+    shown = f"'{form}'.format(states('{entity}') | float)" if form else f"states('{entity}', rounded=True)"
+    return f"{{{{ {shown} if has_value('{entity}') else '–' }}}}"
 
-    def value(*keys: str) -> str:
-        found = [entities[key] for key in keys if key in entities]
-        if not found:
-            return "–"
-        return " / ".join(f"{{{{ states('{one}', rounded=True) if has_value('{one}') else '–' }}}}" for one in found)
 
-    phases = ("l1", "l2", "l3")
-    cells = (
-        value(*(f"voltage_{phase}" for phase in phases)) if "voltage_l1" in entities else value("voltage"),
-        value(*(f"current_{phase}" for phase in phases)) if "current_l1" in entities else value("current"),
-        value("active_power"),
-        value("reactive_power"),
-        value("power_factor"),
-        value("energy_import"),
-    )
+def phases(point: dict[str, Any], quantity: str) -> list[str]:
+    """The three phases of a quantity; a single-phase meter has the first alone."""
+    first = value(point, f"{quantity}_l1", quantity)
+    return [first, *(value(point, f"{quantity}_l{phase}") for phase in (2, 3))]
+
+
+def wide_row(point: dict[str, Any]) -> str:
+    """One line of the wide table."""
+    cells = [
+        *phases(point, "voltage"),
+        *phases(point, "current"),
+        value(point, "active_power"),
+        value(point, "reactive_power"),
+        value(point, "power_factor"),
+        value(point, "energy_import", "energy_gross", form="{:,.2f}"),
+    ]
+    return f"| {point['name']} | " + " | ".join(cells) + " |"
+
+
+def narrow_row(point: dict[str, Any]) -> str:
+    """One line of the narrow table: the phases of a quantity below one another."""
+
+    def stacked(quantity: str) -> str:
+        return "<br>".join(cell for cell in phases(point, quantity) if cell != "–") or "–"
+
+    cells = [stacked("voltage"), stacked("current"), value(point, "active_power"), value(point, "reactive_power")]
     return f"| {point['name']} | " + " | ".join(cells) + " |"
 
 
