@@ -31,6 +31,7 @@ from .registry import Registry
 _LOGGER = logging.getLogger(__name__)
 
 HOUR = timedelta(hours=1)
+TICK = timedelta(microseconds=1)
 LONGEST_FILL = timedelta(days=31)
 """Consumption of a longer silence is spread over its last days only."""
 SAVE_DELAY_S = 1.0
@@ -112,14 +113,12 @@ def advance(mark: Mark | None, register: Decimal, boundary: datetime, times: Dec
     straight = mark.fresh is None and register >= mark.register
     begin = max(mark.at, boundary - LONGEST_FILL)
     rows = []
-    end = _hour_before(begin + timedelta(microseconds=1)) + HOUR
+    end = _hour_before(begin + TICK) + HOUR
     while True:
         end = min(end, boundary)
-        part = Decimal((end - begin) / (boundary - begin))
-        state = mark.register + part * delta if straight else register
-        rows.append(
-            Row(_hour_before(end), (register if end == boundary else state) * times, mark.sum + part * delta * times)
-        )
+        part = delta * ((end - begin) // TICK) / ((boundary - begin) // TICK)
+        state = mark.register + part if straight else register
+        rows.append(Row(_hour_before(end), (register if end == boundary else state) * times, mark.sum + part * times))
         if end == boundary:
             break
         end += HOUR
@@ -137,7 +136,7 @@ class Row:
 
 def _hour_before(at: datetime) -> datetime:
     """Start of the hour that ends at, or holds, the moment before `at`."""
-    return (at - timedelta(microseconds=1)).replace(minute=0, second=0, microsecond=0)
+    return (at - TICK).replace(minute=0, second=0, microsecond=0)
 
 
 class History:

@@ -1,0 +1,42 @@
+"""What a user sends when something does not work: the line, its figures, its points; hosts and names are hidden."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from homeassistant.components.diagnostics.util import async_redact_data
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers.device_registry import AnyDeviceEntry
+
+from .commands import state_of
+from .const import CONF_HOST, DOMAIN
+from .entity import LineEntry
+from .registry import point_as_dict
+
+
+async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry) -> dict[str, Any]:
+    """A line and all that is known of its points, without their values."""
+    coordinator = entry.runtime_data.coordinator
+    report = coordinator.data
+    return {
+        "data": async_redact_data(dict(entry.data), {CONF_HOST}),
+        "options": dict(entry.options),
+        "health": None if report is None else asdict(report.health) | {"problem": bool(report.health.problem)},
+        "silent": sorted(coordinator.silent),
+        "problems": dict(coordinator.problems),
+        "points": {
+            point.id: async_redact_data(point_as_dict(point), {"name", "area", "serial"})
+            for point in coordinator.points()
+        },
+    }
+
+
+async def async_get_device_diagnostics(hass: HomeAssistant, entry: LineEntry, device: AnyDeviceEntry) -> dict[str, Any]:
+    """A point with its last values."""
+    points = entry.runtime_data.coordinator.site.registry.points
+    return {
+        id_: {**point_as_dict(points[id_]), **state_of(hass, points[id_])}
+        for domain, id_ in device.identifiers
+        if domain == DOMAIN and id_ in points
+    }

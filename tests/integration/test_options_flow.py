@@ -1,0 +1,244 @@
+"""Points through the options of a line: one by one, and from a file with a dry run before anything is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.helpers import area_registry as ar
+from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
+
+from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.registry import Registry
+from custom_components.meter_batch.site import async_get_site
+
+
+@pytest.fixture
+async def line(hass: HomeAssistant, add_line: Callable[..., MockConfigEntry]) -> MockConfigEntry:
+    entry = add_line("East", disabled=True)
+    assert await async_setup_component(hass, DOMAIN, {})
+    return entry
+
+
+@pytest.fixture
+async def registry(hass: HomeAssistant, line: MockConfigEntry) -> Registry:
+    return (await async_get_site(hass)).registry
+
+
+async def begin(hass: HomeAssistant, line: MockConfigEntry, step: str) -> Any:
+    result = await hass.config_entries.options.async_init(line.entry_id)
+    assert result["type"] is FlowResultType.MENU
+    return await go(hass, result, {"next_step_id": step})
+
+
+async def go(hass: HomeAssistant, result: Any, step: dict[str, Any]) -> Any:
+    return await hass.config_entries.options.async_configure(result["flow_id"], step)
+
+
+FIELDS = {"name": "Hall 1", "template": "eastron/sdm630", "address": "7", "detail": "auto"}
+
+
+async def test_a_point_can_only_be_edited_where_there_is_one(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    result: Any = await hass.config_entries.options.async_init(line.entry_id)
+    assert result["menu_options"] == ["settings", "add_point", "import_points"]
+    await go(hass, await go(hass, result, {"next_step_id": "add_point"}), FIELDS)
+    result = await hass.config_entries.options.async_init(line.entry_id)
+    assert result["menu_options"] == ["settings", "add_point", "edit_point", "import_points"]
+
+
+async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfigEntry) -> None:
+    result = await begin(hass, line, "settings")
+    values = {"fast_s": 5, "slow_s": 60, "interval_min": "30", "detail": "lean", "entity_statistics": True}
+    result = await go(hass, result, values)
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert line.options == {**values, "interval_min": 30}
+    result = await begin(hass, line, "settings")
+    suggested = {str(field): field.description["suggested_value"] for field in result["data_schema"].schema}
+    assert suggested == values
+
+
+async def test_a_point_is_added_with_area_ratio_and_parent(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    area = ar.async_get(hass).async_create("Halle")
+    await go(hass, await begin(hass, line, "add_point"), FIELDS)
+    (main,) = registry.points.values()
+    result = await begin(hass, line, "add_point")
+    more = {"name": " Press  1 ", "address": "8", "ct": "400/5", "pt": "10", "area": area.id, "parent": main.id}
+    more |= {"serial": "S-8", "detail": "full", "multiplier_since": "2026-07-01"}
+    result = await go(hass, result, {**FIELDS, **more})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    press = registry.find("Press 1")
+    assert press is not None
+    assert (press.area, press.parent, press.detail, press.meter.serial) == ("Halle", main.id, "full", "S-8")
+    assert (press.multipliers[0].ct, press.multipliers[0].pt) == (80, 10)
+    assert press.routes[0].line == line.entry_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("name", "  ", "name_missing"),
+        ("address", "300", "import_bad_unit"),
+        ("address", "1.23E+11", "import_scientific"),
+        ("ct", "five", "bad_ratio"),
+        ("pt", "1/0", "bad_ratio"),
+        ("multiplier_since", "soon", "bad_date"),
+    ],
+)
+async def test_a_wrong_field_is_told_at_the_field(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, field: str, value: str, error: str
+) -> None:
+    result = await go(hass, await begin(hass, line, "add_point"), {**FIELDS, field: value})
+    assert result["errors"] == {field: error}
+    assert registry.points == {}
+
+
+async def test_a_taken_address_is_told_with_who_has_it(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    await go(hass, await begin(hass, line, "add_point"), FIELDS)
+    result = await go(hass, await begin(hass, line, "add_point"), {**FIELDS, "name": "Other"})
+    assert result["errors"] == {"address": "address_twice"}
+    assert result["description_placeholders"]["name"] == "Hall 1"
+    assert len(registry.points) == 1
+
+
+async def test_a_point_is_changed_its_meter_replaced_and_removed(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    ar.async_get(hass).async_create("Halle")
+    area = ar.async_get(hass).async_get_area_by_name("Halle")
+    assert area is not None
+    await go(hass, await begin(hass, line, "add_point"), {**FIELDS, "serial": "A", "ct": "80", "area": area.id})
+    (point,) = registry.points.values()
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    assert result["step_id"] == "change_point"
+    suggested = {str(f): (f.description or {}).get("suggested_value") for f in result["data_schema"].schema}
+    assert suggested["ct"] == "80" and suggested["area"] == area.id and suggested["serial"] == "A"
+    result = await go(
+        hass, result, {**FIELDS, "name": "Hall A", "serial": "B", "template": "eastron/sdm230", "ct": "100"}
+    )
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    changed = registry.points[point.id]
+    assert (changed.name, changed.area) == ("Hall A", None)
+    assert [(one.template, one.serial) for one in changed.meters] == [("eastron/sdm630", "A"), ("eastron/sdm230", "B")]
+    assert [one.ct for one in changed.multipliers] == [80, 100]
+
+    child = {**FIELDS, "name": "Child", "address": "9", "parent": point.id}
+    await go(hass, await begin(hass, line, "add_point"), child)
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    result = await go(hass, result, {**FIELDS, "remove": True})
+    assert result["errors"] == {"base": "parent_lost"}
+    again = registry.find("Child")
+    assert again is not None
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": again.id})
+    result = await go(hass, result, {**FIELDS, "name": "", "remove": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert registry.find("Child") is None
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    result = await go(hass, result, {**FIELDS, "address": "x"})
+    assert result["errors"] == {"address": "import_bad_unit"}
+
+
+async def upload(hass_client: ClientSessionGenerator, content: bytes, name: str = "list.csv") -> str:
+    import aiohttp
+
+    client = await hass_client()
+    form = aiohttp.FormData()
+    form.add_field("file", content, filename=name)
+    answer = await client.post("/api/file_upload", data=form)
+    assert answer.status == 200, await answer.text()
+    return str((await answer.json())["file_id"])
+
+
+GOOD = "名称,地址,表型模板,ct\n一号,1,eastron/sdm630,400/5\n二号,2,eastron/sdm630,\n".encode("gbk")
+
+
+async def test_a_file_is_reviewed_before_it_is_applied(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, GOOD)})
+    assert result["step_id"] == "review"
+    assert result["description_placeholders"]["new"] == "2"
+    assert "**2** 一号" in result["description_placeholders"]["list"]
+    assert registry.points == {}
+    result = await go(hass, result, {})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert sorted(point.name for point in registry.points.values()) == ["一号", "二号"]
+
+
+async def test_a_file_with_bad_rows_applies_nothing_unless_they_are_left_out(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    bad = GOOD + "三号,2,eastron/sdm360,\n".encode("gbk")
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, bad)})
+    listed = result["description_placeholders"]["list"]
+    assert "❌ **4 · template**" in listed and "eastron/sdm630" in listed
+    result = await go(hass, result, {"skip_bad": False})
+    assert result["errors"] == {"base": "import_has_problems"}
+    assert registry.points == {}
+    result = await go(hass, result, {"skip_bad": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert len(registry.points) == 2
+
+
+async def test_a_file_of_which_nothing_is_good_leads_back_to_the_choice_of_a_file(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, b"nonsense\n1\n")})
+    assert "❌ **1 · nonsense**" in result["description_placeholders"]["list"]
+    result = await go(hass, result, {})
+    assert result["step_id"] == "import_points"
+    result = await go(hass, result, {"file": await upload(hass_client, b"")})
+    assert "❌ The file holds no rows" in result["description_placeholders"]["list"]
+
+
+async def test_a_second_file_shows_what_changes_and_may_remove_what_it_does_not_list(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    result = await begin(hass, line, "import_points")
+    await go(hass, await go(hass, result, {"file": await upload(hass_client, GOOD)}), {})
+    result = await begin(hass, line, "import_points")
+    second = b"name,address,ct\n\xe4\xb8\x80\xe5\x8f\xb7,11,500/5\n"
+    result = await go(hass, result, {"file": await upload(hass_client, second)})
+    listed = result["description_placeholders"]["list"]
+    assert "一号: address: 1 → 11, ct: 80 → 100" in listed
+    assert "⚠️ **2 · ct**" in listed
+    assert result["description_placeholders"]["absent"] == "1"
+    result = await go(hass, result, {"remove_absent": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    (point,) = registry.points.values()
+    assert point.routes[0].address == "11"
+
+
+async def test_a_registry_that_changed_meanwhile_refuses_the_review(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, GOOD)})
+    await go(hass, await begin(hass, line, "add_point"), {**FIELDS, "address": "2"})
+    result = await go(hass, result, {})
+    assert result["errors"] == {"base": "address_twice"}
+    assert len(registry.points) == 1
+
+
+async def test_a_long_list_is_cut_on_the_page(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    rows = "".join(f"P{n},{n},eastron/sdm630\n" for n in range(1, 101))
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, f"name,address,template\n{rows}".encode())})
+    assert result["description_placeholders"]["list"].endswith("\n- … +60")
+    assert (await go(hass, result, {}))["type"] is FlowResultType.CREATE_ENTRY
+    assert len(registry.points) == 100
