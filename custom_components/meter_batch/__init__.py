@@ -10,13 +10,13 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
-from . import websocket
+from . import access, websocket
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
 from .entity import LineEntry, Population, device_of, populations, set_area
 from .registry import Change
 from .services import async_setup_services
-from .site import Site, async_get_site
+from .site import Site, async_get_site, flow_actor, line_as_dict
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,7 +58,15 @@ async def async_unload_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
 
 async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
     """The points of a line that was deleted stay, without a way to their meters; say so."""
-    _check_lines(hass, await async_get_site(hass), gone=entry.entry_id)
+    site = await async_get_site(hass)
+    await site.log.async_write(
+        flow_actor(access.Operation.CONFIGURE),
+        "remove_line",
+        line=entry.entry_id,
+        before=line_as_dict(entry),
+        after=None,
+    )
+    _check_lines(hass, site, gone=entry.entry_id)
 
 
 async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:
@@ -128,10 +136,9 @@ class Mover:
                 lines[after].coordinator.async_forget(change.id)
         changed = {change.id for change in changes}
         for population in lines.values():
-            for point in list(population.coordinator.points()):
-                # The size of the fleet decides the detail of points that nobody decided, so others may change too.
-                if point.id in changed or population.outdated(point):
-                    population.async_sync(point)
+            # The size of the fleet decides the detail of points that nobody decided, so others may change too.
+            points = population.coordinator.points()
+            await population.async_sync([one for one in points if one.id in changed or population.outdated(one)])
             population.coordinator.async_set_meters()
         for change in changes:
             if change.before and change.after and change.before.area != change.after.area:

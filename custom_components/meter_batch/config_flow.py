@@ -20,6 +20,7 @@ from homeassistant.helpers.selector import (
 )
 
 from . import link
+from .access import Operation
 from .const import (
     CONF_BAUD,
     CONF_HOST,
@@ -36,6 +37,7 @@ from .const import (
 )
 from .line_test import LineTestFailed, async_test_line, is_address
 from .options_flow import LineOptionsFlow
+from .site import async_get_site, flow_actor, line_as_dict
 
 CONF_TEST_ADDRESS = "test_address"
 CONF_ADD_ANYWAY = "add_anyway"
@@ -197,7 +199,7 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
                     placeholders["detail"] = failed.detail
                     errors["base"] = failed.key
                 if not errors or user_input.get(CONF_ADD_ANYWAY):
-                    return self._finish()
+                    return await self._finish()
         return self._form("test", TEST, user_input, errors, placeholders)
 
     async def _test(self, address: str) -> None:
@@ -213,11 +215,17 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
             if loaded:
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)
 
-    def _finish(self) -> ConfigFlowResult:
+    async def _finish(self) -> ConfigFlowResult:
+        actor = flow_actor(Operation.CONFIGURE)
+        log = (await async_get_site(self.hass)).log
+        after = {"title": self._name, "data": self._data}
         if self.source == SOURCE_RECONFIGURE:
+            entry = self._get_reconfigure_entry()
+            await log.async_write(actor, "change_line", line=entry.entry_id, before=line_as_dict(entry), after=after)
             return self.async_update_reload_and_abort(
                 self._get_reconfigure_entry(), title=self._name, data=self._data, unique_id=self.unique_id
             )
+        await log.async_write(actor, "add_line", before=None, after=after)
         return self.async_create_entry(title=self._name, data=self._data)
 
     def _form(

@@ -130,10 +130,10 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """How many entities a point has."""
         return self.site.detail(point, self.config_entry.options.get(CONF_DETAIL))
 
-    def registers(self, point: Point) -> list[Obis]:
+    def registers(self, point: Point) -> tuple[Obis, ...]:
         """The registers of a point that have entities."""
         template = self.site.templates.get(point.meter.template)
-        return [] if template is None else shown((one.obis for one in template.registers), self.detail(point))
+        return () if template is None else shown(template, self.detail(point))
 
     @callback
     def async_set_meters(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 
 from .const import Detail
+from .engine import Template
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES
 
@@ -22,13 +23,14 @@ _INSTEAD = {"energy_import": "energy_gross"}
 """Where a meter does not keep the first, the second stands for it."""
 
 
-def shown(registers: Iterable[Obis], detail: Detail) -> list[Obis]:
-    """The registers with an entity, in the order of the catalogue."""
-    there = {QUANTITIES[obis].key for obis in registers if obis in QUANTITIES}
+@lru_cache(maxsize=512)
+def shown(template: Template, detail: Detail) -> tuple[Obis, ...]:
+    """The registers of a model that have an entity, in the order of the catalogue."""
+    there = {one.quantity.key for one in template.registers}
     if detail is Detail.FULL:
         keys = there
     else:
         keys = {
             key if key in there else _INSTEAD.get(key, key) for key in (_LEAN if detail is Detail.LEAN else _STANDARD)
         }
-    return [obis for obis, quantity in QUANTITIES.items() if quantity.key in keys & there]
+    return tuple(obis for obis, quantity in QUANTITIES.items() if quantity.key in keys & there)

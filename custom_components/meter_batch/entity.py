@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, override
 
@@ -18,6 +19,7 @@ from homeassistant.helpers.update_coordinator import CoordinatorEntity
 from .const import DOMAIN
 from .coordinator import LineCoordinator
 from .engine import Point
+from .engine.model.obis import Obis
 
 type LineEntry = ConfigEntry[Population]
 
@@ -113,7 +115,7 @@ class Population:
         self._hass: HomeAssistant = coordinator.hass
         self._makers: list[tuple[str, Maker, AddConfigEntryEntitiesCallback]] = []
         self._there: dict[str, dict[str, PointEntity]] = {}
-        self._made_for: dict[str, list[str]] = {}
+        self._made_for: dict[str, tuple[Obis, ...]] = {}
 
     @callback
     def async_attach(self, platform: str, maker: Maker, add: AddConfigEntryEntitiesCallback) -> None:
@@ -138,9 +140,19 @@ class Population:
         there.update((entity.unique_id or "", entity) for entity in found)
         return found
 
-    @callback
-    def async_sync(self, point: Point) -> None:
-        """Makes entities and device of a point what the registry says now."""
+    async def async_sync(self, points: Iterable[Point]) -> None:
+        """Makes entities and devices of these points what the registry says now."""
+        new: list[list[PointEntity]] = [[] for _ in self._makers]
+        for point in points:
+            self._drop_unwanted(point)
+            for found, (_, maker, _) in zip(new, self._makers, strict=True):
+                found += self._missing(point, maker)
+        for found, (_, _, add) in zip(new, self._makers, strict=True):
+            for start in range(0, len(found), BATCH):
+                add(found[start : start + BATCH])
+                await asyncio.sleep(0)
+
+    def _drop_unwanted(self, point: Point) -> None:
         self.async_claim(point)
         there = self._there.setdefault(point.id, {})
         wanted = {entity.unique_id for _, maker, _ in self._makers for entity in maker(point)}
@@ -153,9 +165,6 @@ class Population:
         for entity in there.values():
             entity.point = point
             entity._attr_device_info = device_info(self.coordinator, point)
-        for _, maker, add in self._makers:
-            if new := self._missing(point, maker):
-                add(new)
 
     def _forget_unwanted(self, point: Point, wanted: set[str | None]) -> None:
         """Registry entries of entities that were disabled, or made before a restart, and are no longer wanted."""

@@ -104,8 +104,12 @@ class LineOptionsFlow(OptionsFlowWithReload):
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """How often the line is read and how much of it is shown."""
         if user_input is not None:
-            flow_actor(access.Operation.CONFIGURE)
-            return self.async_create_entry(data={**user_input, CONF_INTERVAL: int(user_input[CONF_INTERVAL])})
+            actor = flow_actor(access.Operation.CONFIGURE)
+            entry = self.config_entry
+            after = {**user_input, CONF_INTERVAL: int(user_input[CONF_INTERVAL])}
+            log = (await async_get_site(self.hass)).log
+            await log.async_write(actor, "line_settings", line=entry.entry_id, before=dict(entry.options), after=after)
+            return self.async_create_entry(data=after)
         options = dict(self.config_entry.options)
         if CONF_INTERVAL in options:
             options[CONF_INTERVAL] = str(options[CONF_INTERVAL])

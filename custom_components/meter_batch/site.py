@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import translation
 from homeassistant.helpers.http import current_request
@@ -102,6 +103,11 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
     return Site(hass, registry, log, templates, History(hass, registry), zone)
+
+
+def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:
+    """A line as the operation log shows it."""
+    return {"title": entry.title, "data": dict(entry.data), "options": dict(entry.options)}
 
 
 def flow_actor(operation: access.Operation) -> access.Actor:

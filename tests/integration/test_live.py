@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from homeassistant.components.recorder.statistics import list_statistic_ids
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.recorder import get_instance
 from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.components.recorder.common import async_wait_recording_done
+from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
+from custom_components.meter_batch import async_remove_config_entry_device
 from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.engine import Snapshot
 
 from .conftest import StartFleet, port_of, wait_for
 
@@ -295,3 +303,135 @@ async def test_a_line_that_is_deleted_leaves_its_points_and_says_so(
     assert point_id(hass, "sensor.substation_main_energy_import") == id_
     issue = ir.async_get(hass).async_get_issue(DOMAIN, "points_without_line")
     assert issue is not None and issue.translation_placeholders == {"count": "1", "names": "Roof"}
+
+
+async def test_a_device_can_be_deleted_by_hand_only_when_its_point_is_gone(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    device = device_at(hass, "sensor.substation_main_energy_import")
+    assert not await async_remove_config_entry_device(hass, east, device)
+    stray = dr.async_get(hass).async_get_or_create(config_entry_id=east.entry_id, identifiers={(DOMAIN, "gone")})
+    assert await async_remove_config_entry_device(hass, east, stray)
+
+
+def device_at(hass: HomeAssistant, entity_id: str) -> dr.DeviceEntry:
+    return dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, point_id(hass, entity_id))})[0]
+
+
+async def test_a_new_area_moves_the_device_and_one_chosen_by_hand_stays_otherwise(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    areas = ar.async_get(hass)
+    mine = areas.async_create("Mine")
+    dr.async_get(hass).async_update_device(device_at(hass, "sensor.roof_energy_import").id, area_id=mine.id)
+    await act(hass, "import_points", content="name,serial\nRoof,R-1\n")
+    await hass.async_block_till_done()
+    assert device_at(hass, "sensor.roof_energy_import").area_id == mine.id
+    await act(hass, "import_points", content="name,area\nRoof,Attic\nMain,\n")
+    await hass.async_block_till_done()
+    attic = areas.async_get_area_by_name("Attic")
+    assert attic is not None and device_at(hass, "sensor.roof_energy_import").area_id == attic.id
+    assert device_at(hass, "sensor.substation_main_energy_import").area_id is None
+
+
+async def test_with_more_than_a_hundred_points_everybody_becomes_lean_and_back(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    assert hass.states.get("sensor.roof_voltage_l1") is not None
+    rows = "".join(f"X{n},South,{n},eastron/sdm120\n" for n in range(10, 107))
+    assert (await act(hass, "import_points", content="name,line,address,template\n" + rows))["applied"] == 97
+    await hass.async_block_till_done()
+    assert hass.states.get("sensor.roof_voltage_l1") is None
+    assert hass.states.get("sensor.roof_energy_import") is not None
+    assert hass.states.get("sensor.x50_active_power") is not None
+    assert hass.states.get("sensor.x50_voltage") is None
+    await act(hass, "undo")
+    await hass.async_block_till_done()
+    assert hass.states.get("sensor.roof_voltage_l1") is not None
+    assert hass.states.get("sensor.x50_active_power") is None
+
+
+async def test_a_user_who_asks_for_it_gets_statistics_of_energy_entities(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    hass.config_entries.async_update_entry(east, options={**east.options, "entity_statistics": True})
+    await hass.config_entries.async_reload(east.entry_id)
+    state = await wait_for(lambda: hass.states.get("sensor.roof_energy_import"))
+    await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    state = hass.states.get("sensor.roof_energy_import")
+    assert state is not None and state.attributes["state_class"] == "total_increasing"
+
+
+async def test_entities_are_not_offered_to_voice_assistants(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    entry = er.async_get(hass).async_get("sensor.roof_energy_import")
+    assert entry is not None and entry.options["conversation"] == {"should_expose": False}
+
+
+async def test_screens_get_values_in_batches_while_they_change(
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    hass_ws_client: WebSocketGenerator,
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.roof_energy_import"))
+    client = await hass_ws_client(hass)
+    await client.send_json_auto_id({"type": "meter_batch/values/subscribe"})
+    assert (await client.receive_json())["success"]
+    first = (await client.receive_json())["event"]["points"]
+    assert {one["name"] for one in first.values()} == {"Main", "Roof", "Flat", "Dead"}
+    second = (await client.receive_json())["event"]["points"]
+    assert second and all("values" in one for one in second.values())
+    await client.close()
+
+
+async def test_a_snapshot_of_the_poller_reaches_the_statistics(
+    recorder_mock: Any, hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    fleet, east, _ = await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+    coordinator = east.runtime_data.coordinator
+    id_ = point_id(hass, "sensor.substation_main_energy_import")
+    readings = tuple(coordinator.values[id_].values())
+    boundary = datetime(2026, 7, 1, 10, tzinfo=UTC)
+    report = replace(coordinator.data, snapshots={id_: Snapshot(boundary, 2.0, readings)})
+    coordinator._on_report(report)
+    history = coordinator.site.history
+    statistic = f"meter_batch:{id_}_energy_import"
+    mark = await wait_for(lambda: history._marks.get(statistic))
+    truth = next(one["registers"] for one in fleet.truth() if one["meter"] == "Main")
+    assert mark.register == Decimal(truth["1-0:1.8.0"])
+    await async_wait_recording_done(hass)
+    found = await get_instance(hass).async_add_executor_job(list_statistic_ids, hass, {statistic})
+    assert found[0]["name"] == "Main Energy import"
+
+
+async def test_a_point_whose_model_is_gone_is_told_and_the_rest_goes_on(
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    site = east.runtime_data.coordinator.site
+    del site.templates["abb/b23"]
+    east.runtime_data.coordinator.async_set_meters()
+    assert "Roof: there is no template abb/b23" in caplog.text
+    assert await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
+
+
+async def test_what_administrators_do_to_lines_is_in_the_log(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    site = east.runtime_data.coordinator.site
+    await hass.config_entries.async_remove(east.entry_id)
+    newest, *_ = await site.log.async_read()
+    assert (newest["action"], newest["line"], newest["before"]["title"]) == ("remove_line", east.entry_id, "East")
