@@ -65,7 +65,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.hub_id = ""
         self._touched: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._snapshots: asyncio.Queue[dict[str, tuple[datetime, tuple[Reading, ...]]]] = asyncio.Queue()
+        self._begun: set[str] = set()
+        self._snapshots: asyncio.Queue[tuple[bool, dict[str, tuple[datetime, tuple[Reading, ...]]]]] = asyncio.Queue()
         self.line = link.make_line(entry.data)
         options = entry.options
         self.poller = Poller(
@@ -166,6 +167,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Drops what is known of a point, because another meter is there now or none."""
         self.values.pop(point, None)
         self.problems.pop(point, None)
+        self._begun.discard(point)
 
     # --- reports ---
 
@@ -193,10 +195,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             if key in points:
                 _LOGGER.info("%s answers again", points[key].name)
         self.silent = report.silent
-        if report.snapshots:
-            self._snapshots.put_nowait(
-                {key: (one.boundary, tuple(one.readings)) for key, one in report.snapshots.items()}
-            )
+        self._keep(report)
         if not report.health.connected:
             self._line_down(report)
             return
@@ -206,6 +205,19 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         else:
             self._touched = touched
         self.async_set_updated_data(report)
+
+    def _keep(self, report: PollReport) -> None:
+        """Passes on what the statistics need: the first energies of each point, and those of the boundaries."""
+        first = {}
+        for key, readings in report.readings.items():
+            if key not in self._begun and kept(one.obis for one in readings if one.good):
+                self._begun.add(key)
+                first[key] = (min(one.at for one in readings), readings)
+        if first:
+            self._snapshots.put_nowait((True, first))
+        if report.snapshots:
+            snapshots = {key: (one.boundary, tuple(one.readings)) for key, one in report.snapshots.items()}
+            self._snapshots.put_nowait((False, snapshots))
 
     def _line_down(self, report: PollReport) -> None:
         self.data = report
@@ -229,7 +241,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     async def _write_history(self) -> None:
         while True:
-            await self.site.history.async_take(await self._snapshots.get())
+            first, snapshots = await self._snapshots.get()
+            await self.site.history.async_take(snapshots, first=first)
 
     async def async_read_now(self, point: Point, obis: list[Obis] | None) -> list[Reading]:
         """Reads a meter ahead of the schedule; HomeAssistantError in plain words where that fails."""

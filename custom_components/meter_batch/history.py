@@ -164,16 +164,21 @@ class History:
                 register = Decimal(reading.value) / factor(point, reading.at)
                 self._marks[id_] = began_again(mark, reading.flags, register)
 
-    async def async_take(self, snapshots: Mapping[str, tuple[datetime, Iterable[Reading]]]) -> None:
-        """Writes what registers at a boundary add: by point id, the boundary and the readings taken for it."""
+    async def async_take(
+        self, snapshots: Mapping[str, tuple[datetime, Iterable[Reading]]], *, first: bool = False
+    ) -> None:
+        """Writes what registers at a boundary add: by point id, the boundary and the readings taken for it.
+
+        `first`: these are no boundary but the first readings since the start; they begin statistics that do not exist.
+        """
         if not self.enabled:
             return
         async with self._lock:
             for id_, (boundary, readings) in snapshots.items():
                 if (point := self._registry.points.get(id_)) is not None:
-                    await self._take(point, boundary, list(readings))
+                    await self._take(point, boundary, list(readings), first=first)
 
-    async def _take(self, point: Point, boundary: datetime, readings: list[Reading]) -> None:
+    async def _take(self, point: Point, boundary: datetime, readings: list[Reading], *, first: bool) -> None:
         by_obis = {reading.obis: reading for reading in readings if reading.good}
         for quantity in kept(by_obis):
             reading = by_obis[quantity.obis]
@@ -181,6 +186,8 @@ class History:
             register = Decimal(reading.value) / times
             id_ = statistic_id(point.id, quantity)
             mark = await self._mark(id_, point)
+            if first and mark is not None:
+                continue
             if mark is not None and mark.fresh is None and boundary > mark.at:
                 if reading.flags & {Flag.RESET, Flag.ROLL_OVER, Flag.SWAP}:
                     mark = began_again(mark, reading.flags, register)

@@ -303,6 +303,18 @@ async def test_flags_between_the_boundaries_are_remembered(hass: HomeAssistant, 
     assert [row[2] for row in await stored(hass)] == [0, 2]
 
 
+async def test_the_first_reading_begins_a_statistic_and_no_later_one_does(
+    hass: HomeAssistant, registry: Registry
+) -> None:
+    history = (await async_get_site(hass)).history
+    await history.async_take({"p1": (at(0.1), [reading(1000, at(0.1))])}, first=True)
+    assert await stored(hass) == [(at(0), 1000, 0)]
+    await history.async_take({"p1": (at(0.2), [reading(1001, at(0.2))])}, first=True)
+    assert await stored(hass) == [(at(0), 1000, 0)]
+    await take(history, at(0.25), 1002)
+    assert await stored(hass) == [(at(0), 1002, 2)]
+
+
 async def test_rejected_readings_and_unknown_points_leave_no_trace(hass: HomeAssistant, registry: Registry) -> None:
     history = (await async_get_site(hass)).history
     await take(history, at(0), 1000)

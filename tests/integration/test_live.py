@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -392,25 +392,27 @@ async def test_screens_get_values_in_batches_while_they_change(
     await client.close()
 
 
-async def test_a_snapshot_of_the_poller_reaches_the_statistics(
+async def test_what_the_poller_reads_reaches_the_statistics(
     recorder_mock: Any, hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
 ) -> None:
     fleet, east, _ = await set_up(hass, start_fleet, add_line)
     await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
     coordinator = east.runtime_data.coordinator
-    id_ = point_id(hass, "sensor.substation_main_energy_import")
-    readings = tuple(coordinator.values[id_].values())
-    boundary = datetime(2026, 7, 1, 10, tzinfo=UTC)
-    report = replace(coordinator.data, snapshots={id_: Snapshot(boundary, 2.0, readings)})
-    coordinator._on_report(report)
     history = coordinator.site.history
+    id_ = point_id(hass, "sensor.substation_main_energy_import")
     statistic = f"meter_batch:{id_}_energy_import"
     mark = await wait_for(lambda: history._marks.get(statistic))
     truth = next(one["registers"] for one in fleet.truth() if one["meter"] == "Main")
-    assert mark.register == Decimal(truth["1-0:1.8.0"])
+    assert (mark.register, mark.sum) == (Decimal(truth["1-0:1.8.0"]), 0)
     await async_wait_recording_done(hass)
     found = await get_instance(hass).async_add_executor_job(list_statistic_ids, hass, {statistic})
     assert found[0]["name"] == "Main Energy import"
+
+    boundary = mark.at + timedelta(minutes=1)
+    readings = tuple(replace(one, value=one.value + 80) for one in coordinator.values[id_].values() if one.good)
+    coordinator._on_report(replace(coordinator.data, readings={}, snapshots={id_: Snapshot(boundary, 2.0, readings)}))
+    mark = await wait_for(lambda: (mark := history._marks[statistic]) and mark.sum and mark)
+    assert (mark.at, mark.sum) == (boundary, 80)
 
 
 async def test_a_point_whose_model_is_gone_is_told_and_the_rest_goes_on(
