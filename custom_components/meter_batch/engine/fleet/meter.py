@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from statistics import median
 
 from ..errors import ConfigError, MeterError, NoReply
 from ..line import LineSettings
@@ -170,7 +171,8 @@ class Meter:
         """How long to wait for a meter that is probably not there: short, for the line remembers late replies."""
         usual = self.turnround.usual_s
         if usual is None:
-            usual = max((one.usual_s for one in others if one.usual_s is not None), default=MOST_S)
+            known = [one.usual_s for one in others if one.usual_s is not None]
+            usual = median(known) if known else MOST_S
         return min(self.turnround.timeout_s, max(PROBE_FLOOR_S, usual))
 
     # --- what it refuses

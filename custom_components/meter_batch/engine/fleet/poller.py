@@ -30,7 +30,7 @@ REOPEN_CAP_S = 60.0
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
 PROBE_SPACING_S = 5.0
-REVIVAL_SHARE = 0.8
+REVIVAL_SHARE = 0.85
 """Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
 
 
