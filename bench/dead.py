@@ -73,6 +73,8 @@ class _Meter(BusMeter):
     """
 
     def __init__(self, number: int, template: Template, rises_after: float | None) -> None:
+        self.rises_after: float | None = rises_after
+        self.rose = math.inf
         chance = random.Random(number)  # repeatable, not secret
         usual_s = chance.uniform(0.02, 0.1)
 
@@ -85,7 +87,6 @@ class _Meter(BusMeter):
                 return None
             return thought
 
-        self.rises_after, self.rose = rises_after, math.inf
         super().__init__(str(number) if template.protocol == "modbus" else f"{number:012d}", template, turnround)
 
     @property
