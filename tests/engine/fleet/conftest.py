@@ -15,6 +15,7 @@ from meter_batch_engine.fleet import Poller, PollMeter, PollReport, PollSettings
 from meter_batch_engine.line import Line, LineSettings
 from meter_batch_engine.model.quantity import QUANTITIES, Kind, Measure
 from meter_batch_engine.protocol.dlt645.server import Dlt645Responder
+from meter_batch_engine.protocol.modbus.rtu import encode as encode_frame
 from meter_batch_engine.protocol.modbus.server import ModbusException, ModbusResponder
 from meter_batch_engine.template import WordImage, encode, load
 
@@ -42,6 +43,8 @@ class SimMeter:
     damaged: bool = False
     longest: int = 125
     refuses: int | None = None
+    answers_as: int | None = None
+    """Another unit's number in its replies."""
     asked: list[float] = field(default_factory=list)
     site: Any = None
     variant = "2007"
@@ -118,6 +121,8 @@ class Site:
             meter.asked.append(self.loop.time() - self.started)
             delay = meter.delay_s()
             if meter.alive and delay is not None:
+                if meter.answers_as is not None:
+                    raw = encode_frame(meter.answers_as, raw[1:-2])
                 yield delay, bytes((*raw[:-2], raw[-2] ^ 1, raw[-1])) if meter.damaged else raw
 
     def poll_meters(self, **changes: Any) -> list[PollMeter]:

@@ -9,7 +9,7 @@ from itertools import cycle, pairwise
 
 import pytest
 
-from meter_batch_engine.errors import ConfigError, LineUnavailable, MeterError, NoReply, Refused
+from meter_batch_engine.errors import ConfigError, LineUnavailable, MeterError, NoReply, Refused, WrongMeter
 from meter_batch_engine.line import LineSettings
 from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point
 from meter_batch_engine.model.quantity import BY_KEY
@@ -334,11 +334,44 @@ def test_a_line_that_is_not_there_is_reported_and_tried_again_ever_more_rarely(p
 
 
 def test_a_gateway_that_vanishes_in_mid_frame_is_reopened_and_reading_goes_on(polled, sim_meter):
-    site = polled([sim_meter("1"), sim_meter("2")], 60, fast_s=1, events=[(20.05, lambda site: site.wire.lose())])
+    meters = [sim_meter(str(unit)) for unit in range(1, 5)]
+    site = polled(meters, 60, fast_s=30, slow_s=300, events=[(0.3, lambda site: site.wire.lose())])
     assert site.wire.opened == 2
+    assert all(report.health.connected for report in site.reports)
+    assert all(site.times(key)[0] < 8 and site.last(key)["energy_import"] for key in site.meters)
+
+
+def test_a_gateway_that_does_not_come_back_is_reported_as_what_it_is(polled, sim_meter):
+    def go(site):
+        site.wire.refuses = "No answer from simulated:1"
+        site.wire.lose()
+
+    def come(site):
+        site.wire.refuses = ""
+
+    site = polled([sim_meter("1"), sim_meter("2")], 120, fast_s=1, events=[(20.05, go), (60, come)])
     down = [report for report in site.reports if not report.health.connected]
-    assert len(down) == 1 and "closed the connection" in down[0].health.problem
-    assert max(later - earlier for earlier, later in pairwise(site.times("1"))) < 4
+    assert down and {report.health.problem for report in down} == {"No answer from simulated:1"}
+    assert (down[0].at - site.reports[0].at).total_seconds() == pytest.approx(20, abs=1.5)
+    assert site.times("1")[-1] > 115 and site.reports[-1].health.problem is None
+
+
+def test_a_reply_from_another_meter_is_nobodys_reading(polled, sim_meter):
+    site = polled([sim_meter("1", answers_as=3), sim_meter("2")], 60, fast_s=2)
+    assert isinstance(site.failures("1")[0], WrongMeter)
+    assert not site.last("1") and site.last("2") and site.failures("2") == []
+
+
+def test_a_meter_that_refused_while_it_was_starting_is_asked_for_everything_again(polled, sim_meter):
+    def grown_up(site):
+        site.meters["1"].absent = frozenset()
+        site.meters["1"]._image = None
+
+    meter = sim_meter("1", absent=frozenset({"frequency"}))
+    events = [(30, grown_up), (100, lambda site: setattr(meter, "alive", False))]
+    events += [(130, lambda site: setattr(meter, "alive", True))]
+    site = polled([meter], 300, fast_s=2, events=events)
+    assert "frequency" in site.last("1")
 
 
 def test_a_line_on_which_nobody_answers_says_what_to_check(polled, sim_meter):

@@ -27,6 +27,7 @@ BACKOFF_S = 2.0
 MISSES_TO_SILENCE = 2.0
 DAMAGED_MISS = 0.5
 """A reply that came, but damaged or from elsewhere, says less against a meter than none."""
+FORGET_S = 86_400.0
 PLANNED_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Turn-rounds for which requests are planned: not a new plan for every reply."""
 
@@ -106,6 +107,7 @@ class Meter:
         self.snapshot_for: datetime | None = None
         """The boundary for which the energies are still to be read."""
         self.absent: set[Obis] = set()
+        self._learned_at = 0.0
 
     def takes(self, poll: PollMeter) -> bool:
         """Takes over changed wishes; False where it is another meter now, of which nothing is known."""
@@ -151,6 +153,7 @@ class Meter:
         if self.silent:
             self.silent = False
             self.due.clear()
+            self._forget_refusals()
 
     def missed(self, error: MeterError, now: float) -> bool:
         """Nothing useful came; True where it is silent from now on."""
@@ -177,12 +180,22 @@ class Meter:
 
     # --- what it refuses
 
-    def learn(self, refused: list[Request], absent: set[Obis], longest: int) -> None:
+    def forget_old_refusals(self, now: float) -> None:
+        """Once a day a meter is asked for everything again: it may have refused because it was just starting."""
+        if self.template is not self.poll.template and now > self._learned_at + FORGET_S:
+            self._forget_refusals()
+
+    def _forget_refusals(self) -> None:
+        self.absent.clear()
+        self.template = self.poll.template
+
+    def learn(self, refused: list[Request], absent: set[Obis], longest: int, now: float) -> None:
         """Remembers what it refused, so that the next plan leaves that out.
 
         `longest`: how many words the longest Modbus request had that it answered in place of a refused one.
         """
         self.absent |= absent
+        self._learned_at = now
         template = self.template
         for request in refused:
             if isinstance(request, ModbusRequest):

@@ -27,6 +27,8 @@ from .report import LineHealth, News, PollReport
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
+RETRY_S = 10.0
+"""When registers that failed twice in a round are tried again, however rarely they are read."""
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
 PROBE_SPACING_S = 5.0
@@ -149,7 +151,9 @@ class Poller:
                 except LineError as error:
                     await self._line.close()
                     if self._heard_at > opened:
+                        # It worked until now: gateways drop connections now and then, and take a new one at once.
                         pause = REOPEN_FIRST_S
+                        continue
                     self._line_failed(error)
                     await asyncio.sleep(pause)
                     pause = min(REOPEN_CAP_S, 2 * pause)
@@ -162,28 +166,40 @@ class Poller:
 
     async def _rounds(self) -> None:
         while True:
-            self._wake.clear()
             jobs = deque(self._due_jobs())
             if not jobs and not self._urgent and not self._boundary_passed():
                 await self._idle()
                 continue
             started = self._monotonic()
             whole = len(jobs)
-            while jobs or self._urgent or self._boundary_passed():
-                await self._serve_urgent()
-                if self._boundary_passed():
-                    jobs.extendleft(reversed(self._boundary_jobs()))
-                job = self._next(jobs)
-                if job is not None:
-                    await self._visit(job, jobs)
-                    await self._probe_one(busy=True)
-                elif jobs and not await self._wait_for_late_replies(jobs):
-                    break
-                self._report_if_time()
-                self._check_deaf()
+            try:
+                await self._round(jobs)
+            except LineError:
+                for job in jobs:
+                    self._due_again(job, 0.0)
+                raise
             if whole:
                 self._cycle_s = self._monotonic() - started
             self._report_if_time(end_of_round=True)
+
+    async def _round(self, jobs: deque[_Job]) -> None:
+        """Works through the jobs and what comes before them meanwhile."""
+        while jobs or self._urgent or self._boundary_passed():
+            await self._serve_urgent()
+            if self._boundary_passed():
+                jobs.extendleft(reversed(self._boundary_jobs()))
+            job = self._next(jobs)
+            if job is not None:
+                try:
+                    await self._visit(job, jobs)
+                except LineError:
+                    jobs.append(job)
+                    raise
+                await self._probe_one(busy=True)
+            elif jobs and not await self._wait_for_late_replies(jobs):
+                return
+            self._report_if_time()
+            self._check_deaf()
 
     def _due_jobs(self) -> list[_Job]:
         """A job for each meter for which something is due; takes its due times forward."""
@@ -193,6 +209,7 @@ class Poller:
         jobs = []
         live = [meter for meter in self._meters.values() if not meter.silent and meter.flaw is None]
         for place, meter in enumerate(live):
+            meter.forget_old_refusals(now)
             groups = [group for group in meter.groups() if meter.due.get(group, now) <= soon]
             if not groups:
                 continue
@@ -228,14 +245,14 @@ class Poller:
         next_due = min(self._next_due(), default=self._monotonic() + wait)
         if next_due <= self._monotonic() + min(wait, 0.2):
             for job in jobs:
-                self._postpone(job)
+                self._due_again(job, RETRY_S)
             return False
         await self._sleep(min(wait, next_due - self._monotonic()) + 0.001)
         return True
 
-    def _postpone(self, job: _Job) -> None:
-        """What could not be asked in this round is due again soon."""
-        soon = self._monotonic() + min(self._settings.fast_s, 10.0)
+    def _due_again(self, job: _Job, seconds: float) -> None:
+        """What was not read in this round is due again soon."""
+        soon = self._monotonic() + min(self._settings.fast_s, seconds)
         for group in job.groups:
             job.meter.due[group] = min(job.meter.due.get(group, soon), soon)
 
@@ -262,7 +279,7 @@ class Poller:
                 self._news.failed[key] = error
             elif job.last_try:
                 self._news.failed[key] = error
-                self._postpone(job)
+                self._due_again(job, RETRY_S)
             else:
                 job.last_try = True
                 jobs.append(job)
@@ -299,7 +316,7 @@ class Poller:
                 else:
                     absent |= {one.obis for one in part.registers}
         if refused:
-            meter.learn(refused, absent, longest)
+            meter.learn(refused, absent, longest, self._monotonic())
         return readings
 
     async def _ask(self, meter: Meter, request: Request, turnround_s: float | None = None) -> list[Reading]:
@@ -448,7 +465,8 @@ class Poller:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         except TimeoutError:
-            pass
+            return
+        self._wake.clear()
 
     # --- reports
 
