@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from meter_batch_engine.model.point import PROTOCOLS
+from meter_batch_engine.model.quantity import BY_KEY
 from meter_batch_virtual.config import FleetConfig, parse_fleet
 from meter_batch_virtual.demo import LINES, demo_fleet, line_count
+from meter_batch_virtual.fleet import VirtualFleet
 
 
 def site(meters: int, language: str = "en", ports: tuple[int, ...] = ()) -> tuple[FleetConfig, list[dict[str, str]]]:
@@ -76,3 +79,22 @@ def test_ports_are_used_in_order_and_free_ones_are_found() -> None:
     assert [line.listen for line in config.lines[:2]] == ["tcp://127.0.0.1:20001", "tcp://127.0.0.1:20002"]
     assert len({line.listen for line in site(1000)[0].lines}) == line_count(1000)
     assert max(len(line.meters) for line in site(1000)[0].lines) <= 32
+
+
+def test_feeders_measure_what_the_meters_behind_them_do() -> None:
+    """By the week and within a tenth: loads differ by the hour, and days by chance."""
+    config, rows = site(64)
+    fleet = VirtualFleet(config)
+    until = datetime(2026, 11, 23, tzinfo=UTC)
+    net = BY_KEY["energy_net"].obis
+    ratios = {row["name"]: int(row["ct"]) for row in rows}
+    used = {
+        meter.config.name: ratios[meter.config.name]
+        * float(
+            meter.physics.registers(until, [net])[net] - meter.physics.registers(until - timedelta(days=7), [net])[net]
+        )
+        for _, meter in fleet.meters
+    }
+    for parent in {row["parent"] for row in rows if row["parent"]}:
+        behind = sum(used[row["name"]] for row in rows if row["parent"] == parent)
+        assert 0.9 < used[parent] / behind < 1.25, parent

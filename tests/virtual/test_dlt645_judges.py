@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from meter_batch_virtual.energies import ENERGIES, Energy
 from meter_batch_virtual.fleet import VirtualFleet
 from meter_batch_virtual.meter import Dlt645VirtualMeter
-from meter_batch_virtual.physics import ENERGIES, Energy
 
 from .conftest import PYTHON, StartFleet, run
 

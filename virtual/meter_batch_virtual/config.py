@@ -234,8 +234,7 @@ def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[
         parse_fault(one, f"{where}, faults {number}") for number, one in enumerate(table.get("faults", ()), 1)
     )
     nominal_v = float(table.get("nominal_v", 57.7 if table.get("pt", 1) > 1 else template.virtual.voltage_v))
-    current_a = 5.0 if table.get("ct", 1) > 1 else template.virtual.current_a
-    peak_kw = float(table.get("peak_kw", min(0.85 * template.phases * nominal_v * current_a / 1000, 50.0)))
+    peak_kw = float(table.get("peak_kw", usual_peak_kw(template, nominal_v, behind_ct=table.get("ct", 1) > 1)))
     for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):
         if not 0 < value <= most:
             raise ConfigError(f"{where}: {key} = {value} must be above 0 and at most {most:g}")
@@ -264,6 +263,12 @@ def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[
             )
         )
     return meters
+
+
+def usual_peak_kw(template: Template, nominal_v: float, *, behind_ct: bool) -> float:
+    """The peak of a meter whose file does not say, at its terminals; behind current transformers 5 A are full load."""
+    current_a = 5.0 if behind_ct else template.virtual.current_a
+    return min(0.85 * template.phases * nominal_v * current_a / 1000, 50.0)
 
 
 def _turnround(table: Mapping[str, Any], line: Mapping[str, Any], template: Template, seed: int) -> tuple[float, float]:

@@ -15,6 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from meter_batch_engine.template import load as load_template
+
+from .config import usual_peak_kw
+from .load import load
+
 _FILE = Path(__file__).with_name("demo.toml")
 _MOST_PER_SITE = 96
 """More meters than this become more sites of the same six lines."""
@@ -39,7 +44,13 @@ def _sites(meters: int) -> int:
     return max(1, -(-meters // _MOST_PER_SITE))
 
 
-@dataclass(frozen=True, slots=True)
+_RATIOS = (20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 300, 400, 500, 600, 800, 1000, 1200, 1600)
+"""Current transformers to 5 A that can be bought, as ratios."""
+_LOSSES = 1.03
+"""What a feeder measures more than the meters behind it."""
+
+
+@dataclass(slots=True)
 class _Meter:
     name: str
     address: str
@@ -50,12 +61,18 @@ class _Meter:
     parent: str
     ct: int
     dead: bool
+    peak_kw: float
 
     @property
     def protocol(self) -> str:
         if not self.template.startswith("generic/dlt645"):
             return "modbus"
         return "dlt645-1997" if "1997" in self.template else "dlt645-2007"
+
+    @property
+    def mean_kw(self) -> float:
+        """Mean power at the primary side over a usual week."""
+        return self.peak_kw * load(self.load).weekly_mean * self.ct
 
 
 def demo_fleet(
@@ -70,21 +87,38 @@ def demo_fleet(
     rows: list[dict[str, object]] = []
     sites = _sites(meters)
     for site in range(sites):
-        of_site = meters * (site + 1) // sites - meters * site // sites
+        tail = f" {site + 1}" if site else ""
         names: dict[str, str] = {}
-        for number, (line, share) in enumerate(_shares(of_site)):
-            tail = f" {site + 1}" if site else ""
-            line_name = line[language] + tail
-            port = next(given)
-            if not share:
+        lines = [
+            (line, next(given), list(_meters(line, share, language, tail, site * LINES + number, names)))
+            for number, (line, share) in enumerate(_shares(meters * (site + 1) // sites - meters * site // sites))
+        ]
+        _balance([meter for _, _, own in lines for meter in own])
+        for line, port, own in lines:
+            if not own:
                 continue
             pty = line["listen"] == "pty" and site == 0
             listen = f"pty:{folder.absolute() / 'ttyMeters'}" if pty else f"tcp://127.0.0.1:{port}"
-            fleet.append(_line(line, line_name, listen))
-            for meter in _meters(line, share, language, tail, site * LINES + number, names):
-                fleet.append(_fleet_row(meter))
-                rows.append({column: getattr(meter, column, "") for column in COLUMNS} | {"line": line_name, "pt": 1})
+            name = line[language] + tail
+            fleet += [_line(line, name, listen), *map(_fleet_row, own)]
+            rows += [
+                {column: getattr(meter, column, "") for column in COLUMNS} | {"line": name, "pt": 1} for meter in own
+            ]
     return "\n".join(fleet) + "\n", _csv(rows)
+
+
+def _balance(meters: Sequence[_Meter]) -> None:
+    """Gives feeders the peak and transformer with which they measure, by the week, what the meters behind them do."""
+    behind: dict[str, list[_Meter]] = {}
+    for meter in meters:
+        behind.setdefault(meter.parent, []).append(meter)
+    # A feeder stands before its own feeder is reckoned: parents come first in the list.
+    for feeder in reversed(meters):
+        if feeder.name in behind:
+            peak_kw = _LOSSES * sum(one.mean_kw for one in behind[feeder.name]) / load(feeder.load).weekly_mean
+            most_kw = usual_peak_kw(load_template(feeder.template), 230.0, behind_ct=True)
+            feeder.ct = next((one for one in _RATIOS if one * most_kw >= peak_kw), _RATIOS[-1])
+            feeder.peak_kw = round(peak_kw / feeder.ct, 3)
 
 
 def _shares(meters: int) -> Iterator[tuple[dict[str, Any], int]]:
@@ -113,6 +147,8 @@ def _meters(
         if "id" in row:
             names[row["id"]] = name
         modbus = not row["template"].startswith("generic/dlt645")
+        ct = row.get("ct", 1)
+        template = load_template(row["template"])
         # Zeros in front, as real meters have them and spreadsheets lose them.
         address = str(place + 1) if modbus else f"{number + 1:06d}{1000 + place:06d}"
         yield _Meter(
@@ -123,8 +159,9 @@ def _meters(
             load=row["load"],
             area=row.get("area", line["area"])[language] + tail,
             parent=names.get(row.get("parent", ""), ""),
-            ct=row.get("ct", 1),
+            ct=ct,
             dead=not tail and row.get("dead") == counted[row["en"]],
+            peak_kw=round(usual_peak_kw(template, template.virtual.voltage_v, behind_ct=ct > 1), 3),
         )
 
 
@@ -147,6 +184,7 @@ def _fleet_row(meter: _Meter) -> str:
         f"load = {_text(meter.load)}",
         f"serial = {_text(meter.serial)}",
         f"ct = {meter.ct}",
+        f"peak_kw = {meter.peak_kw}",
     ]
     if meter.dead:
         table.append('faults = [{ kind = "silent" }]')

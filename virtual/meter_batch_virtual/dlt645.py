@@ -11,9 +11,10 @@ from meter_batch_engine.protocol.dlt645.frame import Variant
 from meter_batch_engine.protocol.dlt645.item import ItemValue, Value, encode_item
 from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
 
+from .energies import Energy
 from .load import TARIFFS, tariff_schedule
 from .memory import billing_at, freeze_at, load_record_times
-from .physics import Energy, Physics
+from .physics import Physics
 
 CLOCK_WINDOW = timedelta(minutes=10)
 """A broadcast time that is further away than this is not obeyed; nor a second one on the same day."""

@@ -75,6 +75,12 @@ class Load:
         )
         return Day(active, tuple(power * slope for power, slope in zip(active, slopes, strict=True)))
 
+    @property
+    def weekly_mean(self) -> float:
+        """Mean active power over a week as a fraction of the peak, import less export."""
+        weekday, weekend = (sum(days[0].active) / SLOTS for days in self.days)
+        return (5 * weekday + 2 * weekend) / 7
+
     def sums(self, kind: str, tariff: int) -> tuple[tuple[tuple[float, ...], ...], ...]:
         """Running sums over the slots of each kind of day (97 values), of one register's power in one tariff."""
         found = self._sums.get((kind, tariff))

@@ -16,7 +16,8 @@ from math import atan2, cos, degrees, pi, sin, sqrt
 from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Measure
 
-from .load import KINDS, SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
+from .energies import ENERGIES, MERGED, Energy
+from .load import SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
 
 FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 """Virtual meters begin to count here; before, their registers stand at what they were delivered with."""
@@ -25,55 +26,6 @@ _DAY_S = 86_400
 _FIRST_DAY_NUMBER = int(FIRST_DAY.timestamp()) // _DAY_S
 _UNIT_PER_KWH = 10**9
 """Energy is counted in whole microwatt-hours, so that sums over years do not depend on their order."""
-
-_COUNTED: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    1: (("import",), ()),
-    2: (("export",), ()),
-    15: (("import", "export"), ()),
-    16: (("import",), ("export",)),
-    3: (("q1", "q2"), ()),
-    4: (("q3", "q4"), ()),
-    5: (("q1",), ()),
-    6: (("q2",), ()),
-    7: (("q3",), ()),
-    8: (("q4",), ()),
-    9: (("apparent_import",), ()),
-    10: (("apparent_export",), ()),
-    130: (("q1", "q2", "q3", "q4"), ()),
-}
-"""Group C of an energy's OBIS code → the kinds that it adds and those that it takes away."""
-
-
-_MERGED: dict[int, dict[int, tuple[int, ...]]] = {
-    1: {1: (1, 2, 3, 4)},
-    2: {1: (1, 2), 2: (3, 4)},
-    3: {1: (1, 2), 2: (3,), 3: (4,)},
-    4: {1: (1,), 2: (2,), 3: (3,), 4: (4,)},
-}
-"""How meters with fewer tariff registers count the four periods of the day; by number of tariffs, then tariff."""
-
-
-@dataclass(frozen=True, slots=True)
-class Energy:
-    """How an energy register is composed of counted kinds; phase 0 = all phases, tariff 0 = all tariffs."""
-
-    plus: tuple[str, ...]
-    minus: tuple[str, ...]
-    phase: int
-    tariff: int
-
-
-def _energies() -> dict[Obis, Energy]:
-    energies = {}
-    for obis, quantity in QUANTITIES.items():
-        if quantity.measure in (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY):
-            c = int(obis.split(":")[1].split(".")[0]) - 20 * quantity.phase
-            if quantity.tariff <= TARIFFS:
-                energies[obis] = Energy(*_COUNTED[c], quantity.phase, quantity.tariff)
-    return energies
-
-
-ENERGIES = _energies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +67,7 @@ class Physics:
         self.nominal_v = nominal_v
         self.resolution_kwh = resolution_kwh
         self.utc_offset = utc_offset
-        self._periods = _MERGED[tariffs]
+        self._periods = MERGED[tariffs]
         self._pulse = int(resolution_kwh * _UNIT_PER_KWH)
         self._shares = _phase_shares(seed, phases)
         self._slot_unit = peak_kw * SLOT_S / 3600 * _UNIT_PER_KWH
@@ -152,15 +104,17 @@ class Physics:
 
     def _until_day(self, kind: str, tariff: int, number: int) -> int:
         """What was counted before a local day began, in microwatt-hours over all phases."""
-        sums = self.load.sums(kind, tariff)
         until = self._until.get((kind, tariff))
-        if until is None and not any(day[-1] for days in sums for day in days):
-            return 0
+        if until is not None and number < len(until):
+            return until[number]
+        sums = self.load.sums(kind, tariff)
         if until is None:
             # Delivered meters have run for a while elsewhere: all their registers by the same typical days.
             past_days = 40 + mix(self.seed, 2) % 500
             until = [round(past_days * self._slot_unit * sums[0][0][-1])]
             self._until[kind, tariff] = until
+        if not any(day[-1] for days in sums for day in days):
+            until += [until[-1]] * (number + 1 - len(until))  # most meters never count most kinds
         while len(until) <= number:
             weekend, variant, factor = self._day(len(until) - 1)
             until.append(until[-1] + round(self._slot_unit * factor * sums[weekend][variant][-1]))
@@ -403,6 +357,3 @@ def neutral_current(phases: tuple[float, ...]) -> float:
         return phases[0]
     a, b, c = phases
     return sqrt(max(a * a + b * b + c * c - a * b - b * c - c * a, 0.0))
-
-
-assert set(KINDS) == {kind for plus, minus in _COUNTED.values() for kind in plus + minus}
