@@ -116,6 +116,7 @@ async def test_over_a_gateway_from_tcp_to_a_wire(start_fleet: StartFleet) -> Non
     assert log is not None and log.requests > 3 and log.gap_violations == 0
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:serial")
 async def test_over_an_rfc_2217_serial_server_and_only_at_its_speed(start_fleet: StartFleet) -> None:
     import asyncio
 
