@@ -1,23 +1,29 @@
 """What dead meters cost the living: 32 meters on one line, 1, 4 or 8 of them dead, against the living alone.
 
 The figure is the mean interval between two readings of a living meter, over that of the living alone. On a simulated
-clock (see `bus`): the time of the wire and of all time-outs is exact, a run of an hour takes seconds.
+clock (see `bus`): the time of the wire and of all time-outs is exact, a run of an hour takes seconds; with --full the
+worst case once more on wires that take real time.
 Each meter thinks 20 to 100 ms; one reply in a hundred takes three times as long. Then the dead rise, one by one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
-from meter_batch_engine.line import LineSettings
+from meter_batch_engine.fleet import Poller, PollMeter, PollSettings
+from meter_batch_engine.line import Line, LineSettings
 from meter_batch_engine.model.quantity import BY_KEY
 from meter_batch_engine.template import Template, load
+from meter_batch_engine.transport import open_transport
 
 from .bus import BusMeter, Result, poll
 from .figure import Figure
+from .rig import free_ports, rig
 
 METERS = 32
 DEAD = (1, 4, 8)
@@ -25,6 +31,7 @@ COLD_S = 600.0
 STEADY_S, FULL_STEADY_S = 1500.0, 7200.0
 RISE_EVERY_S = 70.0
 NOTE = "simulated clock"
+WIRED_STEADY_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ CASES = (
 def run(*, full: bool) -> list[Figure]:
     """For Modbus at 9600 and DL/T 645 at 2400 Bd."""
     steady_s = FULL_STEADY_S if full else STEADY_S
-    return [figure for case in CASES for dead in DEAD for figure in _measure(case, dead, steady_s)]
+    figures = [figure for case in CASES for dead in DEAD for figure in _measure(case, dead, steady_s)]
+    return figures + (_wired(CASES[0], max(DEAD)) if full else [])
 
 
 class _Meter(BusMeter):
@@ -130,3 +138,54 @@ def _ratio(measured: Result, baseline: Result, live: set[str], since_s: float, u
         counts = [sum(since_s < at <= until_s for at in result.meters[key].answered) for key in live]
         intervals.append(mean((until_s - since_s) / count for count in counts))
     return intervals[1] / intervals[0]
+
+
+def _wired(case: Case, dead: int) -> list[Figure]:
+    """The worst case once more on wires that take real time: a line with dead meters and one of the living, at once."""
+    ports = free_ports(2)
+    gone = {1 + place * METERS // dead for place in range(dead)}
+    text = ""
+    for name, port in zip(("with", "without"), ports, strict=True):
+        text += f'[[line]]\nname = "{name}"\nlisten = "tcp://127.0.0.1:{port}"\nprotocol = "modbus-rtu"\n'
+        text += f"baud = {case.settings.baud}\njitter_ms = 3\n"
+        text += '[[line.fault]]\nkind = "late"\nprobability = 0.01\nlate_s = 0.12\n'
+        for number in range(1, METERS + 1):
+            if number in gone and name == "without":
+                continue
+            text += f'[[line.meter]]\naddress = {number}\ntemplate = "{case.model}"\n'
+            text += f"turnround_ms = {20 + 80 * (number * 37 % METERS) / METERS}\n"
+            text += 'faults = [{ kind = "silent" }]\n' if number in gone else ""
+    with rig(text, list(ports)) as made:
+        asyncio.run(_poll_wired(case, ports, gone))
+    counts = {name: _visits(made.exchanges(name), gone) for name in ("with", "without")}
+    return [
+        Figure("dead", f"{case.name}, {dead} dead, {what}", without / with_, "", "lower", target, "wire in real time")
+        for what, target, without, with_ in zip(
+            ("first 10 min", "steady"), (case.cold, case.steady), counts["without"], counts["with"], strict=True
+        )
+    ]
+
+
+def _visits(rows: list[dict[str, Any]], gone: set[int]) -> tuple[int, int]:
+    """Answered reads of the living in the first ten minutes and after them."""
+    begun = rows[0]["request_at"]
+    times = [row["request_at"] - begun for row in rows if row["reply"] and int(row["request"][:2], 16) not in gone]
+    return sum(at <= COLD_S for at in times), sum(COLD_S < at <= COLD_S + WIRED_STEADY_S for at in times)
+
+
+async def _poll_wired(case: Case, ports: list[int], gone: set[int]) -> None:
+    wanted, template = frozenset(BY_KEY[key].obis for key in case.keys), load(case.model)
+    tasks = []
+    for port, left_out in zip(ports, (set[int](), gone), strict=True):
+        line = Line(open_transport(f"tcp://127.0.0.1:{port}", case.settings.serial), case.settings)
+        poller = Poller(line, PollSettings(fast_s=0.001, slow_s=3600), lambda report: None)
+        poller.set_meters(
+            PollMeter(str(number), str(number), template, str(number), "modbus", wanted)
+            for number in range(1, METERS + 1)
+            if number not in left_out
+        )
+        tasks.append(asyncio.create_task(poller.run()))
+    await asyncio.sleep(COLD_S + WIRED_STEADY_S)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

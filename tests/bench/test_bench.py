@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 from bench.figure import Figure  # noqa: E402
 from bench.goodput import SEVENTEEN, best_s  # noqa: E402
 from bench.turnaround import judge  # noqa: E402
-from meter_batch_engine.fleet.question import timing  # noqa: E402
+from meter_batch_engine.fleet.request import timing  # noqa: E402
 from meter_batch_engine.line import DLT645_GAP_S, LineSettings  # noqa: E402
 from meter_batch_engine.template import available, cost, load, plan  # noqa: E402
 

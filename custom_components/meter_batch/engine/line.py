@@ -205,6 +205,11 @@ class Line:
         """True where requests are known to come back to us."""
         return self._echoes >= ECHOES_TO_LEARN
 
+    @property
+    def expects_late_replies(self) -> bool:
+        """True where a reply to an earlier question may still come."""
+        return bool(self._ghosts)
+
     async def open(self) -> None:
         """Opens port or connection. Raises LineUnavailable in plain words."""
         if self._open:

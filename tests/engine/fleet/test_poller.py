@@ -112,6 +112,15 @@ def test_a_meter_that_missed_the_boundary_gives_its_snapshot_late_with_its_skew(
     assert 20 < snapshots["2"].skew_s < 120
 
 
+def test_at_the_boundary_even_a_meter_that_is_being_read_waits(polled, sim_meter):
+    meters = [sim_meter(f"{unit:012d}", "generic/dlt645-3ph") for unit in range(1, 5)]
+    site = polled(meters, 720, line=DLT, fast_s=0.1, slow_s=0.1)
+    snapshots = {key: one for report in site.reports for key, one in report.snapshots.items()}
+    # Four meters with four single energies each: about 0.2 s a question, and one that was under way.
+    assert len(snapshots) == 4 and min(one.skew_s for one in snapshots.values()) < 1.4
+    assert max(one.skew_s for one in snapshots.values()) < 4.5
+
+
 def test_without_a_boundary_there_is_no_snapshot(polled, sim_meter):
     site = polled([sim_meter("1")], 600, fast_s=5)
     assert not any(report.snapshots for report in site.reports)
@@ -372,6 +381,13 @@ def test_a_meter_that_refused_while_it_was_starting_is_asked_for_everything_agai
     events += [(130, lambda site: setattr(meter, "alive", True))]
     site = polled([meter], 300, fast_s=2, events=events)
     assert "frequency" in site.last("1")
+
+
+def test_a_connection_through_which_nothing_comes_is_made_anew_without_ado(polled, sim_meter):
+    site = polled([sim_meter("1", alive=False)], 400)
+    assert site.wire.opened in (3, 4)
+    assert all(report.health.connected for report in site.reports)
+    assert site.reports[-1].silent == {"1"}
 
 
 def test_a_line_on_which_nobody_answers_says_what_to_check(polled, sim_meter):

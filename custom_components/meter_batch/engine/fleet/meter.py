@@ -14,7 +14,7 @@ from ..model.obis import Obis
 from ..model.point import Point
 from ..template import DltItem, Group, ModbusRequest, ModbusWords, Register, Request, Template, plan
 from ..template.schema import GROUPS
-from .question import cheapest, check_address, timing
+from .request import cheapest, check_address, timing
 from .validate import Validator
 
 SPARE_S = 0.050
@@ -107,6 +107,7 @@ class Meter:
         self.snapshot_for: datetime | None = None
         """The boundary for which the energies are still to be read."""
         self.absent: set[Obis] = set()
+        self._wanted: dict[tuple[Group, ...], frozenset[Obis]] = {}
         self._learned_at = 0.0
 
     def takes(self, poll: PollMeter) -> bool:
@@ -119,16 +120,20 @@ class Meter:
         if old.point is not None and poll.point is not None and old.point.meter != poll.point.meter:
             self.validator.forget()
         self.poll = poll
+        self._wanted.clear()
         return True
 
     # --- what to ask
 
     def wanted(self, groups: Iterable[Group]) -> frozenset[Obis]:
         """The registers of some groups that are wanted and that the meter has."""
-        wish, among = self.poll.wanted, set(groups)
-        return frozenset(
-            one.obis for one in self.template.registers if one.group in among and (wish is None or one.obis in wish)
-        )
+        key = tuple(groups)
+        if key not in self._wanted:
+            wish = self.poll.wanted
+            self._wanted[key] = frozenset(
+                one.obis for one in self.template.registers if one.group in key and (wish is None or one.obis in wish)
+            )
+        return self._wanted[key]
 
     def groups(self) -> tuple[Group, ...]:
         """The groups in which anything is wanted."""
@@ -187,6 +192,7 @@ class Meter:
 
     def _forget_refusals(self) -> None:
         self.absent.clear()
+        self._wanted.clear()
         self.template = self.poll.template
 
     def learn(self, refused: list[Request], absent: set[Obis], longest: int, now: float) -> None:
@@ -196,6 +202,7 @@ class Meter:
         """
         self.absent |= absent
         self._learned_at = now
+        self._wanted.clear()
         template = self.template
         for request in refused:
             if isinstance(request, ModbusRequest):

@@ -13,16 +13,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
-from ..line import Line, Reply, utc_now
+from ..line import Line, utc_now
 from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.exchange import Exchange
-from ..template import Group, ModbusRequest, Request
+from ..template import Group, Request
 from .meter import Meter, PollMeter, find_conflicts
-from .question import Asker, may_be_smaller, smaller
+from .reader import Reader
 from .report import LineHealth, News, PollReport
 
 REOPEN_FIRST_S = 1.0
@@ -89,16 +88,16 @@ class Poller:
         self._line, self._settings, self._on_report = line, settings, on_report
         self._now, self._monotonic = now, monotonic
         self._meters: dict[str, Meter] = {}
-        self._asker = Asker(line)
         self._urgent: deque[_Urgent] = deque()
         self._wake = asyncio.Event()
         self._running = False
         self._problem: str | None = f"The line {line.name} is not connected yet."
         self._conflicts: str | None = None
         self._boundary = self._boundary_before(now())
-        self._heard_at = self._reported_at = self._probed_at = 0.0
+        self._reported_at = self._probed_at = 0.0
         self._cycle_s: float | None = None
         self._news = News()
+        self._reader = Reader(line, self._news, monotonic)
         line.on_late = self._late
 
     # --- from outside
@@ -146,11 +145,11 @@ class Poller:
                 try:
                     await self._line.open()
                     self._problem = None
-                    self._heard_at = opened
+                    self._reader.heard_at = opened
                     await self._rounds()
                 except LineError as error:
                     await self._line.close()
-                    if self._heard_at > opened:
+                    if self._reader.heard_at > opened or isinstance(error, _Deaf):
                         # It worked until now: gateways drop connections now and then, and take a new one at once.
                         pause = REOPEN_FIRST_S
                         continue
@@ -230,18 +229,14 @@ class Poller:
             if not self._current(job.meter) or not job.requests:
                 del jobs[place]
                 return _Job(job.meter, [], frozenset())
-            if self._blocked_s(job) <= 0:
+            if self._reader.blocked_s(job.meter, job.requests[0]) <= 0:
                 del jobs[place]
                 return job
         return None
 
-    def _blocked_s(self, job: _Job) -> float:
-        meter = job.meter
-        return self._line.blocked_s(self._asker.question(meter.address, job.requests[0], meter.template))
-
     async def _wait_for_late_replies(self, jobs: deque[_Job]) -> bool:
         """Waits until one of the jobs may be asked; False where other meters are due and it should wait no longer."""
-        wait = min(self._blocked_s(job) for job in jobs)
+        wait = min(self._reader.blocked_s(job.meter, job.requests[0]) for job in jobs)
         next_due = min(self._next_due(), default=self._monotonic() + wait)
         if next_due <= self._monotonic() + min(wait, 0.2):
             for job in jobs:
@@ -267,8 +262,11 @@ class Poller:
         readings: list[Reading] = []
         try:
             while job.requests:
-                readings += await self._request(meter, job.requests[0])
+                readings += await self._reader.read(meter, job.requests[0])
                 job.requests.pop(0)
+                if job.requests and (self._urgent or self._boundary_passed()):
+                    jobs.appendleft(job)
+                    break
         except MeterError as error:
             if isinstance(error, Refused):
                 self._news.failed[key] = error
@@ -293,51 +291,6 @@ class Poller:
                 self._news.failed.pop(key, None)
         if readings:
             self._take(meter, readings)
-
-    async def _request(self, meter: Meter, request: Request) -> list[Reading]:
-        """One request; where the meter refuses it, its parts, and what that teaches is kept."""
-        readings: list[Reading] = []
-        refused: list[Request] = []
-        absent: set[Obis] = set()
-        longest = 0
-        asked = deque([request])
-        while asked:
-            part = asked.popleft()
-            try:
-                readings += await self._ask(meter, part)
-                if isinstance(part, ModbusRequest):
-                    longest = max(longest, part.count)
-            except Refused as refusal:
-                if not may_be_smaller(part, refusal):
-                    raise
-                refused.append(part)
-                if parts := smaller(part):
-                    asked.extendleft(reversed(parts))
-                else:
-                    absent |= {one.obis for one in part.registers}
-        if refused:
-            meter.learn(refused, absent, longest, self._monotonic())
-        return readings
-
-    async def _ask(self, meter: Meter, request: Request, turnround_s: float | None = None) -> list[Reading]:
-        def heard(reply: Reply[Any]) -> None:
-            self._heard_at = self._monotonic()
-            meter.turnround.add(reply.turnround_s)
-            meter.answered()
-            self._news.answered(reply.duration_s)
-
-        try:
-            timeout_s = meter.turnround.timeout_s if turnround_s is None else turnround_s
-            return await self._asker.ask(meter.address, request, meter.template, timeout_s, heard)
-        except Refused:
-            self._heard_at = self._monotonic()
-            meter.answered()
-            self._news.answered()
-            raise
-        except MeterError:
-            if not meter.silent:
-                self._news.unanswered()
-            raise
 
     # --- interval boundaries
 
@@ -374,11 +327,11 @@ class Poller:
         meter = min(due, key=lambda one: one.probe_at)
         others = [one.turnround for one in self._meters.values() if not one.silent]
         request = meter.probe
-        if self._line.blocked_s(self._asker.question(meter.address, request, meter.template)) > 0:
+        if self._reader.blocked_s(meter, request) > 0:
             meter.probe_at = now + 1.0
             return
         try:
-            await self._ask(meter, request, meter.probe_timeout_s(others))
+            await self._reader.ask(meter, request, meter.probe_timeout_s(others))
         except Refused:
             pass  # it is there
         except MeterError:
@@ -419,7 +372,7 @@ class Poller:
         wanted = meter.wanted(meter.groups()) if urgent.obis is None else urgent.obis
         readings: list[Reading] = []
         for request in meter.requests(wanted):
-            readings += await self._request(meter, request)
+            readings += await self._reader.read(meter, request)
         return self._take(meter, readings)
 
     def _refuse_urgent(self, error: LineError) -> None:
@@ -516,9 +469,11 @@ class Poller:
         self._report_if_time(end_of_round=True)
 
     def _check_deaf(self) -> None:
-        """Raises LineUnavailable where nobody has answered for long although somebody was asked."""
+        """Raises _Deaf where nobody has answered for long although somebody was asked."""
         asked = any(meter.flaw is None for meter in self._meters.values())
-        if asked and self._monotonic() - self._heard_at > DEAF_S:
-            raise LineUnavailable(
-                f"No meter on {self._line.name} has answered for {DEAF_S:g} s; the connection is made anew."
-            )
+        if asked and self._monotonic() - self._reader.heard_at > DEAF_S:
+            raise _Deaf(f"No meter on {self._line.name} has answered for {DEAF_S:g} s.")
+
+
+class _Deaf(LineUnavailable):
+    """The connection stands, but nothing comes through it."""

@@ -12,7 +12,7 @@ from ..protocol.dlt645.exchange import ReadData
 from ..protocol.exchange import Exchange
 from ..protocol.modbus.exchange import ReadRegisters
 from ..transport import Transport, open_transport
-from .question import check_address
+from .request import check_address
 
 FIRST_S = 2.0
 """How long a meter of which nothing is known may think."""

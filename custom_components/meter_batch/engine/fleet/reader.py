@@ -1,0 +1,120 @@
+"""Reads requests from meters over a line, and tells each meter's state what its replies and refusals teach."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import MeterError, Refused
+from ..line import Line, Reply
+from ..model.obis import Obis
+from ..model.reading import Reading
+from ..protocol.dlt645.exchange import Data, LongRead, ReadData
+from ..protocol.exchange import Exchange
+from ..protocol.modbus.exchange import ReadRegisters
+from ..template import ModbusRequest, Request, decode
+from .meter import Meter
+from .report import News
+from .request import may_be_smaller, smaller
+
+
+class Reader:
+    """Asks the questions of one line. `heard_at` is the monotonic instant of the last answer from anybody."""
+
+    def __init__(self, line: Line, news: News, monotonic: Callable[[], float]) -> None:
+        self._line, self._news, self._monotonic = line, news, monotonic
+        self._transaction = 0
+        self.heard_at = 0.0
+
+    async def read(self, meter: Meter, request: Request) -> list[Reading]:
+        """The readings of one request; where the meter refuses it, those of its parts.
+
+        Raises MeterError or LineError.
+        """
+        readings: list[Reading] = []
+        refused: list[Request] = []
+        absent: set[Obis] = set()
+        longest = 0
+        left = deque([request])
+        while left:
+            part = left.popleft()
+            try:
+                readings += await self.ask(meter, part, meter.turnround.timeout_s)
+                if isinstance(part, ModbusRequest):
+                    longest = max(longest, part.count)
+            except Refused as refusal:
+                if not may_be_smaller(part, refusal):
+                    raise
+                refused.append(part)
+                if parts := smaller(part):
+                    left.extendleft(reversed(parts))
+                else:
+                    absent |= {one.obis for one in part.registers}
+        if refused:
+            meter.learn(refused, absent, longest, self._monotonic())
+        return readings
+
+    async def ask(self, meter: Meter, request: Request, turnround_s: float) -> list[Reading]:
+        """The readings of one request as it is, with all frames of a long answer. Raises MeterError or LineError."""
+        try:
+            answer, reply = await self._answer(meter, request, turnround_s)
+        except Refused:
+            self._heard(meter, None)
+            raise
+        except MeterError:
+            if not meter.silent:
+                self._news.unanswered()
+            raise
+        return decode(request, answer, reply.at)
+
+    async def _answer(self, meter: Meter, request: Request, turnround_s: float) -> tuple[Any, Reply[Any]]:
+        gap_s = meter.template.modbus.gap_s
+        question = self._question(meter, request)
+        reply = await self._line.exchange(question, turnround_s=turnround_s, gap_s=gap_s)
+        self._heard(meter, reply)
+        answer = reply.answer
+        if not isinstance(answer, Data) or isinstance(request, ModbusRequest):
+            return answer, reply
+        # Nothing else may go to this meter in between: it keeps only one place in one long answer.
+        long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
+        while (whole := long.take(reply.answer)) is None:
+            reply = await self._line.exchange(long.question(), turnround_s=turnround_s, gap_s=gap_s)
+            self._heard(meter, reply)
+        return whole, reply
+
+    def blocked_s(self, meter: Meter, request: Request) -> float:
+        """How long a request would have to wait because a late reply to an earlier one could answer it."""
+        if not self._line.expects_late_replies:
+            return 0.0
+        return self._line.blocked_s(self._question(meter, request))
+
+    def _heard(self, meter: Meter, reply: Reply[Any] | None) -> None:
+        self.heard_at = self._monotonic()
+        if reply is not None:
+            meter.turnround.add(reply.turnround_s)
+        meter.answered()
+        self._news.answered(None if reply is None else reply.duration_s)
+
+    def _question(self, meter: Meter, request: Request) -> Exchange[Any]:
+        """The first question of a request."""
+        if isinstance(request, ModbusRequest):
+            self._transaction = (self._transaction + 1) & 0xFFFF
+            return ReadRegisters(
+                int(meter.address),
+                request.function,
+                request.address,
+                request.count,
+                framing="tcp" if self._line.settings.framing == "tcp" else "rtu",
+                transaction=self._transaction,
+            )
+        return ReadData(
+            meter.address,
+            request.di,
+            variant=request.variant,
+            data_bytes=request.data_bytes,
+            preamble=self._preamble(meter),
+        )
+
+    def _preamble(self, meter: Meter) -> int:
+        return max(self._line.settings.preamble, meter.template.dlt645.preamble)
