@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .dashboard import TEXTS, dashboards
-from .home import Home
+from .home import Home, wait_until
 
 
 async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str) -> None:
@@ -19,6 +19,7 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
         await home.flow("meter_batch", *flow_steps(line))
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
+    await _wait_for_entities(home)
     for url_path, title, icon, config in dashboards(await fleet(home), await line_entities(home), language):
         await home.ask(
             "lovelace/dashboards/create", url_path=url_path, title=title, icon=icon, mode="storage",
@@ -27,6 +28,18 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
         await home.ask("lovelace/config/save", url_path=url_path, config=config)
     await home.ask("frontend/set_system_data", key="core", value={"default_panel": "meter-batch"})
     await home.ask("energy/save_prefs", **energy_preferences(await fleet(home)))
+
+
+async def _wait_for_entities(home: Home) -> None:
+    """Home Assistant adds entities in the background: waits until every point has them and none comes any more."""
+    counts: list[int] = []
+
+    async def settled() -> bool:
+        points = await fleet(home)
+        counts.append(sum(len(point["entities"]) for point in points))
+        return all(point["entities"] for point in points) and len(counts) > 8 and len(set(counts[-8:])) == 1
+
+    await wait_until(settled, 60, "the entities of every point")
 
 
 def flow_steps(line: dict[str, Any]) -> list[dict[str, Any]]:

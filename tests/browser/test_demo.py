@@ -1,0 +1,137 @@
+"""The demo as its user sees it: live, equal to the truth to the last digit shown, and gone when it is stopped."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from .conftest import Demo, start_demo
+
+NUMBER = re.compile(r"-?[\d,]*\d(?:\.\d+)?")
+OBIS = {
+    # a single-phase meter keeps the first code of each
+    "voltage": ("1-0:12.7.0", "1-0:32.7.0", "1-0:52.7.0", "1-0:72.7.0"),
+    "current": ("1-0:11.7.0", "1-0:31.7.0", "1-0:51.7.0", "1-0:71.7.0"),
+    "active_power": ("1-0:16.7.0",),
+    "reactive_power": ("1-0:131.7.0",),
+    "energy_import": ("1-0:1.8.0",),
+}
+SCALED = {"current", "active_power", "reactive_power", "energy_import"}
+
+
+def true_values(demo: Demo, name: str, quantity: str) -> list[float]:
+    """What the screen must show: the meter's registers, at the primary side of its current transformer."""
+    truth = demo.truth()[name]["registers"]
+    ratio = float(demo.points()[name]["ct"]) if quantity in SCALED else 1.0
+    return [float(truth[obis]) * ratio for obis in OBIS[quantity] if obis in truth]
+
+
+def shown(text: str) -> list[tuple[float, float]]:
+    """The numbers of a cell, each with half a unit of its last digit."""
+    found = []
+    for match in NUMBER.finditer(text):
+        digits = len(match[0].partition(".")[2])
+        found.append((float(match[0].replace(",", "")), 0.5 * 10**-digits))
+    return found
+
+
+def agree(text: str, truth: list[float]) -> bool:
+    """True where a cell shows exactly the true values, rounded to the digits it has."""
+    numbers = shown(text)
+    return len(numbers) == len(truth) and all(
+        abs(number - value) <= half * 1.0001 for (number, half), value in zip(numbers, truth, strict=True)
+    )
+
+
+def rows(page: Page) -> dict[str, list[str]]:
+    """The tables on screen: cells by meter name."""
+    page.locator("hui-markdown-card table:visible td").first.wait_for(timeout=60_000)
+    page.wait_for_timeout(2_000)
+    found: dict[str, list[str]] = {}
+    for card in page.locator("hui-markdown-card table:visible").all():
+        for line in card.locator("tbody tr").all():
+            cells = [cell.inner_text() for cell in line.locator("td").all()]
+            found[cells[0]] = cells[1:]
+    return found
+
+
+def dead(demo: Demo) -> set[str]:
+    """The meters that the fleet file says are silent."""
+    fleet = (demo.folder / "fleet.toml").read_text(encoding="utf-8")
+    return {
+        block.partition('name = "')[2].partition('"')[0]
+        for block in fleet.split("[[line.meter]]")
+        if '"silent"' in block
+    }
+
+
+def test_at_least_sixty_meters_on_six_lines_are_live(demo: Demo) -> None:
+    states = demo.ask("/api/states")
+    live = [
+        s for s in states if s["entity_id"].startswith("sensor.") and s["attributes"].get("device_class") == "voltage"
+    ]
+    assert len(demo.truth()) >= 60
+    assert len(demo.ports()) - 1 + 1 >= 6
+    assert len(dead(demo)) == 2
+    assert sum(1 for state in live if state["state"] not in ("unknown", "unavailable")) >= 60
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_u_i_p_and_q_on_screen_equal_the_truth_file(demo: Demo, open_page: Callable[..., Page], width: int) -> None:
+    page = open_page("/meter-batch/table", width)
+    table = rows(page)
+    assert set(table) == set(demo.truth())
+    wrong = []
+    for name, cells in table.items():
+        if name in dead(demo):
+            assert not shown(" ".join(cells)), f"{name} is dead and shows {cells}"
+            continue
+        if width == 1440:
+            parts = {
+                "voltage": " ".join(cells[0:3]),
+                "current": " ".join(cells[3:6]),
+                "active_power": cells[6],
+                "reactive_power": cells[7],
+                "energy_import": cells[9],
+            }
+        else:
+            parts = dict(zip(("voltage", "current", "active_power", "reactive_power"), cells, strict=True))
+        wrong += [
+            (name, quantity, text, truth)
+            for quantity, text in parts.items()
+            if not agree(text, truth := true_values(demo, name, quantity))
+        ]
+    assert wrong == []
+
+
+def test_the_table_fits_a_phone_without_scrolling_sideways(demo: Demo, open_page: Callable[..., Page]) -> None:
+    page = open_page("/meter-batch/table", 390)
+    rows(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_overview_names_the_dead_meters(demo: Demo, open_page: Callable[..., Page]) -> None:
+    page = open_page("/meter-batch/overview", 1440)
+    page.locator("hui-markdown-card li").first.wait_for(timeout=60_000)
+    text = " ".join(page.locator("hui-markdown-card li").all_inner_texts())
+    for name in dead(demo):
+        assert name in text
+
+
+def test_when_it_is_stopped_nothing_is_left(tmp_path: Path) -> None:
+    demo = start_demo(tmp_path / "small", "--meters", "12")
+    ports = demo.ports()
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0
+    for port in ports:
+        with socket.socket() as one:
+            assert one.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still open"
+    left = subprocess.run(["pgrep", "-f", str(demo.folder)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
