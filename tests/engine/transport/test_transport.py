@@ -13,6 +13,7 @@ import pytest
 from meter_batch_engine.errors import ConfigError, LineLost, LineUnavailable
 from meter_batch_engine.transport import SerialSettings, open_transport
 from meter_batch_engine.transport.alarm import FileAlarm, LoopAlarm, alarm
+from meter_batch_engine.transport.failure import network_failure, port_failure
 
 
 class Ears:
@@ -91,9 +92,15 @@ async def test_a_port_where_nothing_listens_is_named_with_what_to_check():
         await transport.open(lambda data: None, lambda error: None)
 
 
-async def test_an_unknown_host_is_called_unknown():
-    with pytest.raises(LineUnavailable, match=r'host name "no-such-gateway.invalid" is not known'):
-        await open_transport("tcp://no-such-gateway.invalid:502").open(lambda data: None, lambda error: None)
+@pytest.mark.parametrize("url", ["tcp://gateway..local:502", "rfc2217://gateway..local:502"])
+async def test_a_host_name_that_cannot_be_is_called_unknown(url):
+    with pytest.raises(LineUnavailable, match=r'host name "gateway..local" is not known'):
+        await open_transport(url).open(lambda data: None, lambda error: None)
+
+
+def test_a_host_that_the_name_service_does_not_know_is_called_unknown():
+    error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert 'host name "gateway" is not known' in network_failure("gateway", 502, error, 5)
 
 
 async def test_a_device_that_does_not_answer_is_given_up_in_time():
@@ -174,13 +181,8 @@ async def test_a_file_is_no_serial_port(tmp_path):
         await open_transport(str(path)).open(lambda data: None, lambda error: None)
 
 
-async def test_a_port_without_permission_names_the_group(tmp_path):
-    if os.getuid() == 0:
-        pytest.skip("root may open everything")
-    path = tmp_path / "tty"
-    path.touch(mode=0)
-    with pytest.raises(LineUnavailable, match="dialout"):
-        await open_transport(str(path)).open(lambda data: None, lambda error: None)
+def test_a_port_without_permission_names_the_group():
+    assert "dialout" in port_failure("/dev/ttyUSB0", PermissionError(13, "Permission denied"))
 
 
 async def test_a_serial_server_that_is_not_there_is_told_like_a_network_address():

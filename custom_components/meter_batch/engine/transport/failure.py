@@ -9,7 +9,7 @@ import socket
 def network_failure(host: str, port: int, error: Exception, waited_s: float) -> str:
     """Why no connection to a network address came about."""
     where = f"{host}:{port}"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         return f'The host name "{host}" is not known: check the spelling, or give the IP address.'
     if isinstance(error, ConnectionRefusedError):
         return (

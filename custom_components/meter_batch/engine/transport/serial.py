@@ -43,7 +43,7 @@ class SerialTransport:
                     stopbits=serialx.StopBits(settings.stop_bits),
                     byte_size=settings.data_bits,
                 )
-        except (OSError, serialx.SerialException) as error:
+        except (OSError, UnicodeError, serialx.SerialException) as error:
             if self._network is not None:
                 host, port = self._network
                 raise LineUnavailable(network_failure(host, port, error, CONNECT_S)) from error

@@ -31,7 +31,7 @@ class TcpTransport:
                 await asyncio.get_running_loop().create_connection(  # type: ignore[call-overload]
                     lambda: link, self._host, self._port, all_errors=True
                 )
-        except (OSError, ExceptionGroup) as error:
+        except (OSError, ExceptionGroup, UnicodeError) as error:
             # One error for each address of the host: the first tells the story. A time-out is an OSError too.
             first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
             raise LineUnavailable(network_failure(self._host, self._port, first, self._connect_s)) from error
