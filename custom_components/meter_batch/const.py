@@ -56,12 +56,25 @@ class LineProtocol(StrEnum):
         """True where baud and parity matter, because the bytes travel on RS-485 in the end."""
         return self is not LineProtocol.MODBUS_TCP
 
+    @property
+    def label(self) -> str:
+        """How it is called on the device page; a name, the same in every language."""
+        return _LABELS[self]
+
     def speaks(self, protocol: str) -> bool:
         """True where a meter of this protocol (one of the engine's `PROTOCOLS`) can be on the line."""
         if self is LineProtocol.MIXED:
             return True
         return protocol == "modbus" if self.value.startswith("modbus") else protocol == self.value
 
+
+_LABELS = {
+    LineProtocol.MODBUS_TCP: "Modbus TCP",
+    LineProtocol.MODBUS_RTU: "Modbus RTU",
+    LineProtocol.DLT645_2007: "DL/T 645-2007",
+    LineProtocol.DLT645_1997: "DL/T 645-1997",
+    LineProtocol.MIXED: "Modbus RTU + DL/T 645",
+}
 
 WIRE_DEFAULTS: Final[dict[LineProtocol, tuple[int, str, int]]] = {
     LineProtocol.MODBUS_TCP: (9600, "N", 1),

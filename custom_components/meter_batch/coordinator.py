@@ -100,7 +100,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             identifiers={(DOMAIN, entry.entry_id)},
             name=entry.title,
             manufacturer=MANUFACTURER,
-            model=link.protocol(entry.data).value,
+            model=link.protocol(entry.data).label,
         )
         self.hub_id = hub.id
         self.async_set_meters()

@@ -23,7 +23,6 @@ from homeassistant.helpers.selector import (
     SelectSelectorMode,
     TextSelector,
 )
-from homeassistant.util import dt as dt_util
 
 from . import access, link
 from .const import (
@@ -233,7 +232,7 @@ class LineOptionsFlow(OptionsFlowWithReload):
                 errors["multiplier_since"] = "bad_date"
         if errors:
             return None, errors
-        now = dt_util.utcnow()
+        now = site.known().now
         area = ar.async_get(self.hass).async_get_area(form["area"]) if form.get("area") else None
         route = Route(self.config_entry.entry_id, protocol, address)
         detail = form["detail"]
@@ -330,17 +329,17 @@ class LineOptionsFlow(OptionsFlowWithReload):
     async def _listed(self, site: Site, dry: DryRun) -> str:
         """Problems first, then assumptions, then changes, as lines of Markdown."""
         lines = []
-        for mark, problems in (("❌", dry.problems), ("⚠️", dry.warnings)):
+        for mark, problems in (("✗", dry.problems), ("⚠", dry.warnings)):
             for one in await site.async_texts(problems):
                 where = "" if one["row"] is None else f"**{one['row']}"
                 where += f" · {one['column']}** " if where and one["column"] else "** " if where else ""
                 lines.append(f"- {mark} {where}{one['text']}")
         for row in dry.rows:
             if row.outcome is Outcome.NEW:
-                lines.append(f"- ➕ **{row.row}** {row.name}")
+                lines.append(f"- + **{row.row}** {row.name}")
             elif row.outcome is Outcome.CHANGED:
                 diff = ", ".join(f"{column}: {old or '–'} → {new or '–'}" for column, (old, new) in row.diff.items())
-                lines.append(f"- ✏️ **{row.row}** {row.name}: {diff}")
+                lines.append(f"- ± **{row.row}** {row.name}: {diff}")
         more = len(lines) - SHOWN
         return "\n".join(lines[:SHOWN]) + (f"\n- … +{more}" if more > 0 else "")
 

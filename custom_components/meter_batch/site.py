@@ -60,7 +60,7 @@ class Site:
             points=self.registry.points,
             lines=lines,
             templates={id_: template.protocol for id_, template in self.templates.items()},
-            now=dt_util.utcnow(),
+            now=dt_util.utcnow().replace(microsecond=0),
             time_zone=self.time_zone or dt_util.get_default_time_zone(),
             default_line=default_line,
         )

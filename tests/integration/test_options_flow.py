@@ -183,7 +183,7 @@ async def test_a_file_with_bad_rows_applies_nothing_unless_they_are_left_out(
     result = await begin(hass, line, "import_points")
     result = await go(hass, result, {"file": await upload(hass_client, bad)})
     listed = result["description_placeholders"]["list"]
-    assert "❌ **4 · template**" in listed and "eastron/sdm630" in listed
+    assert "✗ **4 · template**" in listed and "eastron/sdm630" in listed
     result = await go(hass, result, {"skip_bad": False})
     assert result["errors"] == {"base": "import_has_problems"}
     assert registry.points == {}
@@ -197,11 +197,11 @@ async def test_a_file_of_which_nothing_is_good_leads_back_to_the_choice_of_a_fil
 ) -> None:
     result = await begin(hass, line, "import_points")
     result = await go(hass, result, {"file": await upload(hass_client, b"nonsense\n1\n")})
-    assert "❌ **1 · nonsense**" in result["description_placeholders"]["list"]
+    assert "✗ **1 · nonsense**" in result["description_placeholders"]["list"]
     result = await go(hass, result, {})
     assert result["step_id"] == "import_points"
     result = await go(hass, result, {"file": await upload(hass_client, b"")})
-    assert "❌ The file holds no rows" in result["description_placeholders"]["list"]
+    assert "✗ The file holds no rows" in result["description_placeholders"]["list"]
 
 
 async def test_a_second_file_shows_what_changes_and_may_remove_what_it_does_not_list(
@@ -214,7 +214,7 @@ async def test_a_second_file_shows_what_changes_and_may_remove_what_it_does_not_
     result = await go(hass, result, {"file": await upload(hass_client, second)})
     listed = result["description_placeholders"]["list"]
     assert "一号: address: 1 → 11, ct: 80 → 100" in listed
-    assert "⚠️ **2 · ct**" in listed
+    assert "⚠ **2 · ct**" in listed
     assert result["description_placeholders"]["absent"] == "1"
     result = await go(hass, result, {"remove_absent": True})
     assert result["type"] is FlowResultType.CREATE_ENTRY
