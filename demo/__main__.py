@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import json
 import locale
 import os
@@ -98,9 +99,20 @@ def fleet_files(folder: Path, meters: int, language: str) -> tuple[Path, Path]:
 async def run(options: argparse.Namespace) -> None:
     """The demo from start to stop; HomeError where something does not come up."""
     folder = Path(options.folder).resolve()
-    if options.fresh and folder.exists():
-        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise HomeError(f"Another demo is running in {folder}; stop it, or give this one its own --folder.") from None
+    if options.port and _taken(options.port):
+        raise HomeError(f"Port {options.port} is taken by another program; choose another one with --port.")
+    if options.fresh:
+        for old in folder.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.name != "lock":
+                old.unlink()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

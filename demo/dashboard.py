@@ -15,7 +15,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "lines": "Lines",
         "attention": "Needs attention",
         "all_well": "Every meter answers.",
-        "power_day": "Power, last 6 hours",
+        "power_hour": "Power, last hour",
         "biggest": "Largest loads",
         "name": "Meter",
         "voltage": "U (V)",
@@ -25,6 +25,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "factor": "PF",
         "energy": "Import (kWh)",
         "elsewhere": "No area",
+        "since": "since {}",
         "hourly": "Energy by hour",
         "line_success_rate": "Success",
         "line": "Line",
@@ -42,7 +43,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "lines": "线路",
         "attention": "需要处理",
         "all_well": "所有电表均正常应答。",
-        "power_day": "最近 6 小时功率",
+        "power_hour": "最近 1 小时功率",
         "biggest": "最大负荷",
         "name": "电表",
         "voltage": "U (V)",
@@ -52,6 +53,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "factor": "PF",
         "energy": "正向电能 (kWh)",
         "elsewhere": "未分区",
+        "since": "自 {} 起",
         "hourly": "每小时电量",
         "line_success_rate": "成功率",
         "line": "线路",
@@ -97,8 +99,8 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
     supply.append(
         {
             "type": "history-graph",
-            "title": text["power_day"],
-            "hours_to_show": 6,
+            "title": text["power_hour"],
+            "hours_to_show": 1,
             "entities": [{"entity": p["entities"]["active_power"], "name": p["name"]} for p in mains[:6]],
             "grid_options": {"columns": "full"},
         }
@@ -131,7 +133,8 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
             + text["all_well"]
             + "{% endif %}{% for one in bad %}\n- **{{ device_name(one.entity_id) }}**: "
             + f"{{{{ {reasons!r}.get(state_attr(one.entity_id, 'reason'), one.state) }}}}"
-            + ", {{ relative_time(one.last_changed) }}{% endfor %}",
+            + f", {{{{ {text['since']!r}.format(one.last_changed | as_timestamp | timestamp_custom('%H:%M')) }}}}"
+            + "{% endfor %}",
         },
     ]
     return {
@@ -221,7 +224,7 @@ def curves(fleet: Fleet, text: dict[str, str]) -> Card:
         curve = {
             "type": "history-graph",
             "title": area,
-            "hours_to_show": 6,
+            "hours_to_show": 1,
             "entities": [{"entity": p["entities"]["active_power"], "name": p["name"]} for p in here[:8]],
             "grid_options": {"columns": "full"},
         }
