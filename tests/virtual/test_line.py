@@ -73,11 +73,11 @@ async def test_both_protocols_share_one_pair_of_wires(start_fleet: StartFleet) -
     truth = {one["address"]: one["registers"] for one in fleet.truth()}
     async with Socket(fleet) as line:
         for _ in range(2):
-            reply = await line.ask(ENERGY, 0.15)
+            reply = await line.ask(ENERGY, 0.4)
             answer = ReadData("000012345678", "00010000", variant="2007").feed(reply)
             assert answer is not None
             assert f"{int(answer.data[::-1].hex()) / 100:.2f}" == truth["000012345678"]["1-0:1.8.0"]
-            reply = await line.ask(VOLTAGE, 0.15)
+            reply = await line.ask(VOLTAGE, 0.4)
             assert abs(struct.unpack(">f", reply[3:7])[0] - float(truth["3"]["1-0:32.7.0"])) < 0.001
     assert fleet.lines[0].log is not None
     assert [one.meters for one in fleet.lines[0].log.exchanges] == [["mixed/000012345678"], ["mixed/3"]] * 2
@@ -95,7 +95,7 @@ async def test_a_foreign_modbus_reader_is_not_disturbed_by_the_other_protocol(st
 async def test_half_a_request_is_forgotten_after_a_silence(start_fleet: StartFleet) -> None:
     async with Socket(await start_fleet(toml())) as line:
         assert await line.ask(VOLTAGE[:5], 0.1) == b""
-        assert len(await line.ask(VOLTAGE, 0.2)) == 9
+        assert len(await line.ask(VOLTAGE, 0.4)) == 9
 
 
 async def test_a_damaged_request_and_a_foreign_address_get_no_answer(start_fleet: StartFleet) -> None:
@@ -108,12 +108,12 @@ async def test_a_damaged_request_and_a_foreign_address_get_no_answer(start_fleet
 async def test_faults_of_a_meter_spare_the_others_and_faults_of_a_line_spare_nobody(start_fleet: StartFleet) -> None:
     half = await start_fleet(toml(meter='faults = [{ kind = "half", keep = 4 }]'))
     async with Socket(half) as line:
-        assert len(await line.ask(VOLTAGE, 0.15)) == 4
-        assert len(await line.ask(ENERGY, 0.15)) == 4 + 20
+        assert len(await line.ask(VOLTAGE, 0.4)) == 4
+        assert len(await line.ask(ENERGY, 0.4)) == 4 + 20
     noisy = await start_fleet(toml(line='[[line.fault]]\nkind = "noise"\nbytes = 3\nplace = "after"'))
     async with Socket(noisy) as line:
-        assert len(await line.ask(VOLTAGE, 0.15)) == 9 + 3
-        assert len(await line.ask(ENERGY, 0.15)) == 4 + 20 + 3
+        assert len(await line.ask(VOLTAGE, 0.4)) == 9 + 3
+        assert len(await line.ask(ENERGY, 0.4)) == 4 + 20 + 3
 
 
 async def test_a_late_reply_comes_late_and_whole(start_fleet: StartFleet) -> None:
@@ -122,11 +122,11 @@ async def test_a_late_reply_comes_late_and_whole(start_fleet: StartFleet) -> Non
         begun = time.monotonic()
         line.writer.write(VOLTAGE)
         reply = await line.reader.readexactly(9)
-        assert 0.22 < time.monotonic() - begun < 0.4
-        assert await line.ask(VOLTAGE, 0.15) == reply
+        assert 0.22 < time.monotonic() - begun < 1.5
+        assert await line.ask(VOLTAGE, 0.4) == reply
 
 
 async def test_an_echo_fault_returns_the_request_before_the_reply(start_fleet: StartFleet) -> None:
     async with Socket(await start_fleet(toml(meter='faults = [{ kind = "echo" }]'))) as line:
-        reply = await line.ask(VOLTAGE, 0.15)
+        reply = await line.ask(VOLTAGE, 0.4)
         assert reply.startswith(VOLTAGE) and len(reply) == len(VOLTAGE) + 9

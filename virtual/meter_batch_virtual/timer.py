@@ -8,6 +8,17 @@ import os
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Protocol
+
+
+class Alarms(Protocol):
+    """A clock that calls."""
+
+    def now(self) -> float:
+        """The clock, s."""
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Calls once when the clock has reached `when`."""
 
 
 class Timer:

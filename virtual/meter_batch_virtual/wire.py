@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from .timer import Timer
+from .timer import Alarms
 
 _FRAME_GAP_CHARS = 1.5
 """More silence than this inside a request means that it was cut in two (Modbus over serial line, 2.5.1.1)."""
@@ -114,7 +114,7 @@ class Wire:
         self,
         meters: Meters,
         deliver: Callable[[bytes], None],
-        timer: Timer,
+        timer: Alarms,
         *,
         baud: int,
         bits: int = 10,
