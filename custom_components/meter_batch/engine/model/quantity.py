@@ -119,7 +119,9 @@ def _catalogue() -> Iterator[Quantity]:
             yield Quantity(f"1-0:{first + 20 * (phase - 1)}.7.0", f"{key}_l{phase}", measure, Kind.INSTANT, phase)
     for phase, name in ((1, "l1_l2"), (2, "l2_l3"), (3, "l3_l1")):
         yield Quantity(f"1-128:12.7.{phase}", f"voltage_{name}", Measure.VOLTAGE, Kind.INSTANT, phase)
-        yield Quantity(f"1-0:81.7.{4 + 11 * (phase - 1)}", f"phase_angle_l{phase}", Measure.PHASE_ANGLE, Kind.INSTANT, phase)
+        yield Quantity(
+            f"1-0:81.7.{4 + 11 * (phase - 1)}", f"phase_angle_l{phase}", Measure.PHASE_ANGLE, Kind.INSTANT, phase
+        )
         yield Quantity(f"1-0:{12 + 20 * phase}.7.124", f"voltage_thd_l{phase}", Measure.DISTORTION, Kind.INSTANT, phase)
         yield Quantity(f"1-0:{11 + 20 * phase}.7.124", f"current_thd_l{phase}", Measure.DISTORTION, Kind.INSTANT, phase)
     yield Quantity("1-128:12.7.0", "voltage_line_mean", Measure.VOLTAGE, Kind.INSTANT)
