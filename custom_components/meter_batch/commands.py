@@ -45,6 +45,16 @@ def find_point(site: Site, text: str) -> Point:
     return point
 
 
+def line_by_name(site: Site, text: str | None) -> str | None:
+    """The id of a line by id or title; ServiceValidationError where there is none."""
+    if text is None:
+        return None
+    for line in site.known().lines.values():
+        if text == line.id or text.casefold() == line.title.casefold():
+            return line.id
+    raise refuse("unknown_line", line=text)
+
+
 @callback
 def line_of(hass: HomeAssistant, point: Point) -> Population | None:
     """The running line on which a point is read."""

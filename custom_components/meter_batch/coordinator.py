@@ -30,6 +30,7 @@ from .const import (
 )
 from .detail import shown
 from .engine import (
+    ConfigError,
     FrameError,
     LineError,
     MeterBatchError,
@@ -248,7 +249,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Reads a meter ahead of the schedule; HomeAssistantError in plain words where that fails."""
         try:
             readings = await self.poller.read_now(point.id, obis)
-        except (MeterError, LineError) as error:
+        except (ConfigError, MeterError, LineError) as error:
             raise HomeAssistantError(
                 translation_domain=DOMAIN,
                 translation_key="read_failed",

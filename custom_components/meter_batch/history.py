@@ -193,9 +193,11 @@ class History:
                     mark = began_again(mark, reading.flags, register)
                 elif point.meter.since > mark.at:
                     mark = began_again(mark, frozenset({Flag.SWAP}), register)
+            metadata = await self._metadata(id_, point, quantity)
+            # Nothing waits from here on: what is noted is handed to the recorder as well.
             rows, self._marks[id_] = advance(mark, register, boundary, times)
             if rows:
-                async_add_external_statistics(self._hass, await self._metadata(id_, point, quantity), _data(rows))
+                async_add_external_statistics(self._hass, metadata, _data(rows))
         self._store.async_delay_save(self._save, SAVE_DELAY_S)
 
     async def _mark(self, id_: str, point: Point) -> Mark | None:

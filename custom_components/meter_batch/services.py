@@ -11,10 +11,10 @@ from homeassistant.helpers import config_validation as cv
 
 from . import access
 from .access import Operation
-from .commands import async_apply, async_import, find_point, line_of, refuse, register, state_of, values
+from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
 from .const import DOMAIN
 from .importer import as_rows
-from .site import Site, async_get_site
+from .site import async_get_site
 from .table import write_csv, write_xlsx
 
 MAX_FILE_BYTES = 20 << 20
@@ -100,16 +100,6 @@ async def import_points(call: ServiceCall) -> ServiceResponse:
         skip_bad=call.data["skip_bad"],
         remove_absent=call.data["remove_absent"],
     )
-
-
-def line_by_name(site: Site, text: str | None) -> str | None:
-    """The id of a line by id or title; ServiceValidationError where there is none."""
-    if text is None:
-        return None
-    for line in site.known().lines.values():
-        if text == line.id or text.casefold() == line.title.casefold():
-            return line.id
-    raise refuse("unknown_line", line=text)
 
 
 async def export_points(call: ServiceCall) -> ServiceResponse:

@@ -14,10 +14,9 @@ from homeassistant.helpers.event import async_call_later
 
 from . import access
 from .access import Operation
-from .commands import async_import, find_point, state_of
+from .commands import async_import, find_point, line_by_name, state_of
 from .const import DOMAIN
 from .registry import point_as_dict
-from .services import line_by_name
 from .site import async_get_site
 
 BATCH_S = 1.0

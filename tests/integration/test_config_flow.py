@@ -15,6 +15,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from custom_components.meter_batch import link
 from custom_components.meter_batch.const import DOMAIN, LineProtocol
 from custom_components.meter_batch.line_test import is_address
+from custom_components.meter_batch.site import async_get_site
 
 from .conftest import StartFleet, port_of
 
@@ -75,6 +76,8 @@ async def test_a_modbus_tcp_line_is_added_after_its_meter_was_read(
     assert entry.unique_id == f"tcp://127.0.0.1:{port_of(fleet)}"
     await hass.async_block_till_done()
     assert entry.state is ConfigEntryState.LOADED
+    (logged,) = await (await async_get_site(hass)).log.async_read()
+    assert (logged["action"], logged["before"], logged["after"]["title"]) == ("add_line", None, "East")
 
 
 async def test_one_endpoint_is_one_line(hass: HomeAssistant, add_line: Callable[..., MockConfigEntry]) -> None:

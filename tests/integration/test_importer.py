@@ -459,3 +459,82 @@ def test_ids_are_never_given_twice() -> None:
     )
     assert len(set(ids)) == 150
     assert all(re.fullmatch(r"[0-9a-z]{26}", id_) for id_ in ids)
+
+
+def test_a_protocol_may_be_named_where_it_is_the_templates() -> None:
+    head = "name,line,address,template,protocol\n"
+    assert keys(run(head + "A,East,1,eastron/sdm630,modbus\nB,East,2,eastron/sdm630,Modbus-RTU\n")) == []
+    dry = run(head + "A,East,1,eastron/sdm630,dlt645-2007\nB,East,2,eastron/sdm630,profibus\n")
+    assert keys(dry) == [(2, "protocol", "import_protocol_not_template"), (3, "protocol", "import_unknown_protocol")]
+    dry = run(head + "A,South,1,generic/dlt645-1ph,dlt645-1997\n")
+    assert keys(dry) == [(2, "template", "import_line_speaks_other")]
+
+
+def test_a_line_may_be_named_by_its_id_and_two_of_one_name_only_so() -> None:
+    assert keys(run(HEADER + "A,l1,1,eastron/sdm630,,,\n")) == []
+    twins = {**LINES, "l3": KnownLine("l3", "east", LineProtocol.MODBUS_TCP)}
+    data = (HEADER + "A,East,1,eastron/sdm630,,,\nB,l3,1,eastron/sdm630,,,\n").encode()
+    dry = dry_run(data, replace(known(), lines=twins))
+    assert keys(dry) == [(2, "line", "import_line_twice")]
+    points = {"p1": Point("p1", "A", (InstalledMeter(ALWAYS, "eastron/sdm630"),), (Route("l3", "modbus", "1"),))}
+    rows = as_rows(points.values(), replace(known(points=points), lines=twins))
+    assert rows[1][rows[0].index("line")] == "l3"
+
+
+def test_a_point_of_a_line_that_is_gone_can_be_edited_and_given_another_line() -> None:
+    points = {"p1": Point("p1", "A", (InstalledMeter(ALWAYS, "eastron/sdm630"),), (Route("gone", "modbus", "1"),))}
+    dry = run("name,area\nA,Hall\n", points=points)
+    assert keys(dry) == []
+    (point,) = applied(dry, points).values()
+    assert (point.area, point.routes) == ("Hall", points["p1"].routes)
+    (point,) = applied(run("name,line\nA,East\n", points=points), points).values()
+    assert point.routes == (Route("l1", "modbus", "1"),)
+
+
+def test_details_are_understood_in_both_languages() -> None:
+    head = "name,line,address,template,detail\n"
+    texts = ["精简", "标准", "完整", "lean", "FULL", "auto", "自动", ""]
+    rows = "".join(f"P{n},East,{n},eastron/sdm630,{text}\n" for n, text in enumerate(texts, 1))
+    dry = run(head + rows)
+    assert keys(dry) == []
+    assert [row.point and row.point.detail for row in dry.rows] == [
+        "lean",
+        "standard",
+        "full",
+        "lean",
+        "full",
+        None,
+        None,
+        None,
+    ]
+
+
+def test_an_attribute_is_set_and_taken_away() -> None:
+    points = applied(run("name,line,address,template,tariff\nA,East,1,eastron/sdm630,peak\n"))
+    (point,) = points.values()
+    assert point.attributes == {"tariff": "peak"}
+    (point,) = applied(run("name,tariff\nA,\n", points=points), points).values()
+    assert point.attributes == {}
+
+
+def test_one_point_in_two_rows_is_told_at_the_second() -> None:
+    before = applied(run(LIST))
+    main = next(point for point in before.values() if point.name == "Main")
+    dry = run(f"id,name\n{main.id},One\n{main.id},Two\n", points=before)
+    assert keys(dry) == [(3, "name", "import_row_twice")]
+
+
+def test_a_ratio_of_the_future_is_taken_and_told() -> None:
+    dry = run("name,line,address,template,ct,multiplier_since\nA,East,1,eastron/sdm630,80,2027-01-01\n")
+    assert keys(dry) == []
+    assert [one.key for one in dry.warnings] == ["import_multiplier_later"]
+
+
+def test_a_serial_number_that_excel_shortened_is_an_error() -> None:
+    dry = run("name,line,address,template,serial\nA,East,1,eastron/sdm630,2.02600E+11\n")
+    assert keys(dry) == [(2, "serial", "import_scientific")]
+
+
+def test_a_list_that_is_too_long_is_refused_as_a_whole() -> None:
+    rows = "".join(f"P{n},East,1,eastron/sdm630,,,\n" for n in range(importer.MAX_ROWS + 1))
+    assert keys(run(HEADER + rows)) == [(None, None, "import_too_long")]

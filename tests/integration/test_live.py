@@ -13,6 +13,7 @@ import pytest
 from homeassistant.components.recorder.statistics import list_statistic_ids
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
+from homeassistant.exceptions import HomeAssistantError
 from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
@@ -161,6 +162,18 @@ async def test_values_and_a_reading_now_are_given_by_actions(
     answer = await act(hass, "read_now", point="Roof", registers=["1-0:1.8.0", "frequency"])
     assert set(answer["values"]) == {"energy_import", "frequency"}
     assert answer["values"]["frequency"]["value"] == pytest.approx(float(truth["Roof"]["1-0:14.7.0"]), abs=0.01)
+
+
+async def test_a_reading_that_fails_says_why_in_words(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    with pytest.raises(HomeAssistantError) as failed:
+        await act(hass, "read_now", point="Dead")
+    assert failed.value.translation_key == "read_failed"
+    assert failed.value.translation_placeholders is not None
+    assert failed.value.translation_placeholders["point"] == "Dead"
+    assert "no reply" in failed.value.translation_placeholders["error"]
 
 
 async def test_renaming_moving_and_swapping_keep_entities_device_and_id(
