@@ -7,6 +7,7 @@ pulses of one register resolution for each phase and tariff; so all sums over ph
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,8 +72,10 @@ class Physics:
         self._pulse = int(resolution_kwh * _UNIT_PER_KWH)
         self._shares = _phase_shares(seed, phases)
         self._slot_unit = peak_kw * SLOT_S / 3600 * _UNIT_PER_KWH
-        self._days: list[tuple[int, int, float]] = []  # weekend, variant, factor
-        self._until: dict[tuple[str, int], list[int]] = {}
+        # By local day since FIRST_DAY, as arrays: a thousand meters keep some years of them.
+        self._factors = array("d")
+        self._day_kinds = bytearray()  # weekend · VARIANTS + variant
+        self._until: dict[tuple[str, int], array[int]] = {}
         self._instant: tuple[float, Instant] | None = None
         self._counts: tuple[datetime | None, dict[tuple[str, int], int]] = (None, {})
 
@@ -90,15 +93,18 @@ class Physics:
         return int(day) - _FIRST_DAY_NUMBER, int(slot), second / SLOT_S
 
     def _day(self, number: int) -> tuple[int, int, float]:
-        while len(self._days) <= number:
-            day = len(self._days)
+        """Weekend or not, variant and factor of a local day."""
+        factors = self._factors
+        while len(factors) <= number:
+            day = len(factors)
             # 1970-01-01 was a Thursday.
             weekend = int((day + _FIRST_DAY_NUMBER + 3) % 7 >= 5)
             stir = mix(self.seed, day, 1)
             spread = self.load.day_spread * (stir / (1 << 63) - 1.0)
             season = self.load.season * cos(2 * pi * (day - 200) / 365.25)
-            self._days.append((weekend, stir % VARIANTS, (1.0 + spread) * (1.0 + season)))
-        return self._days[number]
+            factors.append((1.0 + spread) * (1.0 + season))
+            self._day_kinds.append(weekend * VARIANTS + stir % VARIANTS)
+        return *divmod(self._day_kinds[number], VARIANTS), factors[number]
 
     # --- energy
 
@@ -111,10 +117,10 @@ class Physics:
         if until is None:
             # Delivered meters have run for a while elsewhere: all their registers by the same typical days.
             past_days = 40 + mix(self.seed, 2) % 500
-            until = [round(past_days * self._slot_unit * sums[0][0][-1])]
+            until = array("q", [round(past_days * self._slot_unit * sums[0][0][-1])])
             self._until[kind, tariff] = until
         if not any(day[-1] for days in sums for day in days):
-            until += [until[-1]] * (number + 1 - len(until))  # most meters never count most kinds
+            until.extend([until[-1]] * (number + 1 - len(until)))  # most meters never count most kinds
         while len(until) <= number:
             weekend, variant, factor = self._day(len(until) - 1)
             until.append(until[-1] + round(self._slot_unit * factor * sums[weekend][variant][-1]))
