@@ -28,9 +28,10 @@ SCALED = {"current", "active_power", "reactive_power", "energy_import"}
 
 def true_values(demo: Demo, name: str, quantity: str) -> list[float]:
     """What the screen must show: the meter's registers, at the primary side of its current transformer."""
-    truth = demo.truth()[name]["registers"]
-    ratio = float(demo.points()[name]["ct"]) if quantity in SCALED else 1.0
-    return [float(truth[obis]) * ratio for obis in OBIS[quantity] if obis in truth]
+    truth = demo.truth()[name]
+    assert float(demo.points()[name]["ct"]) == truth["ct"]
+    ratio = truth["ct"] if quantity in SCALED else 1
+    return [float(truth["registers"][obis]) * ratio for obis in OBIS[quantity] if obis in truth["registers"]]
 
 
 def shown(text: str) -> list[tuple[float, float]]:

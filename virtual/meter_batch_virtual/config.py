@@ -38,6 +38,8 @@ class MeterConfig:
     nominal_v: float
     turnround_s: float
     jitter_s: float
+    ct: float = 1
+    pt: float = 1
     clock_offset_s: float = 0.0
     faults: tuple[Fault, ...] = ()
 
@@ -258,6 +260,8 @@ def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[
                 nominal_v=nominal_v,
                 turnround_s=turnround_s,
                 jitter_s=jitter_s,
+                ct=table.get("ct", 1),
+                pt=table.get("pt", 1),
                 clock_offset_s=float(table.get("clock_offset_s", 0)),
                 faults=faults,
             )

@@ -78,6 +78,8 @@ class VirtualFleet:
                 "address": meter.address,
                 "template": meter.template.id,
                 "serial": meter.serial,
+                "ct": meter.config.ct,
+                "pt": meter.config.pt,
                 "held": self.clock.held,
                 "registers": {obis: str(value) for obis, value in sorted(meter.truth(at).items())},
             }
