@@ -168,15 +168,17 @@ class _Reader:
         )
 
 
-def _row(reading: Reading) -> dict[str, Any]:
+def _row(reading: Reading, *, digits: int | None = None) -> dict[str, Any]:
+    """A reading as plain fields; `digits` says how many of a measured value people are shown (all)."""
     from decimal import Decimal
 
     from meter_batch_engine.model.quantity import QUANTITIES
 
     quantity = QUANTITIES[reading.obis]
-    # What is measured now is a float32 at best: more than seven digits are none of the meter's.
-    value = reading.value if isinstance(reading.value, Decimal) else Decimal(f"{reading.value:.7g}")
-    return {"key": quantity.key, "obis": reading.obis, "value": f"{value:f}", "unit": quantity.unit}
+    value = reading.value
+    if digits is not None and isinstance(value, float):
+        value = Decimal(f"{value:.{digits}g}")
+    return {"key": quantity.key, "obis": reading.obis, "value": f"{Decimal(str(value)):f}", "unit": quantity.unit}
 
 
 def _show_json(line: str, model: Template, address: str, reader: _Reader, readings: list[Reading]) -> None:
@@ -198,7 +200,9 @@ def _show(reader: _Reader, readings: list[Reading]) -> None:
 
     table = Table("register", "OBIS", "value", "unit", box=None)
     table.columns[2].justify = "right"
-    for row in map(_row, readings):
+    for reading in readings:
+        # What is measured now is a float32 at best: more than seven digits are none of the meter's.
+        row = _row(reading, digits=7)
         table.add_row(row["key"], row["obis"], row["value"], row["unit"])
     Console(highlight=False).print(table)
     for problem in reader.problems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -181,10 +182,11 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
         raise ConfigError(f'{where}: listen: modbus-tcp needs tcp://host:port, not "{table["listen"]}"')
     if table.get("gateway") and protocol != "modbus-tcp":
         raise ConfigError(f"{where}: gateway = true turns Modbus TCP into RTU on a wire, so it needs modbus-tcp")
+    twins: Counter[str] = Counter()
     meters = [
         meter
         for number, one in enumerate(table.get("meter", ()), 1)
-        for meter in _meters(one, f"{where}, [[line.meter]] {number}", table, seed)
+        for meter in _meters(one, f"{where}, [[line.meter]] {number}", table, seed, twins)
     ]
     if not meters:
         raise ConfigError(f"{where}: a line needs at least one [[line.meter]]")
@@ -214,7 +216,7 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
     return line
 
 
-def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[MeterConfig]:
+def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int, twins: Counter[str]) -> list[MeterConfig]:
     _check(table, _METER_KEYS, where, required=("address", "template"))
     try:
         template = (
@@ -243,10 +245,13 @@ def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int) -> list[
     meters = []
     for number in range(count):
         address = _address(table["address"], number, template, where)
-        name = table.get("name", f"{line['name']}/{address}")
+        # Two meters with one address are still two: without a number of its own the second would be a copy.
+        twins[address] += 1
+        place = f"{line['name']}/{address}" + (f"#{twins[address]}" if twins[address] > 1 else "")
+        name = table.get("name", place)
         if count > 1 and "name" in table:
             name = f"{name} {number + 1}"
-        own = zlib.crc32(f"{seed}/{line['name']}/{address}".encode()) if "seed" not in table else table["seed"] + number
+        own = zlib.crc32(f"{seed}/{place}".encode()) if "seed" not in table else table["seed"] + number
         turnround_s, jitter_s = _turnround(table, line, template, own)
         meters.append(
             MeterConfig(

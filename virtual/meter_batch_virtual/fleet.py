@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class VirtualFleet:
                 "ct": meter.config.ct,
                 "pt": meter.config.pt,
                 "held": self.clock.held,
-                "registers": {obis: str(value) for obis, value in sorted(meter.truth(at).items())},
+                "registers": {obis: f"{Decimal(str(value)):f}" for obis, value in sorted(meter.truth(at).items())},
             }
 
 

@@ -5,9 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from serial.rfc2217 import PortManager
+from serial import rfc2217
 
 from .endpoint import Connection, OnBytes, TcpEndpoint
+
+_CONFIRMED = {
+    rfc2217.SET_LINESTATE_MASK: rfc2217.SERVER_SET_LINESTATE_MASK,
+    rfc2217.SET_MODEMSTATE_MASK: rfc2217.SERVER_SET_MODEMSTATE_MASK,
+}
+
+
+class _Manager(rfc2217.PortManager):
+    """Confirms the masks as well: RFC 2217 wants it, masters wait for it, and pyserial leaves it out."""
+
+    def _telnet_process_subnegotiation(self, suboption: bytes) -> None:
+        super()._telnet_process_subnegotiation(suboption)  # type: ignore[misc]  # private, so not in the stubs
+        if suboption[:1] == rfc2217.COM_PORT_OPTION and (confirm := _CONFIRMED.get(suboption[1:2])):
+            self.rfc2217_send_subnegotiation(confirm, suboption[2:3])
 
 
 class _Port:
@@ -47,13 +61,13 @@ class _Telnet(Connection):
         super().__init__(endpoint, on_bytes)
         self._baud = baud
         self._port = _Port(baud)
-        self._manager: PortManager | None = None
+        self._manager: _Manager | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         # The manager needs no more of port and connection than what these have.
-        self._manager = PortManager(cast("Any", self._port), cast("Any", transport))
+        self._manager = _Manager(cast("Any", self._port), cast("Any", transport))
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
