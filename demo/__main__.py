@@ -126,6 +126,7 @@ async def run(options: argparse.Namespace) -> None:
             await asyncio.wait({work})
             return
         facts = work.result()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, children.signal, "fleet", signal.SIGUSR1)
         _announce(options, facts)
         while not stop.is_set():
             children.check()
@@ -235,6 +236,7 @@ def _announce(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     say(
         f"5/5  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
         f"     Truth     {facts['truth']}\n\n     Ctrl-C stops everything.\n"
+        f"     kill -USR1 {os.getpid()} freezes the meters, and again lets them go on.\n"
     )
 
 
