@@ -105,9 +105,27 @@ def test_only_a_foreign_reply_means_the_wrong_meter(framing: Framing) -> None:
 
 def test_a_gateway_that_answers_with_another_transaction_is_not_believed() -> None:
     question = ask("tcp")
-    assert question.feed(frame("tcp", 1, pdu.read_reply(4, WORDS), transaction=6)) is None
-    assert isinstance(question.silence(), WrongMeter)
+    assert question.feed(frame("tcp", 1, pdu.read_reply(4, WORDS), transaction=0)) is None
+    error = question.silence()
+    assert isinstance(error, WrongMeter)
+    assert "does not keep transaction numbers" in str(error)
     assert question.foreign == 1
+
+
+@pytest.mark.parametrize("body", [pdu.read_reply(4, WORDS), pdu.exception_reply(4, 11)])
+def test_a_late_reply_to_an_earlier_transaction_is_no_wrong_meter(body: bytes) -> None:
+    question = ask("tcp")
+    assert question.feed(frame("tcp", 1, body, transaction=6)) is None
+    error = question.silence()
+    assert isinstance(error, NoReply)
+    assert "late one" in str(error)
+    assert question.foreign == 0
+
+
+def test_nobody_is_asked_by_broadcast_on_a_wire() -> None:
+    with pytest.raises(ConfigError, match="unit 0"):
+        ReadRegisters(0, 4, 0, 2)
+    assert ReadRegisters(0, 4, 0, 2, framing="tcp").unit == 0
 
 
 @pytest.mark.parametrize("framing", ["rtu", "tcp"])

@@ -14,6 +14,8 @@ _QUIET = frozenset((0x00, 0xFE, 0xFF))
 """Bytes that a line makes when its drivers switch, and the preamble of DL/T 645: no sign of a reply."""
 _KEPT = 4096
 """Bytes that are remembered of what was heard."""
+_EARLIER = 16
+"""How many transactions back a reply may belong to an earlier question that was given up."""
 
 
 class _Request[Answer]:
@@ -25,7 +27,8 @@ class _Request[Answer]:
         self, unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: Framing, transaction: int
     ) -> None:
         """`reply_head`: the first bytes of the good reply's PDU; `reply_body`: the length of that PDU."""
-        if not 0 <= unit <= 255:
+        # On TCP 0 and 255 may mean the device itself; on a wire 0 is for all, and nobody answers.
+        if not (0 if framing == "tcp" else 1) <= unit <= 255:
             raise ConfigError(f"Modbus unit {unit}: a unit is 1 to 247")
         if framing not in ("rtu", "tcp"):
             raise ConfigError(f'Modbus framing "{framing}": it is "rtu" or "tcp"')
@@ -91,17 +94,20 @@ class _Request[Answer]:
         if self.foreign:
             why = "look for two meters with one address or a second master on the line"
             if self.framing == "tcp":
-                why = "late replies, another client, or a gateway that does not keep transaction numbers"
+                why = "another client is at work, or the gateway does not keep transaction numbers"
             return WrongMeter(
                 f"{about}: {self.foreign} valid frame(s) came, but none answers the question; {why}", heard
             )
-        if not _QUIET.issuperset(heard):
+        late = self.framing == "tcp" and bool(tcp.TcpFramer("client").feed(heard))
+        if not late and not _QUIET.issuperset(heard):
             return FrameError(
                 f"{about}: {len(heard)} bytes came, but no complete valid frame; "
                 "check baud rate, parity, wiring and termination",
                 heard,
             )
         only = "only the echo of the request came back" if self._echo else "no reply"
+        if late:
+            only = "no reply, only a late one to an earlier question"
         return NoReply(f"{about}: {only}; check the meter's supply, address, wiring and baud rate", heard)
 
     def could_be_answered_by(self, other: Exchange[object]) -> bool:
@@ -143,8 +149,12 @@ class _Request[Answer]:
 
     def _frames(self, heard: bytes) -> int:
         if self.framing == "tcp":
-            return len(tcp.TcpFramer("client").feed(heard))
+            return sum(not self._is_late(frame.transaction) for frame in tcp.TcpFramer("client").feed(heard))
         return sum(frame.raw != self.request for frame in rtu.RtuFramer("client").feed(heard))
+
+    def _is_late(self, transaction: int) -> bool:
+        """True for the number of an earlier question; 0 is what gateways say that keep no numbers."""
+        return transaction > 0 and 1 <= (self.transaction - transaction) & 0xFFFF <= _EARLIER
 
     def _other_framing(self, heard: bytes) -> bool:
         if self.framing == "tcp":
