@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import LineLost, LineUnavailable
@@ -32,6 +33,8 @@ class SerialTransport:
         await self.close()
         link = _Link(self.name, on_bytes, on_lost)
         settings = self._settings
+        # A pseudo terminal has no parity, and its driver refuses the second time to be asked for one.
+        parity = "N" if os.path.realpath(self.name).startswith("/dev/pts/") else settings.parity
         try:
             async with asyncio.timeout(CONNECT_S):
                 await serialx.create_serial_connection(
@@ -39,7 +42,7 @@ class SerialTransport:
                     lambda: link,
                     self.name,
                     settings.baud,
-                    parity=serialx.Parity(settings.parity),
+                    parity=serialx.Parity(parity),
                     stopbits=serialx.StopBits(settings.stop_bits),
                     byte_size=settings.data_bits,
                 )
