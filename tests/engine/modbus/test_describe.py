@@ -135,3 +135,16 @@ def test_reading_registers_does_not_import_pymodbus() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_write_of_half_a_word_is_described_without_a_float() -> None:
+    # Function 16 with 13 bytes of data: a good CRC, but not a whole number of words.
+    (found,) = describe(rtu.encode(1, bytes.fromhex("100000000a0d") + bytes(13)), "rtu")
+    assert found["bytes"] == 13
+    assert "float_be" not in found
+
+
+def test_a_function_nobody_knows_is_described_without_a_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    (found,) = describe(rtu.encode(1, bytes((0x41, 1, 2, 3))), "rtu")
+    assert (found["fc"], found["data"]) == (0x41, "010203")
+    assert not caplog.records

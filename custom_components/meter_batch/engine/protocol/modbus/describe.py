@@ -107,7 +107,8 @@ def _numbers(data: bytes) -> Fields:
     """Words in every reading that fits."""
     words = list(pdu.unpack_words(data, 0, len(data) // 2))
     fields: Fields = {"words": words, "u16": words, "i16": [one - 0x10000 if one & 0x8000 else one for one in words]}
-    if words and len(words) % 2 == 0:
+    # A write may announce an odd number of bytes, which no word and no float fills.
+    if words and len(data) % 4 == 0:
         fields["float_be"] = [_float(one) for (one,) in struct.iter_unpack(">f", data)]
     return fields
 

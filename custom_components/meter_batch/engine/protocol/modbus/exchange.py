@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ...errors import ConfigError, FrameError, MeterError, NoReply, WrongMeter
+from ...sentences import say
 from ..exchange import Exchange
 from . import pdu, rtu, tcp
 
@@ -86,29 +87,18 @@ class _Request[Answer]:
         if error := self._refusal(-1):
             return error
         heard = bytes(self._heard)
-        about = f"Modbus unit {self.unit}"
         if self._other_framing(heard):
-            other = "Modbus RTU (transparent)" if self.framing == "tcp" else "Modbus TCP"
-            return FrameError(f"{about}: the far end speaks {other}; change the line's framing", heard)
+            speaks = "modbus_speaks_rtu" if self.framing == "tcp" else "modbus_speaks_tcp"
+            return FrameError(say(speaks, unit=self.unit), heard)
         self.foreign += self._frames(heard)
         if self.foreign:
-            why = "look for two meters with one address or a second master on the line"
-            if self.framing == "tcp":
-                why = "another client is at work, or the gateway does not keep transaction numbers"
-            return WrongMeter(
-                f"{about}: {self.foreign} valid frame(s) came, but none answers the question; {why}", heard
-            )
+            foreign = "modbus_foreign_tcp" if self.framing == "tcp" else "modbus_foreign_rtu"
+            return WrongMeter(say(foreign, unit=self.unit, count=self.foreign), heard)
         late = self.framing == "tcp" and bool(tcp.TcpFramer("client").feed(heard))
         if not late and not _QUIET.issuperset(heard):
-            return FrameError(
-                f"{about}: {len(heard)} bytes came, but no complete valid frame; "
-                "check baud rate, parity, wiring and termination",
-                heard,
-            )
-        only = "only the echo of the request came back" if self._echo else "no reply"
-        if late:
-            only = "no reply, only a late one to an earlier question"
-        return NoReply(f"{about}: {only}; check the meter's supply, address, wiring and baud rate", heard)
+            return FrameError(say("modbus_damaged", unit=self.unit, count=len(heard)), heard)
+        only = "modbus_only_late" if late else "modbus_only_echo" if self._echo else "modbus_no_reply"
+        return NoReply(say(only, unit=self.unit), heard)
 
     def could_be_answered_by(self, other: Exchange[object]) -> bool:
         """True where a late reply to `other`, good or not, would be taken for the reply to this one."""
@@ -190,7 +180,8 @@ class ReadRegisters(_Request[tuple[int, ...]]):
         super().__init__(unit, body, head, 2 + 2 * count, framing, transaction)
 
     def _question(self) -> str:
-        return f"registers {self.address} to {self.address + self.count - 1} (function {self.function})"
+        last = self.address + self.count - 1
+        return say("modbus_read", first=self.address, last=last, function=self.function)
 
     def _answer(self, data: bytes | bytearray, at: int) -> tuple[int, ...]:
         return pdu.unpack_words(data, at + 2, self.count)
@@ -212,7 +203,7 @@ class WriteRegisters(_Request[int]):
         super().__init__(unit, pdu.write_request(address, words), head, len(head), framing, transaction)
 
     def _question(self) -> str:
-        return f"writing registers {self.address} to {self.address + len(self.words) - 1}"
+        return say("modbus_write", first=self.address, last=self.address + len(self.words) - 1)
 
     def _answer(self, data: bytes | bytearray, at: int) -> int:
         return len(self.words)

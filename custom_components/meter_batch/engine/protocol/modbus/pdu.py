@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from ...errors import AbsentRegister, FrameError, MeterBatchError, MeterError, NoReply, Refused
+from ...sentences import say
 
 if TYPE_CHECKING:
     from pymodbus.pdu import ModbusPDU
@@ -32,18 +33,7 @@ ILLEGAL_FUNCTION: Final = 1
 ILLEGAL_ADDRESS: Final = 2
 ILLEGAL_VALUE: Final = 3
 
-EXCEPTIONS: dict[int, str] = {
-    1: "it does not know this function",
-    2: "it has no such register",
-    3: "it does not accept this number of registers or this value",
-    4: "it reports a failure of its own",
-    5: "it has accepted the request and needs longer to answer",
-    6: "it is busy, ask again later",
-    7: "it cannot do this now",
-    8: "it reports a memory error",
-    10: "the gateway has no path to it",
-    11: "the gateway got no reply from it",
-}
+EXCEPTIONS: dict[int, str] = {code: say(f"modbus_says_{code}") for code in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)}
 """What a meter or gateway says with an exception code, in words that complete "unit 7: ..."."""
 
 
@@ -57,10 +47,10 @@ class ModbusException(MeterBatchError):
 
 def exception_error(unit: int, code: int, question: str, raw: bytes) -> MeterError:
     """The error that an exception reply means to the caller. Modbus has no code for lacking rights."""
-    said = EXCEPTIONS.get(code, "it answered with a code of its maker")
-    message = f"Modbus unit {unit}, {question}: {said} (exception {code})"
+    said = EXCEPTIONS.get(code, say("modbus_says_other"))
     if code in (10, 11):
-        return NoReply(message + "; check the meter's address, wiring and baud rate behind the gateway", raw)
+        return NoReply(say("modbus_gateway", unit=unit, question=question, said=said, code=code), raw)
+    message = say("modbus_refused", unit=unit, question=question, said=said, code=code)
     if code == ILLEGAL_ADDRESS:
         return AbsentRegister(message, raw, code)
     return Refused(message, raw, code)
@@ -163,9 +153,13 @@ def parse(side: Side, pdu: bytes) -> ModbusPDU:
     from pymodbus.exceptions import ModbusException as PymodbusException
     from pymodbus.pdu import DecodePDU
 
+    decoder = DecodePDU(side == "server")
+    if pdu and pdu[0] < EXCEPTION and pdu[0] not in decoder.list_function_codes():
+        # Asked first, because pymodbus would warn in the log of the host.
+        raise FrameError(f"function {pdu[0]} is not known", pdu)
     # pymodbus has no error of its own for a PDU that is cut short or inconsistent.
     try:
-        found = DecodePDU(side == "server").decode(pdu)
+        found = decoder.decode(pdu)
     except (PymodbusException, struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FrameError(f"function {pdu[0] if pdu else '?'} with data that do not fit it", pdu) from error
     if found is None:
