@@ -24,12 +24,14 @@ from .line import Line, LineCounters, LineSettings, Reply
 from .model.point import InstalledMeter, Multiplier, Point, Route
 from .model.quantity import BY_KEY, QUANTITIES, Quantity
 from .model.reading import Flag, Reading
+from .sentences import SENTENCES, Sentence
 from .template import Template, available, load, load_file
 from .transport import SerialSettings, Transport, open_transport
 
 __all__ = [
     "BY_KEY",
     "QUANTITIES",
+    "SENTENCES",
     "AbsentRegister",
     "AccessDenied",
     "ConfigError",
@@ -59,6 +61,7 @@ __all__ = [
     "Refused",
     "Reply",
     "Route",
+    "Sentence",
     "SerialSettings",
     "Snapshot",
     "Template",

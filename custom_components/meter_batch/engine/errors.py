@@ -1,7 +1,8 @@
 """What can go wrong between a meter and its reader, one class for each answer a caller can give.
 
 Everything the engine raises on purpose is a `MeterBatchError`; anything else is a bug of ours and is let through.
-A message names the file, field, line or meter and says what to do; hosts translate it once, at their border.
+A message names the file, field, line or meter and says what to do. What facility managers may see is a `Sentence`, so
+that hosts can translate it once, at their border.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ from __future__ import annotations
 
 class MeterBatchError(Exception):
     """Base of all errors the engine raises on purpose."""
+
+    @property
+    def text(self) -> str:
+        """The message as it was given: a `Sentence`, or for those who write files and programs plain English."""
+        return self.args[0] if self.args and isinstance(self.args[0], str) else str(self)
 
 
 class TemplateError(MeterBatchError):

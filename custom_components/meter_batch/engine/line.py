@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from .errors import ConfigError, FrameError, LineError, LineLost, LineUnavailable, MeterError, NoReply, WrongMeter
 from .protocol.exchange import Exchange
+from .sentences import say
 from .transport import SerialSettings, Transport
 from .transport.alarm import Alarm, alarm
 
@@ -224,7 +225,7 @@ class Line:
 
     async def close(self) -> None:
         """Closes; an exchange that is under way ends with LineLost."""
-        self._end(LineLost(f"The line {self.name} was closed."))
+        self._end(LineLost(say("line_closed", line=self.name)))
         await self._transport.close()
 
     def blocked_s(self, exchange: Exchange[object]) -> float:
@@ -269,7 +270,7 @@ class Line:
 
     def _require_open(self) -> None:
         if not self._open:
-            raise LineUnavailable(f"The line {self.name} is not connected.")
+            raise LineUnavailable(say("line_not_connected", line=self.name))
 
     async def _late_replies(self, exchange: Exchange[object]) -> None:
         """Waits until no earlier question is left whose reply could be taken for this one's."""
@@ -300,9 +301,7 @@ class Line:
         give_up = self._loop.time() + BABBLE_S + gap
         while (when := self._quiet_since + gap) > (now := self._loop.time()):
             if now > give_up:
-                raise FrameError(
-                    f"The line {self.name} is never silent: another master or a faulty device talks on it."
-                )
+                raise FrameError(say("line_never_silent", line=self.name))
             await self._alarm.until(when)
             self._require_open()
 

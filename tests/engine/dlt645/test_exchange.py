@@ -85,11 +85,11 @@ def test_another_meters_refusal_refuses_nothing() -> None:
 @pytest.mark.parametrize(
     ("code", "error", "words"),
     [
-        (0x02, AbsentRegister, "no_such_data"),
-        (0x04, AccessDenied, "password_or_unauthorised"),
-        (0x06, AbsentRegister, "no_such_data, password_or_unauthorised"),
-        (0x08, Refused, "speed_cannot_be_changed"),
-        (0x01, Refused, "other"),
+        (0x02, AbsentRegister, "no such data"),
+        (0x04, AccessDenied, "password"),
+        (0x06, AbsentRegister, "no such data, wrong password"),
+        (0x08, Refused, "baud rate cannot be changed"),
+        (0x01, Refused, "another error"),
         (0x00, Refused, "no reason"),
     ],
 )

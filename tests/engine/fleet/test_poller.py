@@ -247,9 +247,9 @@ def test_two_meters_with_one_address_are_told_apart_by_nobody_so_neither_is_read
         return [first, replace(second, key="b", name="Pump", address="01"), third]
 
     site = polled([sim_meter("1"), sim_meter("2"), sim_meter("3")], 20, poll=poll)
-    assert '"Meter 1" and "Pump" both have unit 1' in str(site.failures("1")[0])
+    assert '"Meter 1", "Pump" have the same unit 1' in str(site.failures("1")[0])
     assert isinstance(site.failures("b")[0], MeterError)
-    assert "both have unit 1" in site.reports[-1].health.problem
+    assert "have the same unit 1" in site.reports[-1].health.problem
     assert site.last("3") and not site.last("1") and not site.last("b")
 
 

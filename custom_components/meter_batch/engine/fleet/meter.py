@@ -12,6 +12,7 @@ from ..errors import ConfigError, MeterError, NoReply
 from ..line import LineSettings
 from ..model.obis import Obis
 from ..model.point import Point
+from ..sentences import say, together
 from ..template import DltItem, Group, ModbusRequest, ModbusWords, Register, Request, Template, plan
 from ..template.schema import GROUPS
 from .request import cheapest, check_address, timing
@@ -91,11 +92,11 @@ class Meter:
             self.address = check_address(poll.protocol, poll.address)
         except ConfigError as error:
             self.address = poll.address
-            self.flaw = MeterError(f"{poll.name}: {error}")
+            self.flaw = MeterError(say("meter_flaw", name=poll.name, error=error.text))
         family = "modbus" if poll.protocol == "modbus" else "dlt645"
         if self.flaw is None and poll.template.protocol != poll.protocol:
             self.flaw = MeterError(
-                f"{poll.name}: the model {poll.template.id} does not speak {poll.protocol}; choose another of both"
+                say("model_speaks_other", name=poll.name, model=poll.template.id, protocol=poll.protocol)
             )
         self.template = poll.template
         self.turnround = Turnround(first_s, FLOOR_S[family])
@@ -246,9 +247,8 @@ def find_conflicts(meters: Iterable[Meter]) -> str | None:
     texts = []
     for (modbus, address), those in at.items():
         if len(those) > 1:
-            names = " and ".join(f'"{meter.poll.name}"' for meter in those)
-            kind = "unit" if modbus else "address"
-            texts.append(f"{names} both have {kind} {address} on this line; give each its own, then they are read.")
+            names = ", ".join(f'"{meter.poll.name}"' for meter in those)
+            texts.append(say("unit_shared" if modbus else "address_shared", names=names, address=address))
             for meter in those:
                 meter.flaw = _Conflict(texts[-1])
-    return " ".join(texts) or None
+    return together(texts) if texts else None

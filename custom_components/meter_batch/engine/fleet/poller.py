@@ -19,6 +19,7 @@ from ..line import Line, utc_now
 from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.exchange import Exchange
+from ..sentences import say
 from ..template import Group, Request
 from .meter import Meter, PollMeter, find_conflicts
 from .reader import Reader
@@ -91,7 +92,7 @@ class Poller:
         self._urgent: deque[_Urgent] = deque()
         self._wake = asyncio.Event()
         self._running = False
-        self._problem: str | None = f"The line {line.name} is not connected yet."
+        self._problem: str | None = say("line_not_connected_yet", line=line.name)
         self._conflicts: str | None = None
         self._boundary = self._boundary_before(now())
         self._reported_at = self._probed_at = 0.0
@@ -127,9 +128,9 @@ class Poller:
         Raises ConfigError for an unknown key, MeterError or LineError where reading fails.
         """
         if key not in self._meters:
-            raise ConfigError(f"There is no meter {key} on the line {self._line.name}.")
+            raise ConfigError(say("no_meter", meter=key, line=self._line.name))
         if not self._running or not self._line.connected:
-            raise LineUnavailable(self._problem or f"The line {self._line.name} is not connected.")
+            raise LineUnavailable(self._problem or say("line_not_connected", line=self._line.name))
         urgent = _Urgent(key, None if obis is None else frozenset(obis), asyncio.get_running_loop().create_future())
         self._urgent.append(urgent)
         self._wake.set()
@@ -158,7 +159,7 @@ class Poller:
                     pause = min(REOPEN_CAP_S, 2 * pause)
         finally:
             self._running = False
-            self._refuse_urgent(LineUnavailable(f"Polling of the line {self._line.name} was stopped."))
+            self._refuse_urgent(LineUnavailable(say("polling_stopped", line=self._line.name)))
             await self._line.close()
 
     # --- rounds
@@ -284,8 +285,7 @@ class Poller:
         else:
             if not meter.template.registers:
                 self._news.failed[key] = Refused(
-                    f"{meter.poll.name} answers, but has none of the registers of the model {meter.template.id}: "
-                    "choose the right model."
+                    say("model_has_nothing", name=meter.poll.name, model=meter.template.id)
                 )
             elif readings:
                 self._news.failed.pop(key, None)
@@ -366,7 +366,7 @@ class Poller:
     async def _read_urgent(self, urgent: _Urgent) -> list[Reading]:
         meter = self._meters.get(urgent.key)
         if meter is None:
-            raise ConfigError(f"There is no meter {urgent.key} on the line {self._line.name} any more.")
+            raise ConfigError(say("no_meter_any_more", meter=urgent.key, line=self._line.name))
         if meter.flaw is not None:
             raise meter.flaw
         wanted = meter.wanted(meter.groups()) if urgent.obis is None else urgent.obis
@@ -455,16 +455,11 @@ class Poller:
         if there < 2 or len(silent) < there:
             return None
         if self._line.counters.damaged > self._line.counters.timeouts:
-            return (
-                f"All {there} meters of {self._line.name} send only garbled bytes: check baud rate, parity and wiring."
-            )
-        return (
-            f"None of the {there} meters of {self._line.name} answers: "
-            "check their supply, the wiring (A and B swapped?), baud rate and parity."
-        )
+            return say("all_garbled", count=there, line=self._line.name)
+        return say("none_answers", count=there, line=self._line.name)
 
     def _line_failed(self, error: LineError) -> None:
-        self._problem = str(error)
+        self._problem = error.text
         self._refuse_urgent(error)
         self._report_if_time(end_of_round=True)
 
@@ -472,7 +467,7 @@ class Poller:
         """Raises _Deaf where nobody has answered for long although somebody was asked."""
         asked = any(meter.flaw is None for meter in self._meters.values())
         if asked and self._monotonic() - self._reader.heard_at > DEAF_S:
-            raise _Deaf(f"No meter on {self._line.name} has answered for {DEAF_S:g} s.")
+            raise _Deaf(say("line_deaf", line=self._line.name, seconds=f"{DEAF_S:g}"))
 
 
 class _Deaf(LineUnavailable):

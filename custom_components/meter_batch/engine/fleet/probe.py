@@ -11,6 +11,7 @@ from ..line import Line, LineSettings
 from ..protocol.dlt645.exchange import ReadData
 from ..protocol.exchange import Exchange
 from ..protocol.modbus.exchange import ReadRegisters
+from ..sentences import Sentence, say
 from ..transport import Transport, open_transport
 from .request import check_address
 
@@ -24,7 +25,7 @@ class LineTest:
 
     ok: bool
     problem: str | None = None
-    hint: str | None = None
+    hint: Sentence | None = None
     framing: str | None = None
     """The framing in which the device answered, where it answered."""
 
@@ -50,19 +51,14 @@ async def try_line(
     if failure is None:
         return LineTest(True, framing=settings.framing)
     if isinstance(failure, LineError):
-        return LineTest(False, str(failure), "The line could not be opened, so no meter was asked.")
+        return LineTest(False, failure.text, say("test_not_opened"))
     if protocol == "modbus" and url.startswith("tcp://"):
         other = replace(settings, framing="rtu" if settings.framing == "tcp" else "tcp")
         if await _try(make(url, other), other, protocol, address, turnround_s) is None:
             if other.framing == "rtu":
-                problem = "The device does not speak Modbus TCP, but it answers in Modbus RTU: it passes bytes through."
-                hint = "Choose Modbus RTU over TCP for this line, or set the gateway to Modbus TCP."
-            else:
-                problem = "The device does not pass Modbus RTU through, but it answers in Modbus TCP."
-                hint = "Choose Modbus TCP for this line, or set the gateway to transparent mode."
-            return LineTest(False, problem, hint, other.framing)
-    hint = "Check the meter's address, supply and wiring (A and B swapped?), and baud rate and parity of the line."
-    return LineTest(False, str(failure), hint)
+                return LineTest(False, say("test_answers_rtu"), say("test_choose_rtu"), other.framing)
+            return LineTest(False, say("test_answers_tcp"), say("test_choose_tcp"), other.framing)
+    return LineTest(False, failure.text, say("test_check_meter"))
 
 
 async def _try(

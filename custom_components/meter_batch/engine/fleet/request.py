@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import AbsentRegister, ConfigError, Refused
 from ..line import LineSettings
+from ..sentences import say
 from ..template import Dlt645Request, ModbusRequest, ModbusWords, Request, Template, Timing, plan
 
 MOST_UNITS = 247
@@ -14,10 +15,10 @@ def check_address(protocol: str, address: str) -> str:
     text = address.strip()
     if protocol == "modbus":
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_UNITS:
-            raise ConfigError(f'"{address}" is no Modbus unit; a unit is a number from 1 to {MOST_UNITS}')
+            raise ConfigError(say("bad_unit", address=address, most=MOST_UNITS))
         return str(int(text))
     if len(text) != 12 or not set(text) <= set("0123456789"):
-        raise ConfigError(f'"{address}" is no DL/T 645 address; it has 12 digits, leading zeros included')
+        raise ConfigError(say("bad_meter_number", address=address))
     return text
 
 

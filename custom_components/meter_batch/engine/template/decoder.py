@@ -19,6 +19,7 @@ from ..protocol.dlt645.exchange import Data
 from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import decode_item, item_bytes
 from ..protocol.modbus.words import shortest
+from ..sentences import say
 from .schema import DltItem, ModbusWords, Register
 
 
@@ -70,7 +71,7 @@ class WordDecoder:
     def values(self, words: Sequence[int]) -> list[Value | None]:
         """The values in the order of the registers, None where the meter says that it has none."""
         if len(words) != self._count:
-            raise DecodeError(f"{len(words)} registers came where {self._count} were asked for")
+            raise DecodeError(say("modbus_word_count", count=len(words), asked=self._count))
         if self._pick is not None:
             words = self._pick(words)
         elif self._only is not None:

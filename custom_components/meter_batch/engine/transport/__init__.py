@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, LineLost
+from ..sentences import say
 
 type OnBytes = Callable[[bytes], None]
 type OnLost = Callable[[LineLost], None]
@@ -67,7 +68,7 @@ def open_transport(url: str, serial: SerialSettings | None = None) -> Transport:
 
         return SerialTransport(url, serial or SerialSettings())
     if scheme not in ("tcp", "rfc2217"):
-        raise ConfigError(f'"{url}" begins with {scheme}://; a line is tcp://host:port, rfc2217://host:port or a port')
+        raise ConfigError(say("line_scheme_bad", url=url, scheme=scheme))
     host, port = _host_and_port(url, rest)
     if scheme == "tcp":
         from .tcp import TcpTransport
@@ -85,5 +86,5 @@ def _host_and_port(url: str, rest: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or not port or parts.path.strip("/"):
-        raise ConfigError(f'"{url}" needs a host and a port from 1 to 65535, for example tcp://192.168.1.20:502')
+        raise ConfigError(say("line_address_bad", url=url))
     return host, port

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import LineLost, LineUnavailable
+from ..sentences import say
 from . import OnBytes, OnLost, SerialSettings
 from .failure import lost, network_failure, port_failure
 
@@ -56,7 +57,7 @@ class SerialTransport:
     def write(self, data: bytes) -> None:
         """See `Transport.write`."""
         if self._link is None or self._link.closed.is_set():
-            raise LineLost(f"The port {self.name} is closed.")
+            raise LineLost(say("port_closed", name=self.name))
         try:
             self._link.transport.write(data)
         except OSError as error:

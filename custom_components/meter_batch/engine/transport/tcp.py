@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 from ..errors import LineLost, LineUnavailable
+from ..sentences import say
 from . import OnBytes, OnLost
 from .failure import lost, network_failure
 
@@ -40,7 +41,7 @@ class TcpTransport:
     def write(self, data: bytes) -> None:
         """See `Transport.write`."""
         if self._link is None or self._link.transport.is_closing():
-            raise LineLost(f"The connection to {self.name} is closed.")
+            raise LineLost(say("connection_closed", name=self.name))
         self._link.transport.write(data)
 
     async def close(self) -> None:

@@ -6,13 +6,14 @@ from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from ...errors import ConfigError, DecodeError
+from ...sentences import say
 
 
 def digits(data: bytes) -> str:
     """The digits, most significant first; raises DecodeError where a half byte is none (`raw` holds the bytes)."""
     text = data[::-1].hex()
     if not text.isdecimal():
-        raise DecodeError(f"{data.hex()} holds a half byte that is no decimal digit", data)
+        raise DecodeError(say("dlt645_no_digit", data=data.hex()), data)
     return text
 
 
@@ -30,7 +31,7 @@ def decode_number(data: bytes, decimals: int, signed: bool) -> Decimal | None:
     if negative:
         text = f"{data[-1] & 0x7F:02x}{text[2:]}"
     if not text.isdecimal():
-        raise DecodeError(f"{data.hex()} holds a half byte that is no decimal digit", data)
+        raise DecodeError(say("dlt645_no_digit", data=data.hex()), data)
     number = Decimal(int(text)).scaleb(-decimals)
     return -number if negative and number else number
 
@@ -67,8 +68,8 @@ def decode_moment(data: bytes) -> datetime | None:
     text = digits(data)
     try:
         return datetime(2000 + int(text[:2]), *(int(text[at : at + 2]) for at in range(2, len(text), 2)))  # type: ignore[arg-type] # noqa: DTZ001
-    except ValueError as error:
-        raise DecodeError(f"{data.hex()} is no date and time ({error})", data) from None
+    except ValueError:
+        raise DecodeError(say("dlt645_no_moment", data=data.hex()), data) from None
 
 
 def encode_moment(at: datetime | None, size: int) -> bytes:

@@ -17,6 +17,7 @@ from ...errors import (
     Refused,
     WrongMeter,
 )
+from ...sentences import Sentence, listed, say
 from .frame import BROADCAST, OVERHEAD, WILDCARD, Frame, Framer, Variant, encode, normal_address
 
 READ = {"2007": 0x11, "1997": 0x01}
@@ -135,23 +136,16 @@ class _Question[Answer]:
     def silence(self) -> MeterError:
         """See `Exchange.silence`."""
         if self._other is not None:
-            if address_matches(self.address, self._other.address):
-                said = f"Meter {self.address} answered another question than {self._what}"
+            other = self._other.address
+            if address_matches(self.address, other):
+                said = say("dlt645_other_question", meter=self.address, question=self._what)
             else:
-                said = (
-                    f"Meter {self._other.address} answered instead of {self.address}, which was asked for {self._what}"
-                )
-            return WrongMeter(
-                f"{said}. Look for two meters with one address, or a reply that came too late.", self._heard
-            )
+                said = say("dlt645_other_meter", other=other, meter=self.address, question=self._what)
+            return WrongMeter(said, self._heard)
         if self._stray > 0:
-            return FrameError(
-                f"Something answered when meter {self.address} was asked for {self._what}, but no whole frame came: "
-                "check baud rate, parity and wiring, and whether another device talks at the same time.",
-                self._heard,
-            )
-        echo = " (only our own request came back as an echo)" if self._echoed else ""
-        return NoReply(f"Meter {self.address} did not answer when asked for {self._what}{echo}.", self._heard)
+            return FrameError(say("dlt645_damaged", meter=self.address, question=self._what), self._heard)
+        only = "dlt645_only_echo" if self._echoed else "dlt645_no_reply"
+        return NoReply(say(only, meter=self.address, question=self._what), self._heard)
 
     def could_be_answered_by(self, other: object) -> bool:
         """See `Exchange.could_be_answered_by`: a refusal names no identifier, so meter and function suffice."""
@@ -171,13 +165,19 @@ def _pairs(address: str) -> list[str]:
 
 def _refusal(frame: Frame, what: str, variant: Variant) -> Refused:
     code = frame.data[0] if frame.data else 0
-    flags = ", ".join(error_flags(code, variant)) or "no reason given"
-    message = f"Meter {frame.address} refused {what}: {flags} (error byte {code:02X})."
+    reasons = listed(map(_reason, error_flags(code, variant))) if code else say("dlt645_reason_none")
+    message = say("dlt645_refused", meter=frame.address, question=what, reasons=reasons, code=f"{code:02X}")
     if code & _ABSENT:
         return AbsentRegister(message, frame.raw, code)
     if code & _DENIED:
         return AccessDenied(message, frame.raw, code)
     return Refused(message, frame.raw, code)
+
+
+def _reason(flag: str) -> Sentence:
+    if flag.startswith("bit"):
+        return say("dlt645_reason_bit", bit=flag.removeprefix("bit"))
+    return say(f"dlt645_reason_{flag}")
 
 
 class ReadData(_Question[Data]):
@@ -231,7 +231,7 @@ class ReadNext(_Question[Data]):
         self.sequence = sequence
         self._numbered = variant == "2007"
         data = self._wire + (bytes((sequence,)) if self._numbered else b"")
-        what = f"{self.di}, frame {sequence}"
+        what = say("dlt645_frame", di=self.di, number=sequence)
         super().__init__(address, READ_NEXT[variant], data, what, variant, preamble)
         self.reply_bytes = REPLY_PREAMBLE + OVERHEAD + MOST_DATA
 
@@ -250,7 +250,7 @@ class ReadAddress(_Question[str]):
     """13 (2007 only): the address of the meter on the line, or of the one that fits a pattern with pairs AA."""
 
     def __init__(self, address: str = WILDCARD, *, preamble: int = 0) -> None:
-        super().__init__(address, READ_ADDRESS, b"", "its address", "2007", preamble)
+        super().__init__(address, READ_ADDRESS, b"", say("dlt645_own_address"), "2007", preamble)
         self.reply_bytes = REPLY_PREAMBLE + OVERHEAD + 6
 
     def _answer(self, frame: Frame) -> str | None:
@@ -265,7 +265,7 @@ class BroadcastTime(_Question[None]):
 
     def __init__(self, at: datetime, *, variant: Variant = "2007", preamble: int = 0) -> None:
         data = bytes.fromhex(f"{at:%y%m%d%H%M%S}")[::-1]
-        super().__init__(BROADCAST, BROADCAST_TIME, data, "the broadcast time", variant, preamble)
+        super().__init__(BROADCAST, BROADCAST_TIME, data, say("dlt645_broadcast_time"), variant, preamble)
 
     def _answer(self, frame: Frame) -> None:
         return None
@@ -305,10 +305,10 @@ class LongRead:
         """Takes the answer to the last question; all data joined once the last frame is in. Raises DecodeError."""
         if answer.sequence != len(self._parts):
             raise DecodeError(
-                f"meter {answer.address}: frame {answer.sequence} of {answer.di} came out of turn", answer.data
+                say("dlt645_out_of_turn", meter=answer.address, number=answer.sequence, di=answer.di), answer.data
             )
         if len(self._parts) == 255 and answer.more:
-            raise DecodeError(f"meter {answer.address}: the answer to {answer.di} never ends", answer.data)
+            raise DecodeError(say("dlt645_endless", meter=answer.address, di=answer.di), answer.data)
         self._parts.append(answer.data)
         return None if answer.more else b"".join(self._parts)
 

@@ -13,6 +13,7 @@ from importlib import resources
 from itertools import product
 
 from ...errors import ConfigError, DecodeError
+from ...sentences import say
 from .bcd import decode_moment, decode_number, digits, encode_moment, encode_number, is_absent
 from .frame import Variant
 
@@ -189,7 +190,7 @@ def decode_item(di: str, data: bytes, variant: Variant) -> list[ItemValue]:
     if not members and not item.repeat:
         return _decode_once(di, item, data, alone=True)
     if len(data) % item.size:
-        raise DecodeError(f"{di} ({item.name}): {len(data)} bytes are no multiple of {item.size}", data)
+        raise DecodeError(say("dlt645_item_multiple", di=di, item=item.name, count=len(data), size=item.size), data)
     values: list[ItemValue] = []
     for number, start in enumerate(range(0, len(data), item.size)):
         member = members[number] if number < len(members) else di
@@ -204,7 +205,9 @@ def _decode_once(di: str, item: Item, data: bytes, *, alone: bool) -> list[ItemV
     elif fields[-1].kind == "rest":
         fields = (*fields[:-1], Field("rest", len(data) - sum(field.size for field in fields)))
     if sum(field.size for field in fields) != len(data) or fields[-1].size < 0:
-        raise DecodeError(f"{di} ({item.name}): {len(data)} bytes came where {item.size or 'more'} belong", data)
+        raise DecodeError(
+            say("dlt645_item_length", di=di, item=item.name, count=len(data), size=item.size or "?"), data
+        )
     values: list[ItemValue] = []
     place = 0
     for field in fields:
@@ -246,8 +249,8 @@ def _decode_calendar(kind: str, data: bytes) -> date | time | None:
         if kind == "time":
             return time(int(text[:2]), int(text[2:4]), int(text[4:]))
         return date(2000 + int(text[:2]), int(text[2:4]), int(text[4:6]))
-    except ValueError as error:
-        raise DecodeError(f"{data.hex()} is no {kind} ({error})", data) from None
+    except ValueError:
+        raise DecodeError(say(f"dlt645_no_{kind}", data=data.hex()), data) from None
 
 
 def _bit_name(names: Sequence[str], bit: int) -> str:

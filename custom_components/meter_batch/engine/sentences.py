@@ -1,0 +1,186 @@
+"""What the engine says to people: every sentence once, in English, under a key that hosts translate by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from typing import Final
+
+SENTENCES: Final[Mapping[str, str]] = {
+    # how a line is reached
+    "line_address_bad": '"{url}" needs a host and a port from 1 to 65535, for example tcp://192.168.1.20:502',
+    "line_scheme_bad": '"{url}" begins with {scheme}://; a line is tcp://host:port, rfc2217://host:port or a port',
+    "host_unknown": 'The host name "{host}" is not known: check the spelling, or give the IP address.',
+    "nothing_listens": (
+        "Nothing listens at {where}: is the port right, and is the gateway set up as TCP server? "
+        "Many gateways also refuse a second program while one is connected."
+    ),
+    "connect_timeout": "No answer from {where} within {seconds} s: is the device on, and is its address right?",
+    "no_route": "There is no way to {where} in the network: check address, cable and network settings.",
+    "connect_forbidden": "The system does not allow a connection to {where}: check firewall and permissions.",
+    "connect_failed": "No connection to {where}: {reason}.",
+    "port_missing": "There is no port {path}: is the adapter plugged in, and is the name right?",
+    "port_forbidden": (
+        "No permission to use {path}: the user of this program must be in the port's group, often dialout."
+    ),
+    "port_is_folder": "{path} is a folder, not a serial port.",
+    "port_in_use": "{path} is in use by another program: close that one, or give each its own adapter.",
+    "port_unfit": "{path} is not a serial port, or it cannot do these settings (baud, parity, bits).",
+    "port_dead": "The device behind {path} does not answer the system: unplug it and plug it in again.",
+    "port_failed": "{path} could not be opened: {reason}.",
+    "lost_closed": "{name} closed the connection.",
+    "lost_reset": "{name} broke off the connection: it restarted, or another program took it over.",
+    "lost_dead": "{name} is no longer there: no sign of life from the device or the network.",
+    "lost_broke": "The connection to {name} broke: {reason}.",
+    "port_closed": "The port {name} is closed.",
+    "connection_closed": "The connection to {name} is closed.",
+    # a line as a whole
+    "line_closed": "The line {line} was closed.",
+    "line_not_connected": "The line {line} is not connected.",
+    "line_not_connected_yet": "The line {line} is not connected yet.",
+    "line_never_silent": "The line {line} is never silent: another master or a faulty device talks on it.",
+    "line_deaf": "No meter on {line} has answered for {seconds} s.",
+    "polling_stopped": "Polling of the line {line} was stopped.",
+    "all_garbled": "All {count} meters of {line} send only garbled bytes: check baud rate, parity and wiring.",
+    "none_answers": (
+        "None of the {count} meters of {line} answers: "
+        "check their supply, the wiring (A and B swapped?), baud rate and parity."
+    ),
+    # the test of a line
+    "test_not_opened": "The line could not be opened, so no meter was asked.",
+    "test_answers_rtu": "The device does not speak Modbus TCP, but it answers in Modbus RTU: it passes bytes through.",
+    "test_choose_rtu": "Choose Modbus RTU over TCP for this line, or set the gateway to Modbus TCP.",
+    "test_answers_tcp": "The device does not pass Modbus RTU through, but it answers in Modbus TCP.",
+    "test_choose_tcp": "Choose Modbus TCP for this line, or set the gateway to transparent mode.",
+    "test_check_meter": (
+        "Check the meter's address, supply and wiring (A and B swapped?), and baud rate and parity of the line."
+    ),
+    # meters that cannot be polled
+    "no_meter": "There is no meter {meter} on the line {line}.",
+    "no_meter_any_more": "There is no meter {meter} on the line {line} any more.",
+    "bad_unit": '"{address}" is no Modbus unit; a unit is a number from 1 to {most}',
+    "bad_meter_number": '"{address}" is no DL/T 645 address; it has 12 digits, leading zeros included',
+    "meter_flaw": "{name}: {error}",
+    "model_speaks_other": "{name}: the model {model} does not speak {protocol}; choose another of both",
+    "model_has_nothing": "{name} answers, but has none of the registers of the model {model}: choose the right model.",
+    "unit_shared": "{names} have the same unit {address} on this line; give each its own, then they are read.",
+    "address_shared": "{names} have the same address {address} on this line; give each its own, then they are read.",
+    # Modbus
+    "modbus_speaks_rtu": ("Modbus unit {unit}: the far end speaks Modbus RTU (transparent); change the line's framing"),
+    "modbus_speaks_tcp": "Modbus unit {unit}: the far end speaks Modbus TCP; change the line's framing",
+    "modbus_foreign_rtu": (
+        "Modbus unit {unit}: {count} valid frame(s) came, but none answers the question; "
+        "look for two meters with one address or a second master on the line"
+    ),
+    "modbus_foreign_tcp": (
+        "Modbus unit {unit}: {count} valid frame(s) came, but none answers the question; "
+        "another client is at work, or the gateway does not keep transaction numbers"
+    ),
+    "modbus_damaged": (
+        "Modbus unit {unit}: {count} bytes came, but no complete valid frame; "
+        "check baud rate, parity, wiring and termination"
+    ),
+    "modbus_no_reply": "Modbus unit {unit}: no reply; check the meter's supply, address, wiring and baud rate",
+    "modbus_only_echo": (
+        "Modbus unit {unit}: only the echo of the request came back; "
+        "check the meter's supply, address, wiring and baud rate"
+    ),
+    "modbus_only_late": (
+        "Modbus unit {unit}: no reply, only a late one to an earlier question; "
+        "check the meter's supply, address, wiring and baud rate"
+    ),
+    "modbus_refused": "Modbus unit {unit}, {question}: {said} (exception {code})",
+    "modbus_gateway": (
+        "Modbus unit {unit}, {question}: {said} (exception {code}); "
+        "check the meter's address, wiring and baud rate behind the gateway"
+    ),
+    "modbus_read": "registers {first} to {last} (function {function})",
+    "modbus_write": "writing registers {first} to {last}",
+    "modbus_says_1": "it does not know this function",
+    "modbus_says_2": "it has no such register",
+    "modbus_says_3": "it does not accept this number of registers or this value",
+    "modbus_says_4": "it reports a failure of its own",
+    "modbus_says_5": "it has accepted the request and needs longer to answer",
+    "modbus_says_6": "it is busy, ask again later",
+    "modbus_says_7": "it cannot do this now",
+    "modbus_says_8": "it reports a memory error",
+    "modbus_says_10": "the gateway has no path to it",
+    "modbus_says_11": "the gateway got no reply from it",
+    "modbus_says_other": "it answered with a code of its maker",
+    "modbus_word_count": "{count} registers came where {asked} were asked for",
+    # DL/T 645
+    "dlt645_other_question": (
+        "Meter {meter} answered another question than {question}. "
+        "Look for two meters with one address, or a reply that came too late."
+    ),
+    "dlt645_other_meter": (
+        "Meter {other} answered instead of {meter}, which was asked for {question}. "
+        "Look for two meters with one address, or a reply that came too late."
+    ),
+    "dlt645_damaged": (
+        "Something answered when meter {meter} was asked for {question}, but no whole frame came: "
+        "check baud rate, parity and wiring, and whether another device talks at the same time."
+    ),
+    "dlt645_no_reply": "Meter {meter} did not answer when asked for {question}.",
+    "dlt645_only_echo": (
+        "Meter {meter} did not answer when asked for {question} (only our own request came back as an echo)."
+    ),
+    "dlt645_frame": "{di}, frame {number}",
+    "dlt645_own_address": "its address",
+    "dlt645_broadcast_time": "the broadcast time",
+    "dlt645_refused": "Meter {meter} refused {question}: {reasons} (error byte {code}).",
+    "dlt645_reason_none": "no reason given",
+    "dlt645_reason_other": "another error",
+    "dlt645_reason_no_such_data": "it has no such data",
+    "dlt645_reason_password_or_unauthorised": "wrong password or no right to it",
+    "dlt645_reason_speed_cannot_be_changed": "the baud rate cannot be changed",
+    "dlt645_reason_too_many_seasons": "too many time zones of the year",
+    "dlt645_reason_too_many_day_slots": "too many time slots of the day",
+    "dlt645_reason_too_many_tariffs": "too many tariffs",
+    "dlt645_reason_reserved": "a reserved error",
+    "dlt645_reason_illegal_data": "illegal data",
+    "dlt645_reason_di_error": "it does not know the identifier",
+    "dlt645_reason_password": "wrong password",
+    "dlt645_reason_bit": "error bit {bit}",
+    "dlt645_out_of_turn": "meter {meter}: frame {number} of {di} came out of turn",
+    "dlt645_endless": "meter {meter}: the answer to {di} never ends",
+    "dlt645_item_length": "{di} ({item}): {count} bytes came where {size} belong",
+    "dlt645_item_multiple": "{di} ({item}): {count} bytes are no multiple of {size}",
+    "dlt645_no_digit": "{data} holds a half byte that is no decimal digit",
+    "dlt645_no_date": "{data} is no date",
+    "dlt645_no_time": "{data} is no time",
+    "dlt645_no_moment": "{data} is no date and time",
+    # several at once
+    "list": "{first}, {next}",
+    "sequence": "{first} {next}",
+}
+
+
+class Sentence(str):
+    """A text that knows its key and what fills it, so that a host can say it in another language.
+
+    `facts` are texts; those that are sentences themselves are translated first.
+    """
+
+    __slots__ = ("facts", "key")
+
+    key: str
+    facts: Mapping[str, str]
+
+
+def say(key: str, /, **facts: object) -> Sentence:
+    """The English sentence of this key. Facts that are no text become one as `str` does it."""
+    texts = {name: fact if isinstance(fact, str) else str(fact) for name, fact in facts.items()}
+    sentence = Sentence(SENTENCES[key].format(**texts))
+    sentence.key, sentence.facts = key, texts
+    return sentence
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts of a sentence, one after the other."""
+    return reduce(lambda first, following: say("list", first=first, next=following), parts)
+
+
+def together(sentences: Iterable[str]) -> str:
+    """Whole sentences, one after the other."""
+    return reduce(lambda first, following: say("sequence", first=first, next=following), sentences)
