@@ -38,6 +38,7 @@ from .const import (
 from .line_test import LineTestFailed, async_test_line, is_address
 from .options_flow import LineOptionsFlow
 from .site import async_get_site, flow_actor, line_as_dict
+from .wording import async_in_words
 
 CONF_TEST_ADDRESS = "test_address"
 CONF_ADD_ANYWAY = "add_anyway"
@@ -196,7 +197,7 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
                 try:
                     await self._test(address)
                 except LineTestFailed as failed:
-                    placeholders["detail"] = failed.detail
+                    placeholders["detail"] = await async_in_words(self.hass, failed.detail)
                     errors["base"] = failed.key
                 if not errors or user_input.get(CONF_ADD_ANYWAY):
                     return await self._finish()

@@ -48,6 +48,7 @@ from .engine.model.obis import Obis
 from .engine.model.reading import Reading
 from .history import kept
 from .site import Site
+from .wording import async_in_words
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             raise ConfigEntryNotReady(
                 translation_domain=DOMAIN,
                 translation_key="line_unavailable",
-                translation_placeholders={"line": entry.title, "error": str(error)},
+                translation_placeholders={"line": entry.title, "error": await async_in_words(self.hass, error.text)},
             ) from error
         hub = dr.async_get(self.hass).async_get_or_create(
             config_entry_id=entry.entry_id,
@@ -223,6 +224,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
     def _line_down(self, report: PollReport) -> None:
         self.data = report
         self._touched = set(self.site.registry.points)
+        # This one goes to the log only, which is English.
         self.async_set_update_error(
             HomeAssistantError(
                 translation_domain=DOMAIN,
@@ -253,7 +255,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             raise HomeAssistantError(
                 translation_domain=DOMAIN,
                 translation_key="read_failed",
-                translation_placeholders={"point": point.name, "error": str(error)},
+                translation_placeholders={"point": point.name, "error": await async_in_words(self.hass, error.text)},
             ) from error
         return list(readings)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from . import link
 from .const import LineProtocol
-from .engine import try_line
+from .engine import ConfigError, try_line
 from .importer import AddressError, parse_address
 
 _OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
 class LineTestFailed(Exception):
-    """A line did not pass; `key` is an error of the flow's translations, `detail` the engine's own words."""
+    """A line did not pass; `key` is an error of the flow's translations, `detail` what the engine says."""
 
     def __init__(self, key: str, detail: str = "") -> None:
         super().__init__(detail)
@@ -45,7 +45,10 @@ def is_address(text: str, spoken: LineProtocol) -> bool:
 async def async_test_line(data: Mapping[str, Any], address: str | None) -> None:
     """Returns where the line (and, with an address, the meter) works; else LineTestFailed says what to change."""
     url, settings, spoken = link.url(data), link.settings(data), link.protocol(data)
-    opened = await try_line(url, settings)
+    try:
+        opened = await try_line(url, settings)
+    except ConfigError as error:
+        raise LineTestFailed("cannot_connect", error.text) from error
     if not opened.ok:
         raise LineTestFailed("cannot_connect", opened.problem or "")
     if address is None:

@@ -19,26 +19,42 @@ from .errors import (
     TemplateError,
     WrongMeter,
 )
-from .fleet import LineHealth, LineTest, Poller, PollMeter, PollReport, PollSettings, Snapshot, Validator, try_line
+from .fleet import (
+    Found,
+    ItemData,
+    LineHealth,
+    LineTest,
+    Poller,
+    PollMeter,
+    PollReport,
+    PollSettings,
+    Snapshot,
+    Validator,
+    find_address,
+    read_items,
+    read_once,
+    try_line,
+)
 from .line import Line, LineCounters, LineSettings, Reply
 from .model.point import InstalledMeter, Multiplier, Point, Route
 from .model.quantity import BY_KEY, QUANTITIES, Quantity
 from .model.reading import Flag, Reading
-from .sentences import SENTENCES, Sentence
+from .sentences import Sentence
 from .template import Template, available, load, load_file
 from .transport import SerialSettings, Transport, open_transport
 
 __all__ = [
     "BY_KEY",
     "QUANTITIES",
-    "SENTENCES",
     "AbsentRegister",
     "AccessDenied",
     "ConfigError",
     "DecodeError",
     "Flag",
+    "Found",
     "FrameError",
     "InstalledMeter",
+    "ItemData",
     "Line",
     "LineCounters",
     "LineError",
@@ -70,8 +86,11 @@ __all__ = [
     "Validator",
     "WrongMeter",
     "available",
+    "find_address",
     "load",
     "load_file",
     "open_transport",
+    "read_items",
+    "read_once",
     "try_line",
 ]

@@ -21,7 +21,7 @@ FIRST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LineTest:
-    """What came of a test. `problem` says what is wrong and `hint` what to do, both in plain words."""
+    """What came of a test. `problem` says what is wrong and `hint` what to do, both as a `Sentence`."""
 
     ok: bool
     problem: str | None = None

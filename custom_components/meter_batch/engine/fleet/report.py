@@ -32,7 +32,7 @@ class LineHealth:
 
     connected: bool = False
     problem: str | None = None
-    """What is wrong with the line as a whole, in plain words."""
+    """What is wrong with the line as a whole: a `Sentence`."""
     success_rate: float | None = None
     """Share of the last exchanges with meters that answer at all which were answered."""
     latency_s: float | None = None
