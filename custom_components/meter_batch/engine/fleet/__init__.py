@@ -1,12 +1,15 @@
 """Reading all meters of a line: what is due when, validation on arrival, the report of a round."""
 
 from .meter import PollMeter
+from .once import Found, ItemData, find_address, read_items, read_once
 from .poller import Poller, PollSettings
 from .probe import LineTest, try_line
 from .report import LineHealth, PollReport, Snapshot
 from .validate import Validator
 
 __all__ = [
+    "Found",
+    "ItemData",
     "LineHealth",
     "LineTest",
     "PollMeter",
@@ -15,5 +18,8 @@ __all__ = [
     "Poller",
     "Snapshot",
     "Validator",
+    "find_address",
+    "read_items",
+    "read_once",
     "try_line",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from ..errors import MeterError, Refused
+from ..errors import FrameError, MeterError, NoReply, Refused, WrongMeter
 from ..line import Line, Reply
 from ..model.obis import Obis
 from ..model.reading import Reading
@@ -19,11 +20,53 @@ from .report import News
 from .request import may_be_smaller, smaller
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a meter may think (`turnround_s`), what silence it wants, and how often it is asked again."""
+
+    turnround_s: float
+    gap_s: float = 0.0
+    retries: int = 0
+    """After silence, damage and replies of others; a refusal is an answer."""
+
+
+async def ask[Answer](line: Line, question: Callable[[], Exchange[Answer]], patience: Patience) -> Reply[Answer]:
+    """The reply to one question, which is made anew for each try. Raises MeterError or LineError."""
+    left = patience.retries
+    while True:
+        try:
+            return await line.exchange(question(), turnround_s=patience.turnround_s, gap_s=patience.gap_s)
+        except NoReply, FrameError, WrongMeter:
+            if not left:
+                raise
+            left -= 1
+
+
+async def ask_whole(
+    line: Line,
+    first: Callable[[], Exchange[Data]],
+    long: LongRead,
+    patience: Patience,
+    heard: Callable[[Reply[Data]], None] = lambda reply: None,
+) -> tuple[bytes, Reply[Data]]:
+    """The joined data of a DL/T 645 answer with all its frames, and the reply that brought the last of them.
+
+    `heard` is told of each. Raises MeterError or LineError.
+    """
+    reply = await ask(line, first, patience)
+    heard(reply)
+    # Nothing else may go to this meter in between: it keeps only one place in one long answer.
+    while (whole := long.take(reply.answer)) is None:
+        reply = await ask(line, long.question, patience)
+        heard(reply)
+    return whole, reply
+
+
 class Reader:
     """Asks the questions of one line. `heard_at` is the monotonic instant of the last answer from anybody."""
 
-    def __init__(self, line: Line, news: News, monotonic: Callable[[], float]) -> None:
-        self._line, self._news, self._monotonic = line, news, monotonic
+    def __init__(self, line: Line, news: News, monotonic: Callable[[], float], retries: int = 0) -> None:
+        self._line, self._news, self._monotonic, self._retries = line, news, monotonic, retries
         self._transaction = 0
         self.heard_at = 0.0
 
@@ -69,19 +112,20 @@ class Reader:
         return decode(request, answer, reply.at)
 
     async def _answer(self, meter: Meter, request: Request, turnround_s: float) -> tuple[Any, Reply[Any]]:
-        gap_s = meter.template.modbus.gap_s
-        question = self._question(meter, request)
-        reply = await self._line.exchange(question, turnround_s=turnround_s, gap_s=gap_s)
-        self._heard(meter, reply)
-        answer = reply.answer
-        if not isinstance(answer, Data) or isinstance(request, ModbusRequest):
-            return answer, reply
-        # Nothing else may go to this meter in between: it keeps only one place in one long answer.
-        long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
-        while (whole := long.take(reply.answer)) is None:
-            reply = await self._line.exchange(long.question(), turnround_s=turnround_s, gap_s=gap_s)
+        patience = Patience(turnround_s, meter.template.modbus.gap_s, self._retries)
+
+        def first() -> Exchange[Any]:
+            return self._question(meter, request)
+
+        def heard(reply: Reply[Any]) -> None:
             self._heard(meter, reply)
-        return whole, reply
+
+        if isinstance(request, ModbusRequest):
+            reply = await ask(self._line, first, patience)
+            heard(reply)
+            return reply.answer, reply
+        long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
+        return await ask_whole(self._line, first, long, patience, heard)
 
     def blocked_s(self, meter: Meter, request: Request) -> float:
         """How long a request would have to wait because a late reply to an earlier one could answer it."""
