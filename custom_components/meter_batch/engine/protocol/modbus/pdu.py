@@ -154,7 +154,7 @@ def parse(side: Side, pdu: bytes) -> ModbusPDU:
     from pymodbus.pdu import DecodePDU
 
     decoder = DecodePDU(side == "server")
-    if pdu and pdu[0] < EXCEPTION and pdu[0] not in decoder.list_function_codes():
+    if pdu and pdu[0] < EXCEPTION and pdu[0] not in decoder.list_function_codes():  # type: ignore[no-untyped-call]
         # Asked first, because pymodbus would warn in the log of the host.
         raise FrameError(f"function {pdu[0]} is not known", pdu)
     # pymodbus has no error of its own for a PDU that is cut short or inconsistent.
