@@ -32,6 +32,8 @@ from .schema import (
 )
 
 FOLDER = Path(__file__).resolve().parent.parent / "templates"
+SMALLEST_SCALE = Decimal("0.000000001")
+"""No meter counts in less than microwatts; what lies beyond is a slip, and would overflow where it is used."""
 _REQUIRED = object()
 
 
@@ -268,6 +270,9 @@ def _virtual(table: _Table) -> Virtual:
         voltage_v=float(table.number("voltage_v", Decimal(230))),
         current_a=float(table.number("current_a", Decimal(20))),
     )
+    for key, value, most in (("voltage_v", found.voltage_v, 1000), ("current_a", found.current_a, 10_000)):
+        if not 0 < value <= most:
+            table.fail(key, f"must be more than 0 and at most {most}, not {value:g}")
     table.done()
     return found
 
@@ -330,8 +335,10 @@ def _register(
     if quantity is None:
         row.fail("key", f'"{key}" is no quantity we know{_did_you_mean(key, BY_KEY)}')
     scale = row.number("scale", Decimal(1))
-    if scale == 0:
-        row.fail("scale", "must not be 0")
+    if not SMALLEST_SCALE <= abs(scale) <= 1 / SMALLEST_SCALE:
+        row.fail(
+            "scale", f"{scale} is no scale of a meter: it lies between {SMALLEST_SCALE:f} and {1 / SMALLEST_SCALE:f}"
+        )
     named = row.texts("sources")
     for source in named:
         if source not in sources:
