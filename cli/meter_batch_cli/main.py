@@ -74,8 +74,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        from meter_batch_engine.errors import MeterBatchError  # only now, so that help needs no engine
+        from meter_batch_engine.errors import ConfigError, MeterBatchError  # only now, so that help needs no engine
 
         if not isinstance(error, MeterBatchError):
             raise
-        sys.exit(f"meter-batch: {error}")
+        typer.echo(f"meter-batch: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -81,21 +81,21 @@ def test_an_old_dlt645_meter_is_read(meter_batch: Run, bus: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "status", "words"),
     [
-        (("--address", "999900000000", "--timeout", "0.1", "--retries", "0"), "did not answer"),
-        (("--address", "1.23E+11"), "12 digits"),
-        (("--address", METER, "--parity", "X"), "parity"),
-        (("--address", METER, "--framing", "ascii", "--template", "eastron/sdm630"), "framing"),
-        (("--address", METER, "--template", "eastron/sdm630"), "Modbus unit"),
-        (("--address", METER, "--template", "generic/nothing"), "no template"),
+        (("--address", "999900000000", "--timeout", "0.1", "--retries", "0"), 1, "did not answer"),
+        (("--address", "1.23E+11"), 2, "12 digits"),
+        (("--address", METER, "--parity", "X"), 2, "parity"),
+        (("--address", METER, "--framing", "ascii", "--template", "eastron/sdm630"), 2, "framing"),
+        (("--address", METER, "--template", "eastron/sdm630"), 2, "Modbus unit"),
+        (("--address", METER, "--template", "generic/nothing"), 1, "no template"),
     ],
 )
-def test_what_goes_wrong_is_one_line_and_exit_code_1(
-    meter_batch: Run, bus: str, options: tuple[str, ...], words: str
+def test_what_goes_wrong_is_one_line_and_wrong_usage_is_exit_code_2(
+    meter_batch: Run, bus: str, options: tuple[str, ...], status: int, words: str
 ) -> None:
     done = meter_batch("read", "--line", bus, "--template", "generic/dlt645-3ph", *options, "--json")
-    assert done.returncode == 1
+    assert done.returncode == status
     assert done.stdout == ""
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
