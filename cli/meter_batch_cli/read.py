@@ -1,22 +1,29 @@
-"""`meter-batch read`: registers of one meter, now."""
+"""`meter-batch read`: registers or DL/T 645 identifiers of one meter, now."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import items
+
 if TYPE_CHECKING:
-    from meter_batch_engine.line import Line
+    from meter_batch_engine import Found, ItemData, Line, LineSettings, Reading, Template
     from meter_batch_engine.model.obis import Obis
-    from meter_batch_engine.model.reading import Reading
-    from meter_batch_engine.protocol.exchange import Exchange
-    from meter_batch_engine.template import Request, Template
+    from meter_batch_engine.protocol.dlt645.frame import Variant
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+_ANY = "AAAAAAAAAAAA"
+_DLT645_SERIAL = (2400, "E", 1)
+"""The port of a DL/T 645 meter as it leaves the factory."""
 
 
 @app.command()
@@ -25,25 +32,45 @@ def read(
         str, typer.Option("--line", metavar="URL", help="tcp://host:port, rfc2217://host:port or a serial port.")
     ],
     template: Annotated[
-        str, typer.Option("--template", metavar="ID", help="The meter's model, or a file of your own.")
-    ],
-    address: Annotated[str, typer.Option("--address", help="Modbus unit, or the 12 digits of a DL/T 645 meter.")],
+        str | None, typer.Option("--template", metavar="ID", help="The meter's model, or a file of your own.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="Modbus unit, or the 12 digits of a DL/T 645 meter. Default: the only DL/T 645 meter on the line.",
+        ),
+    ] = None,
     keys: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY]…", help="Registers by key or OBIS code. Default: all.")
     ] = None,
+    di: Annotated[
+        list[str] | None,
+        typer.Option("--di", metavar="DI", help="A DL/T 645 identifier, in place of --template. May be repeated."),
+    ] = None,
+    count: Annotated[int | None, typer.Option("--count", min=1, max=99, help="How many load records (06…).")] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option("--at", formats=["%Y-%m-%dT%H:%M"], help="First load record (06…01), by the meter's clock."),
+    ] = None,
+    edition: Annotated[
+        str | None, typer.Option("--edition", help="2007 or 1997. Default: 1997 for identifiers of 4 digits.")
+    ] = None,
     framing: Annotated[str, typer.Option("--framing", help="How Modbus travels: rtu or tcp.")] = "rtu",
-    baud: Annotated[int | None, typer.Option("--baud", help="Default: the template's.")] = None,
-    parity: Annotated[str | None, typer.Option("--parity", help="N, E or O. Default: the template's.")] = None,
+    baud: Annotated[int | None, typer.Option("--baud", help="Default: the template's; 2400 with --di.")] = None,
+    parity: Annotated[
+        str | None, typer.Option("--parity", help="N, E or O. Default: the template's; E with --di.")
+    ] = None,
     stop_bits: Annotated[int | None, typer.Option("--stop-bits", help="1 or 2. Default: the template's.")] = None,
     preamble: Annotated[int | None, typer.Option("--preamble", help="FE bytes before DL/T 645 requests.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds that the meter may think.")] = 1.0,
     retries: Annotated[int, typer.Option("--retries", min=0, max=9, help="After silence or damage.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Read registers of one meter, now.
+    """Read one meter, now: registers of its model (--template), or any DL/T 645 identifiers (--di).
 
     Values are the meter's own, without CT and PT ratios. Registers that the meter does not have are left out.
-    Nothing is ever written to the meter. Exit code 1 where no register could be read.
+    Nothing is ever written to the meter. Exit code 1 where nothing could be read.
 
     [bold]Examples[/bold]
 
@@ -52,32 +79,98 @@ def read(
       meter-batch read --line /dev/ttyUSB0 --baud 9600 --template eastron/sdm630 --address 7 voltage_l1 energy_import
 
       meter-batch read --line tcp://10.0.0.6:4001 --template generic/dlt645-3ph --address 000012345678 --json
+
+      meter-batch read --line /dev/ttyUSB0 --address 000012345678 --di 01010000 --di 04000503
+
+      meter-batch read --line /dev/ttyUSB0 --di 06040001 --at 2026-11-24T00:00 --count 96
     """
     import asyncio
+
+    from meter_batch_engine import Line, open_transport
+
+    model = _model(template, keys, di, {"--count": count, "--at": at, "--edition": edition})
+    variant = items.edition(di or [], edition) if model is None else model.dlt645.variant
+    settings = _settings(model, framing, baud, parity, stop_bits, preamble)
+    if model is None:
+        items.check(di or [], variant, count, at)
+    elif address is None and (model.protocol == "modbus" or variant == "1997"):
+        raise typer.BadParameter("only DL/T 645-2007 meters can be asked who they are: give it", param_hint="--address")
+    meter = _Meter(Line(open_transport(line, settings.serial), settings), address, timeout, retries)
+    if model is None:
+        answers = asyncio.run(meter.items(di or [], variant, count, at))
+        described = [items.fields(one, variant) for one in answers.found]
+        flaws = [flaw for one in described if (flaw := items.flaw(one))]
+        result = {"line": line, "address": meter.address, "items": described}
+        _show(result, [one.text for one in answers.problems] + flaws, as_json=as_json)
+        raise typer.Exit(0 if len(described) > len(flaws) else 1)
+    found = asyncio.run(meter.registers(model, _wanted(model, keys)))
+    last = max((one.at for one in found.found), default=None)
+    result = {
+        "line": line,
+        "address": meter.address,
+        "template": model.id,
+        "at": last.isoformat() if last else None,
+        # What is measured now is a float32 at best: more than seven digits are none of the meter's.
+        "readings": [_row(one, digits=None if as_json else 7) for one in found.found],
+    }
+    absent = [f"The meter has no {model.by_obis[obis].quantity.key} ({obis})." for obis in found.absent]
+    _show(result, [one.text for one in found.problems] + absent, as_json=as_json)
+    raise typer.Exit(0 if found.found else 1)
+
+
+def _model(
+    template: str | None, keys: list[str] | None, di: list[str] | None, for_items: dict[str, object]
+) -> Template | None:
+    """The model; None where identifiers are read. Raises BadParameter for options that do not go together."""
     from pathlib import Path
 
-    from meter_batch_engine.line import Line, LineSettings
-    from meter_batch_engine.template import Timing, load, load_file, plan
-    from meter_batch_engine.transport import open_transport
+    from meter_batch_engine import load, load_file
 
-    model = load_file(Path(template)) if template.endswith(".toml") else load(template)
-    settings = LineSettings(
-        baud=baud if baud is not None else model.serial.baud,
-        parity=(parity or model.serial.parity).upper(),
-        stop_bits=stop_bits if stop_bits is not None else model.serial.stop_bits,
-        framing=framing if model.protocol == "modbus" else "rtu",
-        preamble=preamble if preamble is not None else model.dlt645.preamble,
+    if template is None:
+        if not di:
+            raise typer.BadParameter(
+                "give --template and the meter's model (meter-batch templates lists them), "
+                "or --di and a DL/T 645 identifier such as 00010000",
+                param_hint="--template",
+            )
+        if keys:
+            raise typer.BadParameter(
+                f'"{keys[0]}": registers by name need --template; each further identifier needs its own --di',
+                param_hint="KEY",
+            )
+        return None
+    if di:
+        raise typer.BadParameter("give --template or --di, not both", param_hint="--di")
+    for name, value in for_items.items():
+        if value is not None:
+            raise typer.BadParameter("goes with --di only", param_hint=name)
+    return load_file(Path(template)) if template.endswith(".toml") else load(template)
+
+
+def _settings(
+    model: Template | None,
+    framing: str,
+    baud: int | None,
+    parity: str | None,
+    stop_bits: int | None,
+    preamble: int | None,
+) -> LineSettings:
+    """The line as given, else as the model wants it, else as DL/T 645 meters leave the factory."""
+    from meter_batch_engine import LineSettings
+
+    usual = _DLT645_SERIAL if model is None else (model.serial.baud, model.serial.parity, model.serial.stop_bits)
+    if preamble is None:
+        preamble = 0 if model is None else model.dlt645.preamble
+    return LineSettings(
+        baud=baud if baud is not None else usual[0],
+        parity=(parity or usual[1]).upper(),
+        stop_bits=stop_bits if stop_bits is not None else usual[2],
+        framing=framing if model is not None and model.protocol == "modbus" else "rtu",
+        preamble=preamble,
     )
-    timing = Timing(0 if settings.framing == "tcp" else settings.baud, turnround_s=0.05, preamble=settings.preamble)
-    requests = plan(model, _wanted(model, keys), timing)
-    bus = Line(open_transport(line, settings.serial), settings)
-    reader = _Reader(bus, model, address, timeout, retries)
-    readings = asyncio.run(reader.read(requests))
-    _show_json(line, model, address, reader, readings) if as_json else _show(reader, readings)
-    raise typer.Exit(0 if readings else 1)
 
 
-def _wanted(model: Template, keys: list[str] | None) -> list[Obis] | None:
+def _wanted(model: Template, keys: list[str] | None) -> frozenset[Obis] | None:
     """The registers that were asked for; raises BadParameter for one that the model does not have."""
     if not keys:
         return None
@@ -87,85 +180,82 @@ def _wanted(model: Template, keys: list[str] | None) -> list[Obis] | None:
             raise typer.BadParameter(
                 f'{model.name} has no register "{key}"; "meter-batch templates {model.id}" lists all', param_hint="KEY"
             )
-    return [by_name[key] for key in keys]
+    return frozenset(by_name[key] for key in keys)
 
 
-class _Reader:
-    """Reads one meter over one line; what could not be read is in `problems`."""
+@dataclass(slots=True)
+class _Meter:
+    """One meter on a line that is opened for one reading; `address` None is whoever is on the line."""
 
-    def __init__(self, line: Line, model: Template, address: str, timeout_s: float, retries: int) -> None:
-        self._line, self._model, self._address = line, model, address
-        self._timeout_s, self._retries = timeout_s, retries
-        self._transaction = 0
-        self.problems: list[str] = []
+    line: Line
+    address: str | None
+    timeout_s: float
+    retries: int
 
-    async def read(self, requests: tuple[Request, ...]) -> list[Reading]:
-        """All readings. A meter that falls silent ends it, a register that it refuses does not."""
-        from meter_batch_engine.errors import MeterError
+    async def registers(self, model: Template, wanted: frozenset[Obis] | None) -> Found[Reading]:
+        from meter_batch_engine import PollMeter, read_once
 
-        await self._line.open()
-        try:
-            readings: list[Reading] = []
-            for number, request in enumerate(requests, 1):
-                if sys.stderr.isatty():
-                    typer.echo(f"\rRequest {number} of {len(requests)} …", err=True, nl=number == len(requests))
-                try:
-                    readings += await self._ask(request)
-                except MeterError as error:
-                    if not readings:
-                        raise
-                    self.problems.append(str(error))
-                    break
-            return readings
-        finally:
-            await self._line.close()
-
-    async def _ask(self, request: Request) -> list[Reading]:
-        from meter_batch_engine.errors import DecodeError, FrameError, NoReply, Refused, WrongMeter
-        from meter_batch_engine.template import decode
-
-        for left in range(self._retries, -1, -1):
-            try:
-                reply = await self._line.exchange(self._exchange(request), turnround_s=self._timeout_s)
-                return decode(request, reply.answer, reply.at)
-            except Refused as error:
-                parts = request.parts()
-                if not parts:
-                    self.problems.append(str(error))
-                return [reading for part in parts for reading in await self._ask(part)]
-            except DecodeError as error:
-                self.problems.append(str(error))
-                return []
-            except NoReply, FrameError, WrongMeter:
-                if not left:
-                    raise
-        return []
-
-    def _exchange(self, request: Request) -> Exchange[Any]:
-        from meter_batch_engine.errors import ConfigError
-        from meter_batch_engine.protocol.dlt645.exchange import ReadData
-        from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
-        from meter_batch_engine.template import ModbusRequest
-
-        if isinstance(request, ModbusRequest):
-            if not self._address.isdecimal():
-                raise ConfigError(f'"{self._address}" is no Modbus unit: it is a number from 1 to 247')
-            self._transaction += 1
-            return ReadRegisters(
-                int(self._address),
-                request.function,
-                request.address,
-                request.count,
-                framing="tcp" if self._line.settings.framing == "tcp" else "rtu",
-                transaction=self._transaction,
+        async with self._opened():
+            if self.address is None or (model.protocol == "dlt645-2007" and self.address.upper() == _ANY):
+                self.address = await self._find()
+            poll = PollMeter(self.address, self.address, model, self.address, model.protocol, wanted)
+            return await read_once(
+                self.line, poll, timeout_s=self.timeout_s, retries=self.retries, progress=_show_progress
             )
-        return ReadData(
-            self._address,
-            request.di,
-            variant=request.variant,
-            data_bytes=request.data_bytes or None,
-            preamble=self._line.settings.preamble,
-        )
+
+    async def items(
+        self, dis: Sequence[str], variant: Variant, count: int | None, at: datetime | None
+    ) -> Found[ItemData]:
+        from meter_batch_engine import read_items
+
+        async with self._opened():
+            if self.address is None:
+                self.address = await self._find() if variant == "2007" else _ANY
+            found = await read_items(
+                self.line,
+                self.address,
+                dis,
+                variant=variant,
+                count=count,
+                at=at,
+                timeout_s=self.timeout_s,
+                retries=self.retries,
+                progress=_show_progress,
+            )
+        # Some meters repeat the AA of the question, others say who they are.
+        self.address = next((one.address for one in found.found), self.address)
+        return found
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        await self.line.open()
+        try:
+            yield
+        finally:
+            await self.line.close()
+
+    async def _find(self) -> str:
+        """The address of the only meter on the line."""
+        from meter_batch_engine import FrameError, NoReply, find_address
+
+        try:
+            address = await find_address(self.line, timeout_s=self.timeout_s, retries=self.retries)
+        except FrameError as error:
+            raise FrameError(
+                "More than one meter answered, or the line is disturbed: give --address, or keep one meter on the line."
+            ) from error
+        except NoReply as error:
+            raise NoReply(
+                "No meter answered when asked who is there: "
+                "check supply, wiring, baud rate and parity; not all meters know this question, so try --address too."
+            ) from error
+        typer.echo(f"Meter {address} is on the line.", err=True)
+        return address
+
+
+def _show_progress(number: int, of: int) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\rRequest {number} of {of} …", err=True, nl=number == of)
 
 
 def _row(reading: Reading, *, digits: int | None = None) -> dict[str, Any]:
@@ -181,29 +271,25 @@ def _row(reading: Reading, *, digits: int | None = None) -> dict[str, Any]:
     return {"key": quantity.key, "obis": reading.obis, "value": f"{Decimal(str(value)):f}", "unit": quantity.unit}
 
 
-def _show_json(line: str, model: Template, address: str, reader: _Reader, readings: list[Reading]) -> None:
-    at: datetime | None = max((one.at for one in readings), default=None)
-    result = {
-        "line": line,
-        "address": address,
-        "template": model.id,
-        "at": at.isoformat() if at else None,
-        "readings": [_row(one) for one in readings],
-        "problems": reader.problems,
-    }
-    typer.echo(json.dumps(result, ensure_ascii=False))
-
-
-def _show(reader: _Reader, readings: list[Reading]) -> None:
+def _show(result: dict[str, Any], problems: list[str], *, as_json: bool) -> None:
+    """The result with its problems as JSON, or as a table with the problems on stderr."""
+    if as_json:
+        typer.echo(json.dumps(result | {"problems": problems}, ensure_ascii=False))
+        return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("register", "OBIS", "value", "unit", box=None)
-    table.columns[2].justify = "right"
-    for reading in readings:
-        # What is measured now is a float32 at best: more than seven digits are none of the meter's.
-        row = _row(reading, digits=7)
-        table.add_row(row["key"], row["obis"], row["value"], row["unit"])
+    if "items" in result:
+        table = Table("identifier", "name", "value", "unit", box=None)
+        for item in result["items"]:
+            for number, (name, value, unit) in enumerate(items.rows(item)):
+                table.add_row("" if number else item["di"], name, escape(value), unit)
+    else:
+        table = Table("register", "OBIS", "value", "unit", box=None)
+        table.columns[2].justify = "right"
+        for row in result["readings"]:
+            table.add_row(row["key"], row["obis"], row["value"], row["unit"])
     Console(highlight=False).print(table)
-    for problem in reader.problems:
+    for problem in problems:
         typer.echo(problem, err=True)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,31 +19,62 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from .conftest import Run, objects
 
-METER = "123456789012"
+METER, OLD, SMALL, ALONE = "123456789012", "000000000075", "000000000161", "000012345678"
 GENERATE = {"since": "2025-01-01T00:00:00", "start": {"1": "1000.00"}, "kw": "3.6", "kvar": "1.2"}
 FLEET: dict[str, Any] = {
     "now": "2025-01-01T10:00:00",
     "hold": True,
     "meters": [
-        {"address": METER, "td_ms": 1, "generate": GENERATE, "registers": {"02800002": "49.98"}},
-        {"address": "000000000075", "td_ms": 1, "protocol": "1997", "generate": GENERATE},
+        {
+            "address": METER,
+            "td_ms": 1,
+            "generate": GENERATE,
+            "registers": {"02800002": "49.98", "01010000": {"value": "3.6", "time": "2025-01-01T09:15"}},
+            "raw": {"00020000": "00000e00", "03010101": "000000010125000030010125"},
+            "status": {"3": "0001"},
+        },
+        {"address": OLD, "td_ms": 1, "protocol": "1997", "generate": GENERATE},
+        # Two load records in a frame, and every fourth reply is damaged.
+        {
+            "address": SMALL,
+            "td_ms": 1,
+            "max_data": 70,
+            "generate": GENERATE,
+            "faults": [{"kind": "flip", "every": 4}],
+        },
     ],
 }
 
 
-@pytest.fixture(scope="module")
-def bus(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a foreign bus of DL/T 645 meters."""
-    fleet = tmp_path_factory.mktemp("bus") / "fleet.json"
-    fleet.write_text(json.dumps(FLEET), encoding="utf-8")
+@contextmanager
+def peer(shared_dir: Path, folder: Path, fleet: dict[str, Any], *where: str) -> Iterator[str]:
+    """A foreign bus of DL/T 645 meters, and what it says first."""
+    meters = folder / "fleet.json"
+    meters.write_text(json.dumps(fleet), encoding="utf-8")
     program = shared_dir / "peers" / "dlt645_meter.py"
-    command = [sys.executable, "-u", str(program), "--tcp", "127.0.0.1:0", "--meters", str(fleet)]
+    command = [sys.executable, "-u", str(program), *where, "--meters", str(meters)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield f"tcp://127.0.0.1:{process.stdout.readline().strip().rsplit(':', 1)[1]}"
+            yield process.stdout.readline().strip()
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def bus(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a foreign bus with several meters."""
+    with peer(shared_dir, tmp_path_factory.mktemp("bus"), FLEET, "--tcp", "127.0.0.1:0") as said:
+        yield f"tcp://127.0.0.1:{said.rsplit(':', 1)[1]}"
+
+
+@pytest.fixture
+def alone(shared_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """A serial port with one foreign meter."""
+    port = tmp_path / "port"
+    meter = {"address": ALONE, "td_ms": 1, "generate": GENERATE}
+    with peer(shared_dir, tmp_path, FLEET | {"meters": [meter]}, "--pty", str(port), "--baud", "2400"):
+        yield str(port)
 
 
 def values(done: subprocess.CompletedProcess[str]) -> dict[str, Decimal]:
@@ -76,7 +108,7 @@ def test_only_the_registers_that_are_named_are_read(meter_batch: Run, bus: str) 
 
 
 def test_an_old_dlt645_meter_is_read(meter_batch: Run, bus: str) -> None:
-    options = ("--line", bus, "--template", "generic/dlt645-1997-3ph", "--address", "000000000075")
+    options = ("--line", bus, "--template", "generic/dlt645-1997-3ph", "--address", OLD)
     assert values(meter_batch("read", *options, "--json", "energy_import"))["energy_import"] == Decimal("1036.00")
 
 
@@ -99,6 +131,124 @@ def test_what_goes_wrong_is_one_line_and_wrong_usage_is_exit_code_2(
     assert done.stdout == ""
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def read_items(meter_batch: Run, *options: str) -> dict[str, dict[str, Any]]:
+    """The items by identifier."""
+    done = meter_batch("read", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    (result,) = objects(done)
+    assert result["problems"] == []
+    return {one["di"]: one for one in result["items"]}
+
+
+def test_identifiers_of_every_kind_are_read_without_a_template(meter_batch: Run, bus: str) -> None:
+    dis = ("01010000", "03010101", "04000101", "04000503", "05060101", "0201ff00", "00010000")
+    found = read_items(meter_batch, "--line", bus, "--address", METER, *(word for di in dis for word in ("--di", di)))
+    assert list(found) == [di.upper() for di in dis]
+    assert found["01010000"]["name"] == "maximum demand, forward active"
+    assert (found["01010000"]["demand"], found["01010000"]["datetime"]) == (3.6, "2025-01-01 09:15")
+    assert found["03010101"]["datetime"] == "2025-01-01 00:00:00"
+    assert found["04000101"]["date"] == "2025-01-01"
+    assert "programming_allowed" in found["04000503"]["bits"]
+    assert found["05060101"]["unit"] == "kWh"
+    assert found["0201FF00"]["values"] == [230.0, 230.0, 230.0]
+    assert found["00010000"]["value"] == 1036.0
+
+
+def test_load_records_come_over_many_frames_and_a_lost_frame_is_asked_for_again(meter_batch: Run, bus: str) -> None:
+    options = ("--di", "06040001", "--count", "9", "--at", "2025-01-01T01:00", "--timeout", "0.2")
+    records = read_items(meter_batch, "--line", bus, "--address", SMALL, *options)["06040001"]["load_records"]
+    assert [one["time"] for one in records[:5]] == [f"25010101{minute}" for minute in ("00", "15", "30", "45")] + [
+        "2501010200"
+    ]
+    assert [one["energies"][0] for one in records] == pytest.approx([1003.6 + 0.9 * step for step in range(9)])
+
+
+def test_the_newest_load_records_need_no_time(meter_batch: Run, bus: str) -> None:
+    table = meter_batch("read", "--line", bus, "--address", METER, "--di", "06040002", "--count", "2")
+    assert table.returncode == 0
+    assert "2025-01-01 09:45 energies  1035.1 0.0" in table.stdout
+    assert "2025-01-01 10:00 energies  1036.0 0.0" in table.stdout
+
+
+def test_four_digits_are_an_identifier_of_1997_and_any_meter_may_answer(meter_batch: Run, bus: str) -> None:
+    found = read_items(meter_batch, "--line", bus, "--address", OLD, "--di", "9010", "--di", "B611")
+    assert found["9010"]["value"] == 1036.0
+    assert found["B611"]["value"] == 230
+    (result,) = objects(meter_batch("read", "--line", bus, "--di", "9010", "--json"))
+    assert result["address"] == OLD, "of the three meters only this one is of 1997"
+
+
+def test_what_a_meter_refuses_or_garbles_is_a_problem_of_that_identifier_only(meter_batch: Run, bus: str) -> None:
+    dis = ("--di", "02990001", "--di", "00020000", "--di", "00010000")
+    options = ("--line", bus, "--address", METER)
+    done = meter_batch("read", *options, *dis)
+    assert done.returncode == 0
+    assert "1036.0" in done.stdout
+    assert [line.split()[-3:] for line in done.stderr.splitlines()] == [
+        ["(error", "byte", "02)."],
+        ["are", "none:", "00000e00"],
+    ]
+    assert meter_batch("read", *options, *dis[:4]).returncode == 1
+
+
+def test_the_only_meter_of_a_serial_port_is_asked_who_it_is(meter_batch: Run, alone: str) -> None:
+    done = meter_batch("read", "--line", alone, "--di", "00010000", "--json")
+    (result,) = objects(done)
+    assert (result["line"], result["address"]) == (alone, ALONE)
+    assert result["items"][0]["value"] == 1036.0
+    assert done.stderr.strip() == f"Meter {ALONE} is on the line."
+    for address in ((), ("--address", "AAAAAAAAAAAA")):
+        done = meter_batch(
+            "read", "--line", alone, "--template", "generic/dlt645-3ph", *address, "voltage_l1", "--json"
+        )
+        (result,) = objects(done)
+        assert (result["address"], result["readings"][0]["value"]) == (ALONE, "230.0")
+    done = meter_batch("read", "--line", alone, "--address", "AAAAAAAAAAAA", "--di", "04000402", "--json")
+    assert objects(done)[0]["address"] == ALONE
+    assert done.stderr == ""
+
+
+def test_meters_that_answer_all_at_once_are_told_from_none(meter_batch: Run, bus: str) -> None:
+    crowd = meter_batch("read", "--line", bus, "--di", "00010000", "--timeout", "0.2", "--retries", "0")
+    assert crowd.returncode == 1
+    assert "More than one meter answered" in crowd.stderr
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        line = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        nobody = meter_batch("read", "--line", line, "--di", "00010000", "--timeout", "0.2", "--retries", "0")
+    assert nobody.returncode == 1
+    assert "No meter answered when asked who is there" in nobody.stderr
+
+
+def test_an_impossible_address_of_a_meter_read_by_identifier_is_wrong_usage(meter_batch: Run, bus: str) -> None:
+    done = meter_batch("read", "--line", bus, "--address", "1", "--di", "00010000", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "12 digits" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "--template"),
+        (("--template", "generic/dlt645-3ph", "--di", "00010000"), "not both"),
+        (("--di", "00010000", "voltage_l1"), "voltage_l1"),
+        (("--di", "0001000"), "8 hexadecimal digits"),
+        (("--di", "9010", "--di", "00010000"), "apart"),
+        (("--di", "9010", "--edition", "1998"), "none of 2007, 1997"),
+        (("--di", "00010000", "--count", "2"), "no load record"),
+        (("--di", "06040001", "--count", "2"), "need the time"),
+        (("--di", "06040001", "--at", "yesterday"), "--at"),
+        (("--template", "generic/dlt645-3ph", "--address", METER, "--count", "2"), "--di only"),
+        (("--template", "eastron/sdm630"), "--address"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(
+    meter_batch: Run, options: tuple[str, ...], words: str
+) -> None:
+    done = meter_batch("read", "--line", "tcp://127.0.0.1:1", *options)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_a_port_where_nothing_listens_is_said_in_words(meter_batch: Run) -> None:
@@ -126,5 +276,5 @@ async def test_a_foreign_modbus_server_is_read_over_tcp_and_missing_registers_ar
     # Programs get the very number on the wire, people its seven digits.
     assert values(done) == {"voltage": Decimal("230.1999969482422"), "current": Decimal("5.5")}
     assert " 230.2 " in for_people.stdout
-    assert result["problems"]
+    assert "The meter has no frequency (1-0:14.7.0)." in result["problems"]
     assert result["template"] == "eastron/sdm120"
