@@ -1,4 +1,4 @@
-"""Lists of points as files: CSV or XLSX in, a dry run that says row by row what would change; and the same file out.
+"""Lists of points as files: a dry run of a CSV or XLSX says row by row what would change. What cells mean: cells.py.
 
 Pure: bytes and what is known now go in, results come out. Nothing here changes a point.
 """
@@ -6,73 +6,33 @@ Pure: bytes and what is known now go in, results come out. Nothing here changes 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, tzinfo
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
-from .const import ATTRIBUTES, Detail, LineProtocol
+from .cells import (
+    COLUMNS,
+    SCIENTIFIC,
+    AddressError,
+    Known,
+    KnownLine,
+    as_row,
+    number,
+    parse_address,
+    parse_instant,
+    parse_ratio,
+)
+from .const import ATTRIBUTES, Detail
 from .engine import InstalledMeter, Multiplier, Point, Route
 from .engine.model.point import PROTOCOLS
-from .registry import ALWAYS, conflicts, new_id
+from .registry import ALWAYS, conflicts
 from .table import Problem, Row, Unreadable, read_table
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("编号", "计量点编号", "point id", "标识"),
-    "name": ("名称", "计量点", "计量点名称", "point", "metering point"),
-    "line": ("线路", "线路名称", "总线"),
-    "protocol": ("协议", "规约", "通信规约"),
-    "address": ("地址", "通信地址", "表地址", "站号", "unit", "unit id", "meter address", "slave"),
-    "template": ("模板", "表型模板", "型号", "表型", "model"),
-    "serial": ("表号", "资产编号", "出厂编号", "serial number", "meter number"),
-    "ct": ("电流变比", "ct变比", "ct ratio"),
-    "pt": ("电压变比", "pt变比", "pt ratio", "vt", "vt ratio"),
-    "multiplier_since": ("倍率生效日期", "倍率起始", "multiplier since"),
-    "area": ("区域", "位置", "房间", "location"),
-    "parent": ("上级", "上级计量点", "总表", "parent point"),
-    "detail": ("详细程度",),
-    "tariff": ("电价", "电价类别"),
-    "contract_kw": ("合同功率", "合同容量kw"),
-    "contract_kva": ("合同容量", "合同容量kva"),
-    "transformer_kva": ("变压器容量", "变压器容量kva"),
-    "floor_area_m2": ("建筑面积", "面积"),
-    "occupancy": ("使用时间", "运行时间"),
-    "production_unit": ("产品单位",),
-}
-"""Every column by its name in code and in exported files, with the other headers that are understood."""
-
 _DETAILS = {"精简": Detail.LEAN, "标准": Detail.STANDARD, "完整": Detail.FULL, "全部": Detail.FULL}
-_SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
 _NEEDED_FOR_NEW = ("name", "line", "address", "template")
 MAX_ROWS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class KnownLine:
-    """A line that a file may name."""
-
-    id: str
-    title: str
-    protocol: LineProtocol
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is there when a file is read."""
-
-    points: Mapping[str, Point]
-    lines: Mapping[str, KnownLine]
-    """By id."""
-    templates: Mapping[str, str]
-    """Protocol spoken, by template id."""
-    now: datetime
-    time_zone: tzinfo = UTC
-    """Of dates without one."""
-    default_line: str | None = None
-    """The line meant where a file has no such column."""
-    make_id: Callable[[], str] = new_id
 
 
 class Outcome(StrEnum):
@@ -103,7 +63,7 @@ class DryRun:
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
     absent: tuple[str, ...]
-    """Ids of points (of the default line only, where there is one) that the file does not mention.
+    """Ids of points that the file does not mention: of the default line, or without one of the lines it names.
 
     They stay unless their removal is asked for."""
 
@@ -265,7 +225,7 @@ class _Reader:
         if column not in cells:
             return old
         text = cells[column]
-        if _SCIENTIFIC.fullmatch(text):
+        if SCIENTIFIC.fullmatch(text):
             self._problem(row.number, column, "import_scientific", value=text)
         return text or None
 
@@ -371,6 +331,8 @@ class _Reader:
         if not {"ct", "pt"} & set(cells):
             return before
         last = before[-1] if before else Multiplier(ALWAYS)
+        if old is not None and not cells.get("ct") and not cells.get("pt"):
+            return before
         ct = self._ratio(row, cells, "ct", last.ct)
         pt = self._ratio(row, cells, "pt", last.pt)
         try:
@@ -381,13 +343,14 @@ class _Reader:
         if ct is None or pt is None:
             return before
         if since is None and (ct, pt) != (last.ct, last.pt) and old is not None:
-            self._warn(row.number, "ct", "import_multiplier_from_now", ct=_number(ct), pt=_number(pt))
+            self._warn(row.number, "ct", "import_multiplier_from_now", ct=number(ct), pt=number(pt))
         if since is not None and since > self.known.now:
             self._warn(row.number, "multiplier_since", "import_multiplier_later", date=since.isoformat())
         return with_multiplier(before, ct, pt, since, ALWAYS if old is None else self.known.now)
 
     def _ratio(self, row: Row, cells: Mapping[str, str], column: str, old: Decimal) -> Decimal | None:
-        if column not in cells:
+        """An empty cell says nothing about the ratio, so that a list without them takes none away."""
+        if not cells.get(column):
             return old
         try:
             return parse_ratio(cells[column])
@@ -424,11 +387,13 @@ class _Reader:
         listed = {result.row for result in results}
         results += [RowResult(row, Outcome.BAD, "", None) for row in {*bad, *bad_rows} - listed]
         results.sort(key=lambda one: one.row)
-        line = self.known.default_line
+        lines = {self.known.default_line}
+        if self.known.default_line is None:
+            lines = {point.routes[0].line for _, _, point in self._rows.values() if point.routes}
         absent = tuple(
             point.id
             for point in self.known.points.values()
-            if point.id not in self._rows and (line is None or (point.routes and point.routes[0].line == line))
+            if point.id not in self._rows and point.routes and point.routes[0].line in lines
         )
         return DryRun(tuple(results), tuple(self.problems), tuple(self.warnings), absent)
 
@@ -443,73 +408,6 @@ class _Reader:
         before, after = as_row(old, self.known), as_row(point, self.known)
         diff = {column: (before[column], after[column]) for column in COLUMNS if before[column] != after[column]}
         return RowResult(row.number, Outcome.CHANGED, point.name, point, diff)
-
-
-# --- values of single fields, used by the forms as well ---
-
-
-class AddressError(ValueError):
-    """An address no meter of that protocol can have; `key` is a message of the translations."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def parse_address(text: str, protocol: str) -> tuple[str, bool]:
-    """The address as it is kept, and whether leading zeros had to be restored; AddressError where it is none."""
-    text = text.strip().strip("'")
-    if _SCIENTIFIC.fullmatch(text):
-        raise AddressError("import_scientific")
-    text = text.removesuffix(".0")
-    if not (text.isascii() and text.isdigit()):
-        raise AddressError("import_bad_unit" if protocol == "modbus" else "import_bad_meter_number")
-    if protocol == "modbus":
-        unit = int(text)
-        if not 1 <= unit <= 247:
-            raise AddressError("import_bad_unit")
-        return str(unit), False
-    if len(text) > 12:
-        raise AddressError("import_bad_meter_number")
-    return text.zfill(12), len(text) < 12
-
-
-def parse_ratio(text: str) -> Decimal:
-    """A transformer ratio written as "400/5", "400:5" or "80"; empty is 1. ValueError where it is none."""
-    text = text.strip().replace("／", "/").replace("：", ":").replace(":", "/")
-    if not text:
-        return Decimal(1)
-    upper, slash, lower = text.partition("/")
-    try:
-        ratio = _decimal(upper) / _decimal(lower) if slash else _decimal(upper)
-    except (InvalidOperation, ArithmeticError) as error:
-        raise ValueError(text) from error
-    if not ratio.is_finite() or ratio <= 0:
-        raise ValueError(text)
-    return ratio.normalize() + 0
-
-
-def _decimal(text: str) -> Decimal:
-    """A number with units or thousands separators as people write them: "10 kV", "400 A", "1,000"."""
-    match = re.fullmatch(r"\s*([\d.,\s]*\d)\s*(k?)[aAvV]?\s*", text)
-    if match is None:
-        raise InvalidOperation(text)
-    digits = match[1].replace(" ", "")
-    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", digits):
-        digits = digits.replace(",", "")
-    return Decimal(digits.replace(",", ".")) * (1000 if match[2] else 1)
-
-
-def parse_instant(text: str, zone: tzinfo) -> datetime:
-    """An aware UTC instant from a date or a date and time; without a zone the site's. ValueError where it is none."""
-    text = re.sub(r"[年月./]", "-", text.strip()).replace("日", "").strip("-")
-    text = re.sub(r"-(\d)(?=\D|$)", r"-0\1", text)
-    at = (
-        datetime.combine(date.fromisoformat(text), datetime.min.time())
-        if len(text) <= 10
-        else (datetime.fromisoformat(text))
-    )
-    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def installed(
@@ -543,47 +441,3 @@ def with_multiplier(
 
 def _family(protocol: str) -> str:
     return protocol.split("-", 1)[0]
-
-
-def _number(value: Decimal) -> str:
-    return f"{value:f}"
-
-
-# --- out ---
-
-
-def as_row(point: Point, known: Known) -> dict[str, str]:
-    """A point as the cells of a file, which read back changes nothing."""
-    route = point.routes[0] if point.routes else None
-    line = known.lines.get(route.line) if route else None
-    titles = [one.title.casefold() for one in known.lines.values()]
-    parent = known.points.get(point.parent) if point.parent else None
-    last = point.multipliers[-1] if point.multipliers else Multiplier(ALWAYS)
-    title = ""
-    if line is not None:
-        title = line.title if titles.count(line.title.casefold()) == 1 else line.id
-    cells = {
-        "id": point.id,
-        "name": point.name,
-        "line": title,
-        "protocol": route.protocol if route else "",
-        "address": route.address if route else "",
-        "template": point.meter.template,
-        "serial": point.meter.serial or "",
-        "ct": _number(last.ct),
-        "pt": _number(last.pt),
-        "multiplier_since": "" if last.since == ALWAYS else last.since.isoformat(),
-        "area": point.area or "",
-        "parent": parent.name if parent else "",
-        "detail": point.detail or "",
-    }
-    return cells | {name: point.attributes.get(name, "") for name in ATTRIBUTES}
-
-
-def as_rows(points: Iterable[Point], known: Known) -> list[list[str]]:
-    """Header and one row a point, to be written by `table.write_csv` or `table.write_xlsx`."""
-    rows = [list(COLUMNS)]
-    for point in sorted(points, key=lambda one: one.name.casefold()):
-        cells = as_row(point, known)
-        rows.append([cells[column] for column in COLUMNS])
-    return rows

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import link
+from .cells import AddressError, parse_address
 from .const import LineProtocol
 from .engine import ConfigError, try_line
-from .importer import AddressError, parse_address
 
 _OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 

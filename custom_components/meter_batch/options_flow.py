@@ -25,6 +25,7 @@ from homeassistant.helpers.selector import (
 )
 
 from . import access, link
+from .cells import AddressError, parse_address, parse_instant, parse_ratio
 from .const import (
     CONF_DETAIL,
     CONF_ENTITY_STATISTICS,
@@ -39,17 +40,7 @@ from .const import (
     Detail,
 )
 from .engine import Multiplier, Point, Route
-from .importer import (
-    AddressError,
-    DryRun,
-    Outcome,
-    dry_run,
-    installed,
-    parse_address,
-    parse_instant,
-    parse_ratio,
-    with_multiplier,
-)
+from .importer import DryRun, Outcome, dry_run, installed, with_multiplier
 from .registry import ALWAYS, RegistryConflict, new_id
 from .site import Site, async_get_site, flow_actor
 

@@ -11,9 +11,9 @@ from homeassistant.helpers import config_validation as cv
 
 from . import access
 from .access import Operation
+from .cells import as_rows
 from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
 from .const import DOMAIN
-from .importer import as_rows
 from .site import async_get_site
 from .table import write_csv, write_xlsx
 

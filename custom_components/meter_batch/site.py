@@ -16,10 +16,10 @@ from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
 from . import access
+from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
 from .engine import Point, Template, available, load
 from .history import History
-from .importer import Known, KnownLine
 from .operation_log import OperationLog
 from .registry import Registry
 from .table import Problem

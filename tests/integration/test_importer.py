@@ -18,21 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from custom_components.meter_batch import importer
-from custom_components.meter_batch.const import LineProtocol
-from custom_components.meter_batch.engine.model.point import InstalledMeter, Multiplier, Point, Route
-from custom_components.meter_batch.importer import (
+from custom_components.meter_batch import importer, registry
+from custom_components.meter_batch.cells import (
     AddressError,
-    DryRun,
     Known,
     KnownLine,
-    Outcome,
     as_rows,
-    dry_run,
     parse_address,
     parse_instant,
     parse_ratio,
 )
+from custom_components.meter_batch.const import LineProtocol
+from custom_components.meter_batch.engine.model.point import InstalledMeter, Multiplier, Point, Route
+from custom_components.meter_batch.importer import DryRun, Outcome, dry_run
 from custom_components.meter_batch.registry import ALWAYS
 from custom_components.meter_batch.table import write_csv, write_xlsx
 
@@ -317,8 +315,23 @@ def test_what_a_file_does_not_list_stays_unless_its_removal_is_asked_for() -> No
     before = applied(run(LIST))
     dry = run(HEADER + "Main,East,1,eastron/sdm630,400/5,,Substation\n", points=before)
     assert dry.changes() == {}
-    assert sorted(before[id_].name for id_ in dry.absent) == ["Flat 7", "Hall 1"]
+    assert [before[id_].name for id_ in dry.absent] == ["Hall 1"], "a line that the file does not name is left alone"
     assert dry.changes(remove_absent=True) == dict.fromkeys(dry.absent)
+    both = HEADER + "Main,East,1,eastron/sdm630,400/5,,Substation\nNew,South,99,generic/dlt645-1ph,,,\n"
+    dry = run(both, points=before, make_id=registry.new_id)
+    assert sorted(before[id_].name for id_ in dry.absent) == ["Flat 7", "Hall 1"]
+
+
+def test_an_empty_ratio_leaves_the_ratio_as_it_is_and_is_1_for_a_new_point() -> None:
+    before = applied(run("name,line,address,template,ct,pt\nMain,East,1,eastron/sdm630,400/5,\n"))
+    (main,) = before.values()
+    assert [(one.ct, one.pt) for one in main.multipliers] == [(80, 1)]
+    dry = run("name,ct,pt,multiplier_since\nMain,,,\nHall,,,\n", points=before)
+    assert dry.rows[0].outcome is Outcome.UNCHANGED
+    dry = run("name,ct,pt,multiplier_since\nMain,,,2026-01-01\n", points=before)
+    assert dry.rows[0].outcome is Outcome.UNCHANGED, "a date alone says nothing about ratios"
+    changed = applied(run("name,ct,pt\nMain,,100\n", points=before), before)
+    assert [(one.ct, one.pt) for one in changed[main.id].multipliers] == [(80, 1), (80, 100)]
 
 
 def test_what_is_absent_is_asked_of_the_line_the_file_was_given_for_only() -> None:
@@ -437,7 +450,8 @@ def test_dates_are_read_as_people_write_them() -> None:
 
 def test_every_message_of_an_import_exists_in_both_languages() -> None:
     source = "".join(
-        (Path(importer.__file__).parent / name).read_text(encoding="utf-8") for name in ("importer.py", "table.py")
+        (Path(importer.__file__).parent / name).read_text(encoding="utf-8")
+        for name in ("importer.py", "cells.py", "table.py")
     )
     used = set(re.findall(r'"(import_\w+)"', source))
     assert len(used) > 25
@@ -454,7 +468,7 @@ def text_of(key: str, language: str = "en") -> str:
 def test_ids_are_never_given_twice() -> None:
     ids = list(
         itertools.chain.from_iterable(
-            (point.id for point in applied(run(LIST, make_id=importer.new_id)).values()) for _ in range(50)
+            (point.id for point in applied(run(LIST, make_id=registry.new_id)).values()) for _ in range(50)
         )
     )
     assert len(set(ids)) == 150

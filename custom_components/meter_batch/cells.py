@@ -1,0 +1,182 @@
+"""What the cells of a list of points mean, in and out: columns, addresses, ratios, dates. Forms use the same.
+
+Pure: nothing here changes a point.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from decimal import Decimal, InvalidOperation
+
+from .const import ATTRIBUTES, LineProtocol
+from .engine import Multiplier, Point
+from .registry import ALWAYS, new_id
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("编号", "计量点编号", "point id", "标识"),
+    "name": ("名称", "计量点", "计量点名称", "point", "metering point"),
+    "line": ("线路", "线路名称", "总线"),
+    "protocol": ("协议", "规约", "通信规约"),
+    "address": ("地址", "通信地址", "表地址", "站号", "unit", "unit id", "meter address", "slave"),
+    "template": ("模板", "表型模板", "型号", "表型", "model"),
+    "serial": ("表号", "资产编号", "出厂编号", "serial number", "meter number"),
+    "ct": ("电流变比", "ct变比", "ct ratio"),
+    "pt": ("电压变比", "pt变比", "pt ratio", "vt", "vt ratio"),
+    "multiplier_since": ("倍率生效日期", "倍率起始", "multiplier since"),
+    "area": ("区域", "位置", "房间", "location"),
+    "parent": ("上级", "上级计量点", "总表", "parent point"),
+    "detail": ("详细程度",),
+    "tariff": ("电价", "电价类别"),
+    "contract_kw": ("合同功率", "合同容量kw"),
+    "contract_kva": ("合同容量", "合同容量kva"),
+    "transformer_kva": ("变压器容量", "变压器容量kva"),
+    "floor_area_m2": ("建筑面积", "面积"),
+    "occupancy": ("使用时间", "运行时间"),
+    "production_unit": ("产品单位",),
+}
+"""Every column by its name in code and in exported files, with the other headers that are understood."""
+
+
+SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
+"""Not a number any more, but what a spreadsheet made of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLine:
+    """A line that a file may name."""
+
+    id: str
+    title: str
+    protocol: LineProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is there when a file is read."""
+
+    points: Mapping[str, Point]
+    lines: Mapping[str, KnownLine]
+    """By id."""
+    templates: Mapping[str, str]
+    """Protocol spoken, by template id."""
+    now: datetime
+    time_zone: tzinfo = UTC
+    """Of dates without one."""
+    default_line: str | None = None
+    """The line meant where a file has no such column."""
+    make_id: Callable[[], str] = new_id
+
+
+# --- in ---
+
+
+class AddressError(ValueError):
+    """An address no meter of that protocol can have; `key` is a message of the translations."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def parse_address(text: str, protocol: str) -> tuple[str, bool]:
+    """The address as it is kept, and whether leading zeros had to be restored; AddressError where it is none."""
+    text = text.strip().strip("'")
+    if SCIENTIFIC.fullmatch(text):
+        raise AddressError("import_scientific")
+    text = text.removesuffix(".0")
+    if not (text.isascii() and text.isdigit()):
+        raise AddressError("import_bad_unit" if protocol == "modbus" else "import_bad_meter_number")
+    if protocol == "modbus":
+        unit = int(text)
+        if not 1 <= unit <= 247:
+            raise AddressError("import_bad_unit")
+        return str(unit), False
+    if len(text) > 12:
+        raise AddressError("import_bad_meter_number")
+    return text.zfill(12), len(text) < 12
+
+
+def parse_ratio(text: str) -> Decimal:
+    """A transformer ratio written as "400/5", "400:5" or "80"; empty is 1. ValueError where it is none."""
+    text = text.strip().replace("／", "/").replace("：", ":").replace(":", "/")
+    if not text:
+        return Decimal(1)
+    upper, slash, lower = text.partition("/")
+    try:
+        ratio = _decimal(upper) / _decimal(lower) if slash else _decimal(upper)
+    except (InvalidOperation, ArithmeticError) as error:
+        raise ValueError(text) from error
+    if not ratio.is_finite() or ratio <= 0:
+        raise ValueError(text)
+    return ratio.normalize() + 0
+
+
+def _decimal(text: str) -> Decimal:
+    """A number with units or thousands separators as people write them: "10 kV", "400 A", "1,000"."""
+    match = re.fullmatch(r"\s*([\d.,\s]*\d)\s*(k?)[aAvV]?\s*", text)
+    if match is None:
+        raise InvalidOperation(text)
+    digits = match[1].replace(" ", "")
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", digits):
+        digits = digits.replace(",", "")
+    return Decimal(digits.replace(",", ".")) * (1000 if match[2] else 1)
+
+
+def parse_instant(text: str, zone: tzinfo) -> datetime:
+    """An aware UTC instant from a date or a date and time; without a zone the site's. ValueError where it is none."""
+    text = re.sub(r"[年月./]", "-", text.strip()).replace("日", "").strip("-")
+    text = re.sub(r"-(\d)(?=\D|$)", r"-0\1", text)
+    at = (
+        datetime.combine(date.fromisoformat(text), datetime.min.time())
+        if len(text) <= 10
+        else (datetime.fromisoformat(text))
+    )
+    return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+
+
+# --- out ---
+
+
+def number(value: Decimal) -> str:
+    """A ratio as a cell has it."""
+    return f"{value:f}"
+
+
+def as_row(point: Point, known: Known) -> dict[str, str]:
+    """A point as the cells of a file, which read back changes nothing."""
+    route = point.routes[0] if point.routes else None
+    line = known.lines.get(route.line) if route else None
+    titles = [one.title.casefold() for one in known.lines.values()]
+    parent = known.points.get(point.parent) if point.parent else None
+    last = point.multipliers[-1] if point.multipliers else Multiplier(ALWAYS)
+    title = ""
+    if line is not None:
+        title = line.title if titles.count(line.title.casefold()) == 1 else line.id
+    cells = {
+        "id": point.id,
+        "name": point.name,
+        "line": title,
+        "protocol": route.protocol if route else "",
+        "address": route.address if route else "",
+        "template": point.meter.template,
+        "serial": point.meter.serial or "",
+        "ct": number(last.ct),
+        "pt": number(last.pt),
+        "multiplier_since": "" if last.since == ALWAYS else last.since.isoformat(),
+        "area": point.area or "",
+        "parent": parent.name if parent else "",
+        "detail": point.detail or "",
+    }
+    return cells | {name: point.attributes.get(name, "") for name in ATTRIBUTES}
+
+
+def as_rows(points: Iterable[Point], known: Known) -> list[list[str]]:
+    """Header and one row a point, to be written by `table.write_csv` or `table.write_xlsx`."""
+    rows = [list(COLUMNS)]
+    for point in sorted(points, key=lambda one: one.name.casefold()):
+        cells = as_row(point, known)
+        rows.append([cells[column] for column in COLUMNS])
+    return rows
