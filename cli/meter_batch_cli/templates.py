@@ -76,7 +76,8 @@ def _where(register: Register) -> str:
 
     locator = register.locator
     if isinstance(locator, ModbusWords):
-        return f"function {locator.function}, address {locator.address} (0x{locator.address:04X}), {locator.type}"
+        words = f"{locator.type}, the sum of {locator.parts}" if locator.parts > 1 else locator.type
+        return f"function {locator.function}, address {locator.address} (0x{locator.address:04X}), {words}"
     return locator.single if locator.single == locator.di else f"{locator.single} (in {locator.di})"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meter_batch_virtual.config import parse_fleet
+from meter_batch_virtual.config import load_fleet, parse_fleet
 
 from .conftest import PYTHON, StartFleet, run
 
@@ -40,3 +40,19 @@ def test_two_meters_at_one_address_need_no_names_and_are_not_alike(tmp_path: Pat
     assert (first.name, second.name) == ("a/7", "a/7#2")
     assert first.seed != second.seed
     assert first.serial != second.serial
+
+
+def test_a_template_file_is_looked_for_beside_the_fleet_file(tmp_path: Path) -> None:
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "m1.toml").write_text(
+        'vendor = "Acme"\nmodel = "M1"\nprotocol = "modbus"\nphases = 1\n'
+        'register = [{ key = "voltage", address = 0, type = "uint16" }]\n',
+        encoding="utf-8",
+    )
+    (folder / "fleet.toml").write_text(
+        '[[line]]\nname = "a"\nlisten = "tcp://127.0.0.1:0"\nprotocol = "modbus-tcp"\n'
+        '[[line.meter]]\naddress = 7\ntemplate = "m1.toml"\n',
+        encoding="utf-8",
+    )
+    assert load_fleet(folder / "fleet.toml").lines[0].meters[0].template.id == "acme/m1"

@@ -186,7 +186,7 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
     meters = [
         meter
         for number, one in enumerate(table.get("meter", ()), 1)
-        for meter in _meters(one, f"{where}, [[line.meter]] {number}", table, seed, twins)
+        for meter in _meters(one, f"{where}, [[line.meter]] {number}", table, seed, folder, twins)
     ]
     if not meters:
         raise ConfigError(f"{where}: a line needs at least one [[line.meter]]")
@@ -216,12 +216,13 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
     return line
 
 
-def _meters(table: Any, where: str, line: Mapping[str, Any], seed: int, twins: Counter[str]) -> list[MeterConfig]:
+def _meters(
+    table: Any, where: str, line: Mapping[str, Any], seed: int, folder: Path, twins: Counter[str]
+) -> list[MeterConfig]:
     _check(table, _METER_KEYS, where, required=("address", "template"))
     try:
-        template = (
-            load_file(Path(table["template"])) if table["template"].endswith(".toml") else load(table["template"])
-        )
+        named = table["template"]
+        template = load_file(folder / named) if named.endswith(".toml") else load(named)
     except TemplateError as error:
         raise ConfigError(f"{where}: template: {error}") from error
     if line["protocol"] != "mixed" and not line["protocol"].startswith(template.protocol):

@@ -155,3 +155,11 @@ def test_a_template_of_ones_own_is_loaded_from_its_file(tmp_path: Path) -> None:
         load_file(path)
     with pytest.raises(TemplateError, match=r"none.toml: No such file"):
         load_file(tmp_path / "none.toml")
+
+
+def test_a_file_in_the_present_folder_has_an_id_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "acme"
+    folder.mkdir()
+    (folder / "m1.toml").write_text(GOOD, encoding="utf-8")
+    monkeypatch.chdir(folder)
+    assert load_file(Path("m1.toml")).id == "acme/m1"

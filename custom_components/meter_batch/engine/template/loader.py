@@ -59,7 +59,7 @@ def load_file(path: Path) -> Template:
         raise TemplateError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path}: it is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return parse(text, f"{path.parent.name}/{path.stem}", str(path))
+    return parse(text, f"{path.absolute().parent.name}/{path.stem}", str(path))
 
 
 def parse(text: str, template_id: str, file: str) -> Template:
