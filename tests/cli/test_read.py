@@ -20,6 +20,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from .conftest import Run, objects
 
 METER, OLD, SMALL, ALONE = "123456789012", "000000000075", "000000000161", "000012345678"
+FADING = "000000000090"
 GENERATE = {"since": "2025-01-01T00:00:00", "start": {"1": "1000.00"}, "kw": "3.6", "kvar": "1.2"}
 FLEET: dict[str, Any] = {
     "now": "2025-01-01T10:00:00",
@@ -42,6 +43,8 @@ FLEET: dict[str, Any] = {
             "generate": GENERATE,
             "faults": [{"kind": "flip", "every": 4}],
         },
+        # Answers the first question and no other.
+        {"address": FADING, "td_ms": 1, "generate": GENERATE, "faults": [{"kind": "silent", "skip": 1}]},
     ],
 }
 
@@ -177,7 +180,7 @@ def test_four_digits_are_an_identifier_of_1997_and_any_meter_may_answer(meter_ba
     assert found["9010"]["value"] == 1036.0
     assert found["B611"]["value"] == 230
     (result,) = objects(meter_batch("read", "--line", bus, "--di", "9010", "--json"))
-    assert result["address"] == OLD, "of the three meters only this one is of 1997"
+    assert result["address"] == OLD, "of all these meters only this one is of 1997"
 
 
 def test_what_a_meter_refuses_or_garbles_is_a_problem_of_that_identifier_only(meter_batch: Run, bus: str) -> None:
@@ -191,6 +194,15 @@ def test_what_a_meter_refuses_or_garbles_is_a_problem_of_that_identifier_only(me
         ["are", "none:", "00000e00"],
     ]
     assert meter_batch("read", *options, *dis[:4]).returncode == 1
+
+
+def test_what_came_before_a_meter_fell_silent_is_kept(meter_batch: Run, bus: str) -> None:
+    dis = ("--di", "00010000", "--di", "02010100", "--di", "02010200")
+    done = meter_batch("read", "--line", bus, "--address", FADING, *dis, "--timeout", "0.1", "--retries", "0", "--json")
+    (result,) = objects(done)
+    assert done.returncode == 0
+    assert [one["di"] for one in result["items"]] == ["00010000"]
+    assert result["problems"] == [f"Meter {FADING} did not answer when asked for 02010100."]
 
 
 def test_the_only_meter_of_a_serial_port_is_asked_who_it_is(meter_batch: Run, alone: str) -> None:
