@@ -212,3 +212,21 @@ def test_what_modbus_cannot_ask_is_refused_before_it_is_sent(
 ) -> None:
     with pytest.raises(ConfigError):
         ReadRegisters(unit, function, address, count)
+
+
+def test_noise_full_of_beginnings_is_looked_at_once() -> None:
+    checked = 0
+
+    class Counted(ReadRegisters):
+        def _is_reply(self, data: bytes | bytearray, start: int) -> bool:
+            nonlocal checked
+            checked += 1
+            return super()._is_reply(data, start)
+
+    question = Counted(1, 3, 0, 125)
+    noise = bytes((1, 3, 250)) * 1000
+    for start in range(0, len(noise), 8):
+        assert question.feed(noise[start : start + 8]) is None
+    assert checked <= 1000
+    words = tuple(range(125))
+    assert question.feed(frame("rtu", 1, pdu.read_reply(3, words))) == words

@@ -56,6 +56,8 @@ class _Request[Answer]:
             self._bad = tcp.HEADER.pack(self.transaction, 0, 3, unit) + failure
             self._bad_bytes = 9
         self._heard = bytearray()
+        self._searched = 0
+        """Before this place nothing in `_heard` is the beginning of the good reply."""
         self._echo = False
 
     def feed(self, data: bytes) -> Answer | None:
@@ -65,9 +67,10 @@ class _Request[Answer]:
             return self._answer(data, self._body_at)
         heard += data
         if len(heard) > _KEPT:
+            self._searched = max(0, self._searched - (len(heard) - _KEPT))
             del heard[:-_KEPT]
         self._skip_echo()
-        start = heard.find(self._good)
+        start = heard.find(self._good, self._searched)
         waiting = -1
         while start >= 0:
             if len(heard) - start < self.reply_bytes:
@@ -76,7 +79,9 @@ class _Request[Answer]:
             if self._is_reply(heard, start):
                 self.foreign += self._frames(bytes(heard[:start]))
                 return self._answer(heard, start + self._body_at)
-            start = heard.find(self._good, start + 1)
+            # Never again: noise that looks like many beginnings must not be checked anew with every byte.
+            self._searched = start + 1
+            start = heard.find(self._good, self._searched)
         if error := self._refusal(waiting):
             raise error
         return None
@@ -136,6 +141,7 @@ class _Request[Answer]:
         if at >= 0 and _QUIET.issuperset(heard[:at]):
             self._echo = True
             del heard[: at + len(self.request)]
+            self._searched = 0
 
     def _frames(self, heard: bytes) -> int:
         if self.framing == "tcp":
