@@ -19,6 +19,18 @@ _FLAWS = {
     "problem": "the meter sent load records that are damaged",
 }
 _LOAD_RECORDS = "load records"
+_UNITS = {
+    "U": "V",
+    "I": "A",
+    "f": "Hz",
+    "P_total_abc": "kW",
+    "Q_total_abc": "kvar",
+    "energies": "kWh, kvarh",
+    "quadrants": "kvarh",
+    "demand": "kW",
+    "reactive_demand": "kvar",
+}
+"""Of the columns of load records."""
 
 
 def edition(dis: Sequence[str], chosen: str | None) -> Variant:
@@ -109,7 +121,7 @@ def _record(record: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if record["bad"]:
         at += " (marked as bad)"
     columns = [key for key in record if key not in ("time", "bad", "empty_classes")]
-    yield from ((f"{at} {key}", _text(record[key]), "") for key in columns)
+    yield from ((f"{at} {key}", _text(record[key]), _UNITS.get(key, "")) for key in columns)
     if not columns:
         yield at, "nothing recorded", ""
 
