@@ -34,8 +34,6 @@ class SerialTransport:
         await self.close()
         link = _Link(self.name, on_bytes, on_lost)
         settings = self._settings
-        # A pseudo terminal has no parity, and its driver refuses the second time to be asked for one.
-        parity = "N" if os.path.realpath(self.name).startswith("/dev/pts/") else settings.parity
         try:
             async with asyncio.timeout(CONNECT_S):
                 await serialx.create_serial_connection(
@@ -43,7 +41,7 @@ class SerialTransport:
                     lambda: link,
                     self.name,
                     settings.baud,
-                    parity=serialx.Parity(parity),
+                    parity=serialx.Parity(_parity(self.name, settings)),
                     stopbits=serialx.StopBits(settings.stop_bits),
                     byte_size=settings.data_bits,
                 )
@@ -74,6 +72,11 @@ class SerialTransport:
                     await link.closed.wait()
             except TimeoutError:
                 pass
+
+
+def _parity(path: str, settings: SerialSettings) -> str:
+    """A pseudo terminal has no parity, and its driver refuses the second time to be asked for one."""
+    return "N" if os.path.realpath(path).startswith("/dev/pts/") else settings.parity
 
 
 class _Link(asyncio.Protocol):
