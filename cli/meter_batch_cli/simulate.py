@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,12 +48,19 @@ def simulate(
     Meters obey physics, and their registers depend only on seed and time: a restart is no reset. The signal SIGUSR1
     freezes a running fleet and lets it go on again (`kill -USR1 PID`); the truth file is written again at once.
     """
+    if not 0 < speed < math.inf:
+        raise typer.BadParameter(f"{speed:g} is no speed: time runs forward, 1 is real time", param_hint="--speed")
     console = Console(stderr=True)
     try:
         config = load_fleet(fleet)
     except ConfigError as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_WRONG_USAGE) from error
+    for path in (truth, wire_log):
+        # Known before anything is written: the draft of a truth file stands beside it.
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            console.print(f"{path} cannot be written: give a name in a folder that exists", style="red", soft_wrap=True)
+            raise typer.Exit(_FAILED)
     try:
         asyncio.run(_run(config, console, truth, speed, hold, wire_log))
     except (MeterBatchError, OSError) as error:

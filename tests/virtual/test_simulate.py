@@ -159,3 +159,22 @@ async def test_the_wire_log_tells_every_exchange(tmp_path: Path) -> None:
     assert row["line"] == "车间" and row["request"] == "01040000000271cb" and row["reply"].startswith("010404")
     assert row["request_at"] < row["request_end"] < row["reply_begin"] < row["free_at"] <= row["delivered_at"]
     assert row["violates_gap"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (("--speed", "0"), 2, "is no speed"),
+        (("--speed", "nan"), 2, "is no speed"),
+        (("--truth", "."), 1, "cannot be written"),
+        (("--wire-log", "nowhere/wire.json"), 1, "cannot be written"),
+    ],
+)
+async def test_options_that_cannot_be_are_said_before_anything_starts(
+    tmp_path: Path, options: tuple[str, ...], status: int, words: str
+) -> None:
+    process = await start(tmp_path, *options)
+    _, err = await process.communicate()
+    assert process.returncode == status
+    assert words in err.decode()
+    assert "Ready" not in err.decode()

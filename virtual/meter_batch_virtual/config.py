@@ -21,6 +21,8 @@ from .load import load_names
 
 PROTOCOLS = ("modbus-tcp", "modbus-rtu", "dlt645-2007", "dlt645-1997", "mixed")
 PARITIES = ("N", "E", "O")
+GREATEST = 1e9
+"""No setting is greater; what is (or is no number at all) would break the arithmetic behind it."""
 MOST_KW = 75.0
 """More does not fit into the power registers of DL/T 645."""
 
@@ -326,6 +328,8 @@ def _check(table: Any, known: Mapping[str, Any], where: str, required: tuple[str
         wanted = known[key]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise ConfigError(f"{where}: {key} = {value!r} must be {_WHAT[wanted]}")
+        if wanted == (int, float) and not abs(value) <= GREATEST:
+            raise ConfigError(f"{where}: {key} must be a number of at most {GREATEST:g}")
     for key in required:
         if key not in table:
             raise ConfigError(f"{where}: {key} is missing")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from meter_batch_engine.errors import ConfigError
@@ -54,8 +54,10 @@ class Fault:
         return self.from_s <= since_start_s and (to_s is None or since_start_s < to_s)
 
 
-def parse_fault(table: Mapping[str, object], where: str, *, on_line: bool = False) -> Fault:
+def parse_fault(table: object, where: str, *, on_line: bool = False) -> Fault:
     """A fault from its table in a fleet file; raises ConfigError that names the place and the key."""
+    if not isinstance(table, dict):
+        raise ConfigError(f'{where}: it must be a table such as {{ kind = "silent" }}, not {table!r}')
     known = {field.name: field for field in fields(Fault)}
     for key, value in table.items():
         if key not in known:
@@ -63,14 +65,14 @@ def parse_fault(table: Mapping[str, object], where: str, *, on_line: bool = Fals
         if key in ("kind", "place"):
             if not isinstance(value, str):
                 raise ConfigError(f"{where}: {key} must be a text")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ConfigError(f"{where}: {key} = {value!r} must be a number of 0 or more")
         elif key in ("every", "count", "bytes", "bits", "keep") and not isinstance(value, int):
             raise ConfigError(f"{where}: {key} = {value!r} must be a whole number")
     kinds = [kind for kind in KINDS if not (on_line and kind in _ON_METER_ONLY)]
     if table.get("kind") not in kinds:
         raise ConfigError(f"{where}: kind = {table.get('kind')!r}; it may be {', '.join(kinds)}")
-    fault = Fault(**table)  # type: ignore[arg-type]
+    fault = Fault(**table)
     if fault.place not in _PLACES:
         raise ConfigError(f'{where}: place = "{fault.place}"; it may be {", ".join(_PLACES)}')
     if fault.every < 1 or fault.probability > 1:
