@@ -38,6 +38,7 @@ class Problem(PointEntity, BinarySensorEntity):
     _attr_translation_key = "problem"
     _attr_device_class = BinarySensorDeviceClass.PROBLEM
     _attr_entity_category = EntityCategory.DIAGNOSTIC
+    _unrecorded_attributes = frozenset({"explanation"})
 
     def __init__(self, coordinator: LineCoordinator, point: Point) -> None:
         super().__init__(coordinator, point, "problem")
@@ -54,18 +55,22 @@ class Problem(PointEntity, BinarySensorEntity):
         problem = self.coordinator.problems.get(point)
         known = problem is not None or point in self.coordinator.values
         self._attr_is_on = problem is not None if known else None
-        self._attr_extra_state_attributes = {"reason": problem or "none"}
+        self._attr_extra_state_attributes = {
+            "reason": problem.reason if problem else "none",
+            "explanation": self.coordinator.explanation(point),
+        }
 
     @override
     def _shown(self) -> object:
-        return self._attr_is_on, self._attr_extra_state_attributes["reason"]
+        return self._attr_is_on, *self._attr_extra_state_attributes.values()
 
 
 class LineConnected(LineEntity, BinarySensorEntity):
-    """Off while the port or gateway of the line is gone."""
+    """Off while the port or gateway of the line is gone. What else is wrong with the line as a whole stands beside."""
 
     _attr_device_class = BinarySensorDeviceClass.CONNECTIVITY
     _attr_entity_category = EntityCategory.DIAGNOSTIC
+    _unrecorded_attributes = frozenset({"explanation"})
 
     def __init__(self, coordinator: LineCoordinator) -> None:
         super().__init__(coordinator, "line_connected")
@@ -75,3 +80,8 @@ class LineConnected(LineEntity, BinarySensorEntity):
     def is_on(self) -> bool | None:
         report = self.coordinator.data
         return None if report is None else report.health.connected
+
+    @property
+    @override
+    def extra_state_attributes(self) -> dict[str, str | None]:
+        return {"explanation": self.coordinator.line_explanation()}

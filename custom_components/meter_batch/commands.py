@@ -15,7 +15,7 @@ from .engine import Point
 from .engine.model.obis import Obis
 from .engine.model.quantity import BY_KEY, QUANTITIES
 from .engine.model.reading import Reading
-from .entity import Population, populations
+from .entity import Population, populations, shown_value
 from .importer import DryRun, Outcome, dry_run
 from .registry import RegistryConflict
 from .site import Site
@@ -62,11 +62,11 @@ def line_of(hass: HomeAssistant, point: Point) -> Population | None:
 
 
 def values(readings: Iterable[Reading], registers: set[Obis] | None) -> dict[str, dict[str, Any]]:
-    """Readings by register name: value (a Decimal register as text to the digit), unit, instant."""
+    """Readings by register name: value as entities show it (a counter also as text to the digit), unit, instant."""
     return {
         QUANTITIES[one.obis].key: {
             "obis": one.obis,
-            "value": float(one.value),
+            "value": float(shown_value(one)),
             **({"exact": str(one.value)} if isinstance(one.value, Decimal) else {}),
             "unit": QUANTITIES[one.obis].unit,
             "at": one.at.isoformat(),
@@ -82,13 +82,15 @@ def state_of(hass: HomeAssistant, point: Point, registers: set[Obis] | None = No
     """What is known now of a point."""
     line = line_of(hass, point)
     if line is None:
-        return {"name": point.name, "available": False, "problem": "line", "values": {}}
+        return {"name": point.name, "available": False, "problem": "line", "explanation": None, "registers": {}}
     coordinator = line.coordinator
+    trouble = coordinator.problems.get(point.id)
     return {
         "name": point.name,
         "available": coordinator.good(point.id),
-        "problem": coordinator.problems.get(point.id),
-        "values": values(coordinator.values.get(point.id, {}).values(), registers),
+        "problem": trouble.reason if trouble else None,
+        "explanation": coordinator.explanation(point.id),
+        "registers": values(coordinator.values.get(point.id, {}).values(), registers),
     }
 
 

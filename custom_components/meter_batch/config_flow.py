@@ -38,10 +38,9 @@ from .const import (
 from .line_test import LineTestFailed, async_test_line, is_address
 from .options_flow import LineOptionsFlow
 from .site import async_get_site, flow_actor, line_as_dict
-from .wording import async_in_words
+from .wording import async_in_words, async_message
 
 CONF_TEST_ADDRESS = "test_address"
-CONF_ADD_ANYWAY = "add_anyway"
 
 _PARITIES = {"none": "N", "even": "E", "odd": "O"}
 _PARITY_NAMES = {letter: name for name, letter in _PARITIES.items()}
@@ -89,16 +88,11 @@ WIRE = probatio.Schema(
         probatio.Required(CONF_STOP_BITS): _choice(["1", "2"]),
     }
 )
-TEST = probatio.Schema(
-    {
-        probatio.Optional(CONF_TEST_ADDRESS): TextSelector(),
-        probatio.Optional(CONF_ADD_ANYWAY, default=False): bool,
-    }
-)
+TEST = probatio.Schema({probatio.Optional(CONF_TEST_ADDRESS): TextSelector()})
 
 
 class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
-    """A line is added in three steps: where it is, how fast its wire is, and a real test."""
+    """A line is added in three steps: where it is, how fast its wire is, and a real test that leads back to them."""
 
     VERSION = 1
     MINOR_VERSION = 1
@@ -106,6 +100,8 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
     def __init__(self) -> None:
         self._name = ""
         self._data: dict[str, Any] = {}
+        self._test_address = ""
+        self._failed: LineTestFailed | None = None
 
     @staticmethod
     @callback
@@ -188,35 +184,53 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
     async def async_step_test(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Opens the line and, where an address was given, reads that meter."""
         errors: dict[str, str] = {}
-        placeholders = {"line": link.url(self._data), "detail": ""}
         if user_input is not None:
-            address = user_input.get(CONF_TEST_ADDRESS, "").strip()
+            self._test_address = address = user_input.get(CONF_TEST_ADDRESS, "").strip()
             if address and not is_address(address, link.protocol(self._data)):
                 errors[CONF_TEST_ADDRESS] = "bad_address"
             else:
                 try:
                     await self._test(address)
                 except LineTestFailed as failed:
-                    placeholders["detail"] = await async_in_words(self.hass, failed.detail)
-                    errors["base"] = failed.key
-                if not errors or user_input.get(CONF_ADD_ANYWAY):
-                    return await self._finish()
-        return self._form("test", TEST, user_input, errors, placeholders)
+                    self._failed = failed
+                    return await self.async_step_test_failed()
+                return await self.async_step_finish()
+        placeholders = {"line": self._name, "where": link.url(self._data)}
+        return self._form("test", TEST, {CONF_TEST_ADDRESS: self._test_address}, errors, placeholders)
+
+    async def async_step_test_failed(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Says why and leads back to each step, or on."""
+        failed = self._failed
+        assert failed is not None
+        hint = await async_in_words(self.hass, failed.hint)
+        if failed.other is not None:
+            hint = await async_message(self.hass, "test_other_edition", protocol=failed.other.label)
+        wire = ["wire"] if link.protocol(self._data).on_a_wire else []
+        return self.async_show_menu(
+            step_id="test_failed",
+            menu_options=[self._data[CONF_LINK], *wire, "test", "finish"],
+            description_placeholders={
+                "line": self._name,
+                "problem": await async_in_words(self.hass, failed.problem),
+                "hint": hint,
+            },
+        )
 
     async def _test(self, address: str) -> None:
         if self.source != SOURCE_RECONFIGURE:
-            await async_test_line(self._data, address or None)
+            await async_test_line(self._data, {}, address or None)
             return
         # The port can only be opened once: the running line lets go of it for the test.
         entry = self._get_reconfigure_entry()
         loaded = entry.state.recoverable and await self.hass.config_entries.async_unload(entry.entry_id)
         try:
-            await async_test_line(self._data, address or None)
+            await async_test_line(self._data, entry.options, address or None)
         finally:
             if loaded:
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)
 
-    async def _finish(self) -> ConfigFlowResult:
+    async def async_step_finish(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Adds or changes the line, tested or not."""
         actor = flow_actor(Operation.CONFIGURE)
         log = (await async_get_site(self.hass)).log
         after = {"title": self._name, "data": self._data}

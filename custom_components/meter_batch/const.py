@@ -26,6 +26,8 @@ CONF_SLOW: Final = "slow_s"
 CONF_INTERVAL: Final = "interval_min"
 CONF_DETAIL: Final = "detail"
 CONF_ENTITY_STATISTICS: Final = "entity_statistics"
+CONF_GAP: Final = "gap_ms"
+CONF_PREAMBLE: Final = "preamble"
 
 DEFAULT_FAST_S: Final = 10
 DEFAULT_SLOW_S: Final = 300
@@ -57,6 +59,11 @@ class LineProtocol(StrEnum):
         return self is not LineProtocol.MODBUS_TCP
 
     @property
+    def has_dlt645(self) -> bool:
+        """True where DL/T 645 meters may be on the line."""
+        return self is LineProtocol.MIXED or self.value.startswith("dlt645")
+
+    @property
     def label(self) -> str:
         """How it is called on the device page; a name, the same in every language."""
         return _LABELS[self]
@@ -80,7 +87,7 @@ WIRE_DEFAULTS: Final[dict[LineProtocol, tuple[int, str, int]]] = {
     LineProtocol.MODBUS_TCP: (9600, "N", 1),
     LineProtocol.MODBUS_RTU: (9600, "N", 1),
     LineProtocol.DLT645_2007: (2400, "E", 1),
-    LineProtocol.DLT645_1997: (2400, "E", 1),
+    LineProtocol.DLT645_1997: (1200, "E", 1),
     LineProtocol.MIXED: (2400, "E", 1),
 }
 """Baud, parity and stop bits a meter of each protocol usually leaves the factory with."""

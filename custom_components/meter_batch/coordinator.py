@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import override
 
@@ -48,9 +49,21 @@ from .engine.model.obis import Obis
 from .engine.model.reading import Reading
 from .history import kept
 from .site import Site
-from .wording import async_in_words
+from .wording import async_in_words, in_words, message, register_names
 
 _LOGGER = logging.getLogger(__name__)
+
+HEARD_BADLY = frozenset({"damaged", "wrong_meter"})
+"""Reasons that say more than silence: something comes from the meter, or instead of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a point: a word, and where there is more to say what the engine says or which registers."""
+
+    reason: str
+    text: str | None = None
+    registers: tuple[Obis, ...] = ()
 
 
 class LineCoordinator(DataUpdateCoordinator[PollReport]):
@@ -62,14 +75,14 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         super().__init__(hass, _LOGGER, config_entry=entry, name=entry.title, update_interval=None)
         self.site = site
         self.values: dict[str, dict[Obis, Reading]] = {}
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, Trouble] = {}
         self.silent: frozenset[str] = frozenset()
         self.hub_id = ""
         self._touched: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._begun: set[str] = set()
         self._snapshots: asyncio.Queue[tuple[bool, dict[str, tuple[datetime, tuple[Reading, ...]]]]] = asyncio.Queue()
-        self.line = link.make_line(entry.data)
+        self.line = link.make_line(entry.data, entry.options)
         options = entry.options
         self.poller = Poller(
             self.line,
@@ -138,6 +151,12 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         template = self.site.templates.get(point.meter.template)
         return () if template is None else shown(template, self.detail(point))
 
+    def wanted(self, point: Point) -> frozenset[Obis]:
+        """The registers of a point that are read: those with entities, and those of the statistics."""
+        template = self.site.templates.get(point.meter.template)
+        there = () if template is None else kept(one.obis for one in template.registers)
+        return frozenset({*self.registers(point), *(one.obis for one in there)})
+
     @callback
     def async_set_meters(self) -> None:
         """Tells the poller which meters there are; what did not change keeps what was learned of it."""
@@ -146,7 +165,6 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             if (template := self.site.templates.get(point.meter.template)) is None:
                 _LOGGER.error("%s: there is no template %s any more", point.name, point.meter.template)
                 continue
-            wanted = {*self.registers(point), *(one.obis for one in kept(one.obis for one in template.registers))}
             meters.append(
                 PollMeter(
                     key=point.id,
@@ -154,15 +172,14 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                     template=template,
                     address=route.address,
                     protocol=route.protocol,
-                    wanted=frozenset(wanted),
+                    wanted=self.wanted(point),
                     point=point,
                 )
             )
         self.poller.set_meters(meters)
         there = {meter.key for meter in meters}
-        for gone in self.values.keys() - there:
-            del self.values[gone]
-            self.problems.pop(gone, None)
+        for gone in {*self.values, *self.problems} - there:
+            self.async_forget(gone)
 
     @callback
     def async_forget(self, point: str) -> None:
@@ -183,16 +200,18 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             known = self.values.setdefault(key, {})
             known.update((reading.obis, reading) for reading in readings if reading.good)
             self.site.history.note(points[key], readings)
-            if all(reading.good for reading in readings):
-                self.problems.pop(key, None)
+            if bad := tuple(reading.obis for reading in readings if not reading.good):
+                self.problems[key] = Trouble("implausible", registers=bad)
             else:
-                self.problems[key] = "implausible"
+                self.problems.pop(key, None)
         for key, error in report.failed.items():
-            self.problems[key] = reason(error)
+            self.problems[key] = Trouble(reason(error), error.text)
         for key in report.silent:
             if key not in self.silent and key in points:
                 _LOGGER.warning("%s does not answer", points[key].name)
-            self.problems[key] = "silent"
+            trouble = self.problems.get(key, Trouble("silent"))
+            if trouble.reason not in HEARD_BADLY:
+                self.problems[key] = replace(trouble, reason="silent")
         for key in self.silent - report.silent:
             if key in points:
                 _LOGGER.info("%s answers again", points[key].name)
@@ -224,6 +243,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
     def _line_down(self, report: PollReport) -> None:
         self.data = report
         self._touched = set(self.site.registry.points)
+        if not self.last_update_success:
+            self.async_update_listeners()  # the line is down still, but what is said of it may be new
+            return
         # This one goes to the log only, which is English.
         self.async_set_update_error(
             HomeAssistantError(
@@ -246,6 +268,21 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         while True:
             first, snapshots = await self._snapshots.get()
             await self.site.history.async_take(snapshots, first=first)
+
+    # --- in words ---
+
+    def explanation(self, point: str) -> str | None:
+        """What is wrong with a point and what to do, in the language of the house; None where nothing is."""
+        if (trouble := self.problems.get(point)) is None:
+            return None
+        if trouble.registers:
+            return message(self.hass, "implausible", registers=register_names(self.hass, trouble.registers))
+        return None if trouble.text is None else in_words(self.hass, trouble.text)
+
+    def line_explanation(self) -> str | None:
+        """The same for the line as a whole: it may be connected and still have a problem."""
+        problem = self.data.health.problem if self.data else None
+        return None if problem is None else in_words(self.hass, problem)
 
     async def async_read_now(self, point: Point, obis: list[Obis] | None) -> list[Reading]:
         """Reads a meter ahead of the schedule; HomeAssistantError in plain words where that fails."""

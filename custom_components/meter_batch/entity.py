@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
@@ -20,8 +21,28 @@ from .const import DOMAIN
 from .coordinator import LineCoordinator
 from .engine import Point
 from .engine.model.obis import Obis
+from .engine.model.quantity import QUANTITIES, Measure
+from .engine.model.reading import Reading
 
 type LineEntry = ConfigEntry[Population]
+
+DIGITS = {
+    Measure.ACTIVE_ENERGY: 2,
+    Measure.REACTIVE_ENERGY: 2,
+    Measure.APPARENT_ENERGY: 2,
+    Measure.ACTIVE_POWER: 3,
+    Measure.REACTIVE_POWER: 3,
+    Measure.APPARENT_POWER: 3,
+    Measure.DEMAND: 3,
+    Measure.VOLTAGE: 1,
+    Measure.CURRENT: 3,
+    Measure.POWER_FACTOR: 3,
+    Measure.FREQUENCY: 2,
+    Measure.PHASE_ANGLE: 1,
+    Measure.DISTORTION: 2,
+    Measure.TEMPERATURE: 1,
+}
+"""Decimals shown; instantaneous values are rounded to them, so that noise below makes no new states."""
 
 BATCH = 200
 """So many entities are added at a time, so that a large fleet does not hold up the event loop."""
@@ -102,6 +123,14 @@ def device_info(coordinator: LineCoordinator, point: Point) -> DeviceInfo:
         suggested_area=point.area,
         via_device_id=coordinator.hub_id,
     )
+
+
+def shown_value(reading: Reading) -> Decimal | float:
+    """The value as entities and answers show it: a counter to its last digit, what is measured now rounded."""
+    if isinstance(reading.value, Decimal):
+        return reading.value
+    # + 0.0: a power of −0.0 is a power of 0
+    return round(float(reading.value), DIGITS[QUANTITIES[reading.obis].measure]) + 0.0
 
 
 type Maker = Callable[[Point], Iterable[PointEntity]]

@@ -14,11 +14,11 @@ _OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
 class LineTestFailed(Exception):
-    """A line did not pass; `key` is an error of the flow's translations, `detail` what the engine says."""
+    """A line did not pass: what is wrong and what to do, in the engine's words; or `other`, which the meter speaks."""
 
-    def __init__(self, key: str, detail: str = "") -> None:
-        super().__init__(detail)
-        self.key, self.detail = key, detail
+    def __init__(self, problem: str, hint: str = "", other: LineProtocol | None = None) -> None:
+        super().__init__(problem)
+        self.problem, self.hint, self.other = problem, hint, other
 
 
 def meter_protocol(text: str, spoken: LineProtocol) -> str:
@@ -42,25 +42,24 @@ def is_address(text: str, spoken: LineProtocol) -> bool:
     return True
 
 
-async def async_test_line(data: Mapping[str, Any], address: str | None) -> None:
+async def async_test_line(data: Mapping[str, Any], options: Mapping[str, Any], address: str | None) -> None:
     """Returns where the line (and, with an address, the meter) works; else LineTestFailed says what to change."""
-    url, settings, spoken = link.url(data), link.settings(data), link.protocol(data)
+    url, settings, spoken = link.url(data), link.settings(data, options), link.protocol(data)
     try:
         opened = await try_line(url, settings)
     except ConfigError as error:
-        raise LineTestFailed("cannot_connect", error.text) from error
+        raise LineTestFailed(error.text) from error
     if not opened.ok:
-        raise LineTestFailed("cannot_connect", opened.problem or "")
+        # What to do is in the problem; the hint is about a meter.
+        raise LineTestFailed(opened.problem or "")
     if address is None:
         return
     protocol, address = meter_protocol(address, spoken), normal_address(address, spoken)
     asked = await try_line(url, settings, protocol=protocol, address=address)
     if asked.ok:
         return
-    if asked.framing is not None and asked.framing != settings.framing:
-        raise LineTestFailed(f"other_framing_{asked.framing}", asked.problem or "")
     if (other := _OTHER_VARIANT.get(protocol)) and spoken is not LineProtocol.MIXED:
         again = await try_line(url, settings, protocol=other, address=address)
         if again.ok:
-            raise LineTestFailed(f"other_{other}", asked.problem or "")
-    raise LineTestFailed("no_reply", asked.problem or "")
+            raise LineTestFailed(asked.problem or "", other=LineProtocol(other))
+    raise LineTestFailed(asked.problem or "", asked.hint or "")

@@ -7,10 +7,12 @@ from typing import Any
 
 from .const import (
     CONF_BAUD,
+    CONF_GAP,
     CONF_HOST,
     CONF_LINK,
     CONF_PARITY,
     CONF_PORT,
+    CONF_PREAMBLE,
     CONF_PROTOCOL,
     CONF_SERIAL_PORT,
     CONF_STOP_BITS,
@@ -40,8 +42,8 @@ def unique_id(data: Mapping[str, Any]) -> str:
     return where.lower() if "://" in where else where
 
 
-def settings(data: Mapping[str, Any]) -> LineSettings:
-    """Speed and framing of the wire."""
+def settings(data: Mapping[str, Any], options: Mapping[str, Any]) -> LineSettings:
+    """Speed and framing of the wire, and what its adapters and meters want besides."""
     spoken = protocol(data)
     baud, parity, stop_bits = WIRE_DEFAULTS[spoken]
     return LineSettings(
@@ -49,12 +51,14 @@ def settings(data: Mapping[str, Any]) -> LineSettings:
         parity=str(data.get(CONF_PARITY, parity)),
         stop_bits=int(data.get(CONF_STOP_BITS, stop_bits)),
         framing="tcp" if spoken is LineProtocol.MODBUS_TCP else "rtu",
+        gap_s=float(options.get(CONF_GAP, 0)) / 1000,
+        preamble=int(options.get(CONF_PREAMBLE, 0)),
     )
 
 
-def make_line(data: Mapping[str, Any]) -> Line:
+def make_line(data: Mapping[str, Any], options: Mapping[str, Any]) -> Line:
     """The line of a config entry, not opened yet."""
-    wire = settings(data)
+    wire = settings(data, options)
     serial = None
     if data[CONF_LINK] == Link.SERIAL:
         serial = SerialSettings(baud=wire.baud, parity=wire.parity, stop_bits=wire.stop_bits)

@@ -30,7 +30,9 @@ from .const import (
     CONF_DETAIL,
     CONF_ENTITY_STATISTICS,
     CONF_FAST,
+    CONF_GAP,
     CONF_INTERVAL,
+    CONF_PREAMBLE,
     CONF_SLOW,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
@@ -48,10 +50,11 @@ SHOWN = 40
 """So many problems or changed rows are listed on the page of a dry run; the rest is counted."""
 
 
-def _seconds(least: float, most: float) -> NumberSelector:
-    return NumberSelector(
-        NumberSelectorConfig(min=least, max=most, step=1, mode=NumberSelectorMode.BOX, unit_of_measurement="s")
-    )
+def _number(least: float, most: float, unit: str | None = None) -> NumberSelector:
+    config = NumberSelectorConfig(min=least, max=most, step=1, mode=NumberSelectorMode.BOX)
+    if unit is not None:
+        config["unit_of_measurement"] = unit
+    return NumberSelector(config)
 
 
 def _choice(options: list[str], key: str | None = None) -> SelectSelector:
@@ -65,8 +68,8 @@ _DETAIL = _choice([DETAIL_AUTO, *(one.value for one in Detail)], "detail")
 
 SETTINGS = probatio.Schema(
     {
-        probatio.Required(CONF_FAST, default=DEFAULT_FAST_S): _seconds(1, 3600),
-        probatio.Required(CONF_SLOW, default=DEFAULT_SLOW_S): _seconds(10, 86400),
+        probatio.Required(CONF_FAST, default=DEFAULT_FAST_S): _number(1, 3600, "s"),
+        probatio.Required(CONF_SLOW, default=DEFAULT_SLOW_S): _number(10, 86400, "s"),
         probatio.Required(CONF_INTERVAL, default=str(DEFAULT_INTERVAL_MIN)): _choice(
             [str(one) for one in INTERVALS_MIN]
         ),
@@ -74,6 +77,9 @@ SETTINGS = probatio.Schema(
         probatio.Required(CONF_ENTITY_STATISTICS, default=False): bool,
     }
 )
+GAP = {probatio.Required(CONF_GAP, default=0): _number(0, 1000, "ms")}
+PREAMBLE = {probatio.Required(CONF_PREAMBLE, default=0): _number(0, 16)}
+"""Of lines with such meters only."""
 
 
 class LineOptionsFlow(OptionsFlowWithReload):
@@ -104,8 +110,15 @@ class LineOptionsFlow(OptionsFlowWithReload):
         if CONF_INTERVAL in options:
             options[CONF_INTERVAL] = str(options[CONF_INTERVAL])
         return self.async_show_form(
-            step_id="settings", data_schema=self.add_suggested_values_to_schema(SETTINGS, options)
+            step_id="settings", data_schema=self.add_suggested_values_to_schema(self._settings(), options)
         )
+
+    def _settings(self) -> probatio.Schema:
+        spoken = link.protocol(self.config_entry.data)
+        schema = SETTINGS
+        if spoken.on_a_wire:
+            schema = schema.extend(GAP)
+        return schema.extend(PREAMBLE) if spoken.has_dlt645 else schema
 
     # --- one point ---
 

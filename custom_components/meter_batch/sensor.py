@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import override
 
 from homeassistant.components.sensor import (
@@ -21,7 +20,8 @@ from .coordinator import LineCoordinator
 from .engine import Point, PollReport
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Kind, Measure, Quantity
-from .entity import LineEntity, LineEntry, PointEntity
+from .entity import DIGITS, LineEntity, LineEntry, PointEntity, shown_value
+from .wording import name_key
 
 PARALLEL_UPDATES = 0
 
@@ -39,24 +39,6 @@ _CLASSES = {
     Measure.TEMPERATURE: SensorDeviceClass.TEMPERATURE,
 }
 """Home Assistant has no class for apparent energy, angles and distortion."""
-
-_DIGITS = {
-    Measure.ACTIVE_ENERGY: 2,
-    Measure.REACTIVE_ENERGY: 2,
-    Measure.APPARENT_ENERGY: 2,
-    Measure.ACTIVE_POWER: 3,
-    Measure.REACTIVE_POWER: 3,
-    Measure.APPARENT_POWER: 3,
-    Measure.DEMAND: 3,
-    Measure.VOLTAGE: 1,
-    Measure.CURRENT: 3,
-    Measure.POWER_FACTOR: 3,
-    Measure.FREQUENCY: 2,
-    Measure.PHASE_ANGLE: 1,
-    Measure.DISTORTION: 2,
-    Measure.TEMPERATURE: 1,
-}
-"""Decimals shown; instantaneous values are rounded to them, so that noise below makes no new states."""
 
 # Values that only an electrician asks for are there at detail full, but switched off until somebody wants them.
 _OFF_AT_FIRST = {Measure.PHASE_ANGLE, Measure.DISTORTION}
@@ -88,11 +70,11 @@ def describe(quantity: Quantity, *, with_statistics: bool) -> SensorEntityDescri
         state_class = None
     return SensorEntityDescription(
         key=quantity.key,
-        translation_key=f"{quantity.key.rsplit('_t', 1)[0]}_tariff" if quantity.tariff else quantity.key,
+        translation_key=name_key(quantity),
         device_class=_CLASSES.get(quantity.measure),
         native_unit_of_measurement=quantity.unit or None,
         state_class=state_class,
-        suggested_display_precision=_DIGITS[quantity.measure],
+        suggested_display_precision=DIGITS[quantity.measure],
         entity_registry_enabled_default=quantity.measure not in _OFF_AT_FIRST,
         entity_category=EntityCategory.DIAGNOSTIC if quantity.measure is Measure.TEMPERATURE else None,
     )
@@ -104,7 +86,6 @@ class RegisterSensor(PointEntity, SensorEntity):
     def __init__(self, coordinator: LineCoordinator, point: Point, obis: Obis) -> None:
         quantity = QUANTITIES[obis]
         self._obis = obis
-        self._digits = _DIGITS[quantity.measure]
         self.entity_description = describe(quantity, with_statistics=coordinator.entity_statistics)
         if quantity.tariff:
             self._attr_translation_placeholders = {"tariff": str(quantity.tariff)}
@@ -113,13 +94,7 @@ class RegisterSensor(PointEntity, SensorEntity):
     @override
     def _take(self) -> None:
         reading = self.coordinator.values.get(self.point.id, {}).get(self._obis)
-        if reading is None:
-            self._attr_native_value = None
-        elif isinstance(reading.value, Decimal):
-            self._attr_native_value = reading.value
-        else:
-            # + 0.0: a power of −0.0 is a power of 0
-            self._attr_native_value = round(float(reading.value), self._digits) + 0.0
+        self._attr_native_value = None if reading is None else shown_value(reading)
 
     @override
     def _shown(self) -> object:

@@ -14,8 +14,10 @@ from .access import Operation
 from .cells import as_rows
 from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
 from .const import DOMAIN
+from .engine.model.quantity import QUANTITIES
 from .site import async_get_site
 from .table import write_csv, write_xlsx
+from .wording import register_names
 
 MAX_FILE_BYTES = 20 << 20
 
@@ -69,10 +71,21 @@ async def read_now(call: ServiceCall) -> ServiceResponse:
     registers = [register(text) for text in call.data["registers"]] if "registers" in call.data else None
     if (line := line_of(call.hass, point)) is None:
         raise refuse("line_not_running", point=point.name)
-    readings = await line.coordinator.async_read_now(point, registers)
-    wanted = None if registers is None else set(registers)
-    shown: dict[str, Any] = values(readings, wanted)
-    return {"id": point.id, "name": point.name, "values": shown}
+    coordinator = line.coordinator
+    readings = await coordinator.async_read_now(point, registers)
+    wanted = coordinator.wanted(point) if registers is None else frozenset(registers)
+    absent = [obis for obis in QUANTITIES if obis in wanted - {one.obis for one in readings}]
+    if len(absent) == len(wanted):
+        template = site.templates[point.meter.template]
+        model = f"{template.vendor} {template.model}"
+        raise refuse("nothing_to_read", point=point.name, model=model, registers=register_names(call.hass, absent))
+    shown: dict[str, Any] = values(readings, None if registers is None else set(wanted))
+    return {
+        "id": point.id,
+        "name": point.name,
+        "registers": shown,
+        "absent": [QUANTITIES[obis].key for obis in absent],
+    }
 
 
 async def import_points(call: ServiceCall) -> ServiceResponse:

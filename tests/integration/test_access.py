@@ -113,7 +113,13 @@ async def test_websocket_commands_list_import_and_log(
     await client.send_json_auto_id({"type": "meter_batch/values/subscribe", "points": ["hall"]})
     assert (await client.receive_json())["success"]
     event = (await client.receive_json())["event"]
-    assert event["points"][id_] == {"name": "Hall", "available": False, "problem": "line", "values": {}}
+    assert event["points"][id_] == {
+        "name": "Hall",
+        "available": False,
+        "problem": "line",
+        "explanation": None,
+        "registers": {},
+    }
 
     await client.send_json_auto_id(
         {"type": "meter_batch/points/import", "content": "name,address\nHall,x\n", "dry_run": False}

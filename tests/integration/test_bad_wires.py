@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from homeassistant.core import HomeAssistant
@@ -68,8 +69,35 @@ async def test_a_meter_that_answers_badly_is_a_problem_and_its_neighbour_is_not(
     await wait_for(lambda: value(hass, "binary_sensor.bad_problem") == "on", 20)
     assert value(hass, "binary_sensor.good_problem") == "off"
     assert value(hass, "sensor.bad_active_power") is None
-    reason = hass.states.get("binary_sensor.bad_problem").attributes["reason"]  # type: ignore[union-attr]
-    assert reason in {"silent", "damaged"}
+    await wait_for(lambda: value(hass, "sensor.east_silent_meters") == "1", 20)
+    problem = hass.states.get("binary_sensor.bad_problem")
+    assert problem is not None
+    assert problem.attributes["reason"] == "damaged", "it is given up, but it is not silent: something comes"
+    assert "check baud rate, parity" in problem.attributes["explanation"]
+
+
+async def test_meters_with_one_address_are_told_at_each_of_them_and_at_the_line_in_the_language_of_the_house(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    hass.config.language = "zh-Hans"
+    entry = await set_up(hass, start_fleet, add_line, "modbus-rtu", '{ kind = "silent" }')
+    coordinator = entry.runtime_data.coordinator
+    points = list(coordinator.site.registry.points.values())
+    # An import refuses it, but a meter's own address can be changed without us.
+    twins = [replace(point, routes=(replace(point.routes[0], address="1"),)) for point in points]
+    coordinator.site.registry.points.update((point.id, point) for point in twins)
+    coordinator.async_set_meters()
+    await wait_for(lambda: "同为 1" in (explanation(hass, "binary_sensor.good_problem") or ""), 20)
+    assert hass.states.get("binary_sensor.good_problem").attributes["reason"] == "other"  # type: ignore[union-attr]
+    assert "同为 1" in (explanation(hass, "binary_sensor.bad_problem") or "")
+    assert value(hass, "binary_sensor.east_connection") == "on"
+    assert "同为 1" in (explanation(hass, "binary_sensor.east_connection") or "")
+
+
+def explanation(hass: HomeAssistant, entity_id: str) -> str | None:
+    state = hass.states.get(entity_id)
+    text: str | None = state.attributes.get("explanation") if state else None
+    return text
 
 
 @pytest.mark.parametrize(
@@ -102,9 +130,10 @@ async def test_counters_that_read_zero_for_a_while_do_not_reach_the_entity(
     seen: list[tuple[float, bool]] = []
     while not seen or seen[-1][0] != 0:
         answer = await act(hass, "read_now", point="Bad", registers=["energy_import"])
-        reading = answer["values"]["energy_import"]
+        reading = answer["registers"]["energy_import"]
         seen.append((reading["value"], "flags" in reading))
         await asyncio.sleep(0.05)
     assert seen[-1] == (0, True), "the zero was read, and flagged"
+    await wait_for(lambda: "Energy import" in (explanation(hass, "binary_sensor.bad_problem") or ""))
     await hass.async_block_till_done()
     assert float(value(hass, "sensor.bad_energy_import") or 0) == energy

@@ -56,13 +56,24 @@ async def go(hass: HomeAssistant, result: Any, step: Step) -> Any:
     return await hass.config_entries.flow.async_configure(result["flow_id"], step)
 
 
+def failure(result: Any) -> str:
+    """What the menu after a failed test says is wrong."""
+    assert (result["type"], result["step_id"]) == (FlowResultType.MENU, "test_failed")
+    return str(result["description_placeholders"]["problem"])
+
+
+def suggested(result: Any) -> Step:
+    """What the fields of a form begin with."""
+    return {str(field): (field.description or {}).get("suggested_value") for field in result["data_schema"].schema}
+
+
 async def test_a_modbus_tcp_line_is_added_after_its_meter_was_read(
     hass: HomeAssistant, start_fleet: StartFleet
 ) -> None:
     fleet = await start_fleet(MODBUS.format(protocol="modbus-tcp"))
     result = await begin(hass, "tcp", host=" 127.0.0.1 ", port=port_of(fleet), protocol="modbus-tcp")
     assert result["step_id"] == "test"
-    assert result["description_placeholders"]["line"] == f"tcp://127.0.0.1:{port_of(fleet)}"
+    assert result["description_placeholders"] == {"line": "East", "where": f"tcp://127.0.0.1:{port_of(fleet)}"}
     result = await go(hass, result, {"test_address": "7"})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert result["title"] == "East"
@@ -90,7 +101,7 @@ async def test_the_wire_begins_with_what_the_protocol_usually_has(hass: HomeAssi
     for protocol, suggested in (
         ("modbus-rtu", ("9600", "none", "1")),
         ("dlt645-2007", ("2400", "even", "1")),
-        ("dlt645-1997", ("2400", "even", "1")),
+        ("dlt645-1997", ("1200", "even", "1")),
         ("mixed", ("2400", "even", "1")),
     ):
         result = await begin(hass, "tcp", host="127.0.0.1", port=4001, protocol=protocol)
@@ -126,9 +137,9 @@ async def test_a_gateway_that_is_not_there_is_told_in_words_and_may_be_added_any
 ) -> None:
     result = await begin(hass, "tcp", host="127.0.0.1", port=1, protocol="modbus-tcp")
     result = await go(hass, result, {})
-    assert result["errors"] == {"base": "cannot_connect"}
-    assert "127.0.0.1" in result["description_placeholders"]["detail"]
-    result = await go(hass, result, {"add_anyway": True})
+    assert "127.0.0.1" in failure(result)
+    assert result["menu_options"] == ["tcp", "test", "finish"], "Modbus TCP has no wire"
+    result = await go(hass, result, {"next_step_id": "finish"})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     await hass.async_block_till_done()
     assert result["result"].state is ConfigEntryState.SETUP_RETRY
@@ -139,15 +150,16 @@ async def test_a_serial_port_that_is_not_there_is_told_in_words(hass: HomeAssist
     result = await go(hass, result, {"baud": "2400", "parity": "even", "stop_bits": "1"})
     assert result["step_id"] == "test"
     result = await go(hass, result, {})
-    assert result["errors"] == {"base": "cannot_connect"}
-    assert "/dev/ttyNONE" in result["description_placeholders"]["detail"]
+    assert "/dev/ttyNONE" in failure(result)
+    assert result["menu_options"] == ["serial", "wire", "test", "finish"]
 
 
 async def test_a_gateway_in_transparent_mode_is_found_out(hass: HomeAssistant, start_fleet: StartFleet) -> None:
     fleet = await start_fleet(MODBUS.format(protocol="modbus-rtu"))
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-tcp")
     result = await go(hass, result, {"test_address": "7"})
-    assert result["errors"] == {"base": "other_framing_rtu"}
+    assert "answers in Modbus RTU" in failure(result)
+    assert "Choose Modbus RTU over TCP" in result["description_placeholders"]["hint"]
 
 
 async def test_a_gateway_that_converts_is_found_out(hass: HomeAssistant, start_fleet: StartFleet) -> None:
@@ -155,7 +167,8 @@ async def test_a_gateway_that_converts_is_found_out(hass: HomeAssistant, start_f
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-rtu")
     result = await go(hass, result, {"baud": "19200", "parity": "none", "stop_bits": "1"})
     result = await go(hass, result, {"test_address": "7"})
-    assert result["errors"] == {"base": "other_framing_tcp"}
+    assert "answers in Modbus TCP" in failure(result)
+    assert "Choose Modbus TCP" in result["description_placeholders"]["hint"]
 
 
 async def test_a_meter_of_the_other_edition_is_found_out(hass: HomeAssistant, start_fleet: StartFleet) -> None:
@@ -165,7 +178,22 @@ async def test_a_meter_of_the_other_edition_is_found_out(hass: HomeAssistant, st
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="dlt645-2007")
     result = await go(hass, result, {"baud": "9600", "parity": "even", "stop_bits": "1"})
     result = await go(hass, result, {"test_address": "12"})
-    assert result["errors"] == {"base": "other_dlt645-1997"}
+    assert "000000000012" in failure(result)
+    assert "answers in DL/T 645-1997" in result["description_placeholders"]["hint"]
+    # Back to the protocol, and on: everything else is as it was typed.
+    result = await go(hass, result, {"next_step_id": "tcp"})
+    assert suggested(result) == {
+        "name": "East",
+        "host": "127.0.0.1",
+        "port": port_of(fleet),
+        "protocol": "dlt645-2007",
+    }
+    result = await go(hass, result, {**suggested(result), "protocol": "dlt645-1997"})
+    result = await go(hass, result, {"baud": "9600", "parity": "even", "stop_bits": "1"})
+    assert (result["step_id"], suggested(result)) == ("test", {"test_address": "12"})
+    result = await go(hass, result, {"test_address": "12"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert result["data"]["protocol"] == "dlt645-1997"
 
 
 async def test_a_meter_that_does_not_answer_is_told_and_an_address_that_is_none_too(
@@ -176,9 +204,26 @@ async def test_a_meter_that_does_not_answer_is_told_and_an_address_that_is_none_
     result = await go(hass, result, {"test_address": "500"})
     assert result["errors"] == {"test_address": "bad_address"}
     result = await go(hass, result, {"test_address": "9"})
-    assert result["errors"] == {"base": "no_reply"}
+    assert "no reply" in failure(result)
+    assert "Check the meter's address" in result["description_placeholders"]["hint"]
+    result = await go(hass, result, {"next_step_id": "test"})
+    assert (result["step_id"], suggested(result)) == ("test", {"test_address": "9"})
     result = await go(hass, result, {"test_address": "7"})
     assert result["type"] is FlowResultType.CREATE_ENTRY
+
+
+async def test_after_a_failed_test_the_wire_can_be_changed(hass: HomeAssistant, start_fleet: StartFleet) -> None:
+    fleet = await start_fleet(MODBUS.format(protocol="modbus-rtu"))
+    result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-rtu")
+    result = await go(hass, result, {"baud": "19200", "parity": "odd", "stop_bits": "1"})
+    result = await go(hass, result, {"test_address": "9"})
+    assert result["menu_options"] == ["tcp", "wire", "test", "finish"]
+    result = await go(hass, result, {"next_step_id": "wire"})
+    assert suggested(result) == {"baud": "19200", "parity": "odd", "stop_bits": "1"}
+    result = await go(hass, result, {"baud": "19200", "parity": "none", "stop_bits": "1"})
+    result = await go(hass, result, {"test_address": "7"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert result["data"]["parity"] == "N"
 
 
 async def test_a_serial_line_is_added_through_a_real_terminal(
@@ -224,8 +269,9 @@ async def test_a_line_can_be_changed_and_keeps_its_id(
     )
     assert result["step_id"] == "test", result
     failed = await go(hass, result, {"test_address": "9"})
-    assert failed["errors"] == {"base": "no_reply"}
-    result = await go(hass, result, {"add_anyway": True, "test_address": "7"})
+    assert "no reply" in failure(failed)
+    result = await go(hass, failed, {"next_step_id": "test"})
+    result = await go(hass, result, {"test_address": "7"})
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
     assert (entry.title, entry.data["host"]) == ("Hall", "localhost")
     await hass.async_block_till_done()
@@ -247,15 +293,14 @@ def test_addresses_are_urls_of_the_engine_and_settings_of_the_wire() -> None:
     data = {"link": "tcp", "host": "FE80::1", "port": 502, "protocol": "modbus-tcp"}
     assert link.url(data) == "tcp://[FE80::1]:502"
     assert link.unique_id(data) == "tcp://[fe80::1]:502"
-    assert link.settings(data).framing == "tcp"
+    assert link.settings(data, {}).framing == "tcp"
     serial = {"link": "serial", "serial_port": "/dev/ttyUSB0", "protocol": "dlt645-2007"}
     assert link.unique_id(serial) == "/dev/ttyUSB0"
-    assert (link.settings(serial).baud, link.settings(serial).parity, link.settings(serial).framing) == (
-        2400,
-        "E",
-        "rtu",
-    )
-    assert link.make_line(serial).name == "/dev/ttyUSB0"
+    wire = link.settings(serial, {"gap_ms": 25.0, "preamble": 4.0})
+    assert (wire.baud, wire.parity, wire.framing, wire.gap_s, wire.preamble) == (2400, "E", "rtu", 0.025, 4)
+    wire = link.settings(serial, {})
+    assert (wire.gap_s, wire.preamble) == (0, 0)
+    assert link.make_line(serial, {}).name == "/dev/ttyUSB0"
 
 
 def test_on_a_mixed_line_the_length_says_what_an_address_is() -> None:

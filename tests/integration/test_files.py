@@ -108,5 +108,5 @@ async def test_diagnostics_tell_much_and_neither_hosts_nor_names(
     id_ = point_id(hass, "sensor.substation_main_energy_import")
     device = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, id_)})[0]
     found = await async_get_device_diagnostics(hass, east, device)
-    assert "energy_import" in found[id_]["values"]
+    assert "energy_import" in found[id_]["registers"]
     json.dumps(found)

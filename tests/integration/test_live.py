@@ -142,6 +142,9 @@ async def test_a_dead_meter_is_a_problem_and_the_others_go_on(
     await wait_for(lambda: value(hass, "binary_sensor.dead_problem") == "on")
     state = hass.states.get("binary_sensor.dead_problem")
     assert state is not None and state.attributes["reason"] == "silent"
+    assert "no reply; check the meter's supply" in state.attributes["explanation"]
+    good = hass.states.get("binary_sensor.substation_main_problem")
+    assert good is None or good.attributes["explanation"] is None
     assert hass.states.get("sensor.dead_energy_import").state == "unavailable"  # type: ignore[union-attr]
     await wait_for(lambda: value(hass, "binary_sensor.flats_flat_problem") == "off")
     await wait_for(lambda: value(hass, "sensor.south_silent_meters") == "1")
@@ -158,10 +161,31 @@ async def test_values_and_a_reading_now_are_given_by_actions(
     answer = await act(hass, "get_values", points=["main"], registers=["energy_import"])
     ((_, main),) = answer["points"].items()
     assert main["available"] is True
-    assert Decimal(main["values"]["energy_import"]["exact"]) == Decimal(truth["Main"]["1-0:1.8.0"]) * 80
+    assert Decimal(main["registers"]["energy_import"]["exact"]) == Decimal(truth["Main"]["1-0:1.8.0"]) * 80
     answer = await act(hass, "read_now", point="Roof", registers=["1-0:1.8.0", "frequency"])
-    assert set(answer["values"]) == {"energy_import", "frequency"}
-    assert answer["values"]["frequency"]["value"] == pytest.approx(float(truth["Roof"]["1-0:14.7.0"]), abs=0.01)
+    assert set(answer["registers"]) == {"energy_import", "frequency"}
+    frequency = answer["registers"]["frequency"]["value"]
+    assert frequency == pytest.approx(float(truth["Roof"]["1-0:14.7.0"]), abs=0.01)
+    answer = await act(hass, "get_values", points=["main"])
+    ((_, main),) = answer["points"].items()
+    assert main["registers"]["active_power"]["value"] == float(value(hass, "sensor.substation_main_active_power") or 0)
+
+
+async def test_a_reading_now_says_what_the_meter_does_not_have(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.flats_flat_energy_import"))
+    answer = await act(hass, "read_now", point="Flat", registers=["energy_import", "voltage_l3", "current_l2"])
+    assert set(answer["registers"]) == {"energy_import"}
+    assert answer["absent"] == ["voltage_l3", "current_l2"] or answer["absent"] == ["current_l2", "voltage_l3"]
+    assert (await act(hass, "read_now", point="Flat"))["absent"] == []
+    with pytest.raises(HomeAssistantError) as refused:
+        await act(hass, "read_now", point="Flat", registers=["voltage_l3"])
+    assert refused.value.translation_key == "nothing_to_read"
+    assert refused.value.translation_placeholders is not None
+    assert refused.value.translation_placeholders["registers"] == "Voltage L3"
+    assert refused.value.translation_placeholders["point"] == "Flat"
 
 
 async def test_a_reading_that_fails_says_why_in_words(
@@ -267,7 +291,11 @@ async def test_a_line_that_is_lost_is_told_once_and_comes_back(
     port = port_of(fleet, 0)
     await fleet.stop()
     await wait_for(lambda: hass.states.get("sensor.substation_main_energy_import").state == "unavailable")  # type: ignore[union-attr]
-    assert hass.states.get("binary_sensor.east_connection").state == "off"  # type: ignore[union-attr]
+    connection = hass.states.get("binary_sensor.east_connection")
+    assert connection is not None and connection.state == "off"
+    await wait_for(
+        lambda: "Nothing listens" in hass.states.get("binary_sensor.east_connection").attributes["explanation"]  # type: ignore[union-attr]
+    )
     await asyncio.sleep(1.5)
     assert caplog.text.count("Error requesting East data") == 1
     assert east.state is ConfigEntryState.LOADED
@@ -401,7 +429,7 @@ async def test_screens_get_values_in_batches_while_they_change(
     first = (await client.receive_json())["event"]["points"]
     assert {one["name"] for one in first.values()} == {"Main", "Roof", "Flat", "Dead"}
     second = (await client.receive_json())["event"]["points"]
-    assert second and all("values" in one for one in second.values())
+    assert second and all("registers" in one for one in second.values())
     await client.close()
 
 

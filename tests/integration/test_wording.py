@@ -68,9 +68,7 @@ async def test_sentences_inside_sentences_are_translated_too(hass: HomeAssistant
         code="82",
     )
     words = await async_in_words(hass, together([refused, say("line_closed", line="{East}")]))
-    assert words == (
-        "电表 000000000012 拒绝了对 通信地址 的询问：无请求数据、错误位 7（错误字 82）。线路 {East} 已关闭。"
-    )
+    assert words == ("电表 000000000012 拒绝读取 通信地址：无请求数据、错误位 7（错误字 82）。线路 {East} 已关闭。")
 
 
 async def test_in_english_and_in_languages_we_do_not_have_people_read_the_engine_itself(hass: HomeAssistant) -> None:
@@ -87,25 +85,24 @@ async def test_the_test_of_a_line_speaks_chinese(
     hass.config.language = "zh-Hans"
     result = await begin(hass, "tcp", host="127.0.0.1", port=1, protocol="modbus-tcp")
     result = await go(hass, result, {})
-    assert result["errors"] == {"base": "cannot_connect"}
-    assert result["description_placeholders"]["detail"].startswith("127.0.0.1:1 没有程序在监听")
+    assert result["description_placeholders"]["problem"].startswith("127.0.0.1:1 没有程序在监听")
 
     fleet = await start_fleet(MODBUS.format(protocol="modbus-tcp"))
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-tcp")
     result = await go(hass, result, {"test_address": "9"})
-    assert result["errors"] == {"base": "no_reply"}
-    assert is_chinese(result["description_placeholders"]["detail"]), result["description_placeholders"]
+    assert is_chinese(result["description_placeholders"]["problem"]), result["description_placeholders"]
 
     fleet = await start_fleet(MODBUS.format(protocol="modbus-rtu"))
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-tcp")
     result = await go(hass, result, {"test_address": "7"})
-    assert result["description_placeholders"]["detail"] == translated("zh-Hans")["test_answers_rtu"]
+    assert result["description_placeholders"]["problem"] == translated("zh-Hans")["test_answers_rtu"]
 
     fleet = await start_fleet(DLT645.format(listen="tcp://127.0.0.1:0", protocol="dlt645-2007", template="dlt645-1ph"))
     result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="dlt645-2007")
     result = await go(hass, result, {"baud": "9600", "parity": "even", "stop_bits": "1"})
     result = await go(hass, result, {"test_address": "13"})
-    assert result["description_placeholders"]["detail"] == "向电表 000000000013 询问 00010000 时没有应答。"
+    assert result["description_placeholders"]["problem"] == "向电表 000000000013 读取 00010000 时没有应答。"
+    assert is_chinese(result["description_placeholders"]["hint"])
 
 
 async def test_a_serial_server_without_a_port_is_told_and_not_a_failure_of_ours(hass: HomeAssistant) -> None:
@@ -113,8 +110,7 @@ async def test_a_serial_server_without_a_port_is_told_and_not_a_failure_of_ours(
     result = await begin(hass, "serial", serial_port="rfc2217://gateway", protocol="modbus-rtu")
     result = await go(hass, result, {"baud": "9600", "parity": "none", "stop_bits": "1"})
     result = await go(hass, result, {})
-    assert result["errors"] == {"base": "cannot_connect"}
-    assert result["description_placeholders"]["detail"].startswith("“rfc2217://gateway”需要主机")
+    assert result["description_placeholders"]["problem"].startswith("“rfc2217://gateway”需要主机")
 
 
 async def test_a_line_that_cannot_be_opened_says_so_in_chinese(
