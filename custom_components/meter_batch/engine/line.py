@@ -349,7 +349,13 @@ class Line:
         if answer is not None:
             asked.future.set_result(answer)
             return
-        rest = self.settings.wire_s(max(0, asked.exchange.reply_bytes - asked.received))
+        missing = asked.exchange.reply_bytes + len(asked.exchange.request) * asked.echo - asked.received
+        if missing <= 0 and asked.held is None:
+            # As much as a whole reply came, and it is none: only what is still on its way is waited for.
+            asked.deadline = min(asked.deadline, now + CHUNK_GAP_S)
+            self._arm(asked.deadline)
+            return
+        rest = self.settings.wire_s(max(0, missing))
         asked.deadline = max(asked.deadline, min(now + rest + CHUNK_GAP_S, asked.latest))
 
     def _without_echo(self, asked: _Asked, data: bytes) -> bytes:

@@ -116,6 +116,34 @@ def test_a_reply_that_began_just_before_time_is_up_is_heard_to_its_end(simulated
     simulated(main)
 
 
+def test_a_damaged_reply_costs_little_more_than_a_good_one(simulated, wire):
+    def damaged(request):
+        for delay, reply in meter()(request):
+            yield delay, reply[:-1] + bytes((reply[-1] ^ 0x55,))
+
+    async def main(loop):
+        line = await opened(wire(damaged))
+        begun = loop.time()
+        with pytest.raises(FrameError):
+            await line.exchange(read(0, 40), turnround_s=1)
+        good = 0.02 + (8 + 85) * 10 / 9600
+        assert good < loop.time() - begun < good + 0.15
+
+    simulated(main)
+
+
+def test_a_good_reply_behind_noise_as_long_as_itself_is_still_heard(simulated, wire):
+    def noisy(request):
+        for delay, reply in meter()(request):
+            yield delay, bytes(len(reply)) + reply
+
+    async def main(loop):
+        line = await opened(wire(noisy))
+        assert (await line.exchange(read(10, 40), turnround_s=1)).answer == tuple(range(10, 50))
+
+    simulated(main)
+
+
 def test_noise_without_end_does_not_hold_an_exchange_for_ever(simulated, wire):
     async def main(loop):
         def babble(request):
