@@ -95,6 +95,9 @@ def read(
         items.check(di or [], variant, count, at)
     elif address is None and (model.protocol == "modbus" or variant == "1997"):
         raise typer.BadParameter("only DL/T 645-2007 meters can be asked who they are: give it", param_hint="--address")
+    # Typer's own bounds let "nan" through.
+    if not 0 < timeout <= 60:
+        raise typer.BadParameter(f"{timeout:g}: a meter may think for up to 60 seconds", param_hint="--timeout")
     meter = _Meter(Line(open_transport(line, settings.serial), settings), address, timeout, retries)
     if model is None:
         answers = asyncio.run(meter.items(di or [], variant, count, at))

@@ -290,3 +290,12 @@ async def test_a_foreign_modbus_server_is_read_over_tcp_and_missing_registers_ar
     assert " 230.2 " in for_people.stdout
     assert "The meter has no frequency (1-0:14.7.0)." in result["problems"]
     assert result["template"] == "eastron/sdm120"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_that_cannot_be_waited_is_wrong_usage(meter_batch: Run, seconds: str) -> None:
+    meter = ("--template", "eastron/sdm630", "--address", "7")
+    done = meter_batch("read", "--line", "tcp://127.0.0.1:1", *meter, "--timeout", seconds)
+    assert done.returncode == 2
+    assert "--timeout" in done.stderr
+    assert "Traceback" not in done.stderr
