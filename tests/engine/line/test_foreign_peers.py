@@ -134,19 +134,6 @@ class Terminal(serial.Serial):
     def _update_rts_state(self) -> None: ...
 
 
-class Manager(rfc2217.PortManager):
-    """Confirms the masks as well, as RFC 2217 wants and pyserial forgets."""
-
-    def _telnet_process_subnegotiation(self, suboption):
-        super()._telnet_process_subnegotiation(suboption)
-        confirm = {
-            rfc2217.SET_MODEMSTATE_MASK: rfc2217.SERVER_SET_MODEMSTATE_MASK,
-            rfc2217.SET_LINESTATE_MASK: rfc2217.SERVER_SET_LINESTATE_MASK,
-        }.get(suboption[1:2])
-        if confirm:
-            self.rfc2217_send_subnegotiation(confirm, suboption[2:3])
-
-
 def serial_server(listener: socket.socket, path: str) -> None:
     """One client of a box that puts a serial port on the network."""
     plug, _ = listener.accept()
@@ -156,7 +143,7 @@ def serial_server(listener: socket.socket, path: str) -> None:
             def write(self, data):
                 plug.sendall(data)
 
-        manager = Manager(port, Plug())
+        manager = rfc2217.PortManager(port, Plug())
 
         over = threading.Event()
 

@@ -44,6 +44,7 @@ class SerialTransport:
                     parity=serialx.Parity(_parity(self.name, settings)),
                     stopbits=serialx.StopBits(settings.stop_bits),
                     byte_size=settings.data_bits,
+                    transport_cls=_transport_class(self._network is not None),
                 )
         except (OSError, UnicodeError, serialx.SerialException) as error:
             if self._network is not None:
@@ -72,6 +73,15 @@ class SerialTransport:
                     await link.closed.wait()
             except TimeoutError:
                 pass
+
+
+def _transport_class(over_network: bool) -> type[BaseSerialTransport] | None:
+    """The class that serialx shall use; None for its own choice."""
+    if not over_network:
+        return None
+    from .rfc2217 import PatientTransport
+
+    return PatientTransport
 
 
 def _parity(path: str, settings: SerialSettings) -> str:
