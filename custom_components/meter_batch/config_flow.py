@@ -209,8 +209,8 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
         return self.async_show_menu(
             step_id="test_failed",
             menu_options=[self._data[CONF_LINK], *wire, "test", "finish"],
+            # The title of a menu takes no placeholders.
             description_placeholders={
-                "line": self._name,
                 "problem": await async_in_words(self.hass, failed.problem),
                 "hint": hint,
             },

@@ -66,6 +66,8 @@ class DryRun:
     """Ids of points that the file does not mention: of the default line, or without one of the lines it names.
 
     They stay unless their removal is asked for."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What the file calls its columns, by our names of them."""
 
     def count(self, outcome: Outcome) -> int:
         """How many rows have this outcome."""
@@ -105,7 +107,8 @@ def dry_run(data: bytes, known: Known, file_name: str = "") -> DryRun:
     for row in table.rows:
         if row.number not in bad_rows:
             reader.read(row, columns)
-    return reader.finish(sorted(one for one in bad_rows if one is not None))
+    dry = reader.finish(sorted(one for one in bad_rows if one is not None))
+    return replace(dry, headers=dict(zip(columns, table.header, strict=True)))
 
 
 class _Reader:

@@ -10,6 +10,7 @@ import probatio
 from homeassistant.components.file_upload import process_uploaded_file
 from homeassistant.config_entries import ConfigFlowResult, OptionsFlowWithReload
 from homeassistant.helpers import area_registry as ar
+from homeassistant.helpers import translation
 from homeassistant.helpers.selector import (
     AreaSelector,
     FileSelector,
@@ -38,6 +39,7 @@ from .const import (
     DEFAULT_INTERVAL_MIN,
     DEFAULT_SLOW_S,
     DETAIL_AUTO,
+    DOMAIN,
     INTERVALS_MIN,
     Detail,
 )
@@ -93,9 +95,12 @@ class LineOptionsFlow(OptionsFlowWithReload):
         """Asks what to do."""
         options = ["settings", "add_point", "import_points"]
         site = await async_get_site(self.hass)
-        if any(site.registry.on_line(self.config_entry.entry_id)):
+        count = sum(1 for _ in site.registry.on_line(self.config_entry.entry_id))
+        if count:
             options.insert(2, "edit_point")
-        return self.async_show_menu(step_id="init", menu_options=options)
+        # The title of a menu takes no placeholders.
+        about = {"line": self.config_entry.title, "count": str(count)}
+        return self.async_show_menu(step_id="init", menu_options=options, description_placeholders=about)
 
     async def async_step_settings(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """How often the line is read and how much of it is shown."""
@@ -332,17 +337,24 @@ class LineOptionsFlow(OptionsFlowWithReload):
 
     async def _listed(self, site: Site, dry: DryRun) -> str:
         """Problems first, then assumptions, then changes, as lines of Markdown."""
+        texts = await translation.async_get_translations(self.hass, self.hass.config.language, "options", {DOMAIN})
+
+        def called(column: str) -> str:
+            """As the file calls it; a column that it does not have as the form does."""
+            label = texts.get(f"component.{DOMAIN}.options.step.add_point.data.{column}", column)
+            return dry.headers.get(column, label).strip() or column
+
         lines = []
         for mark, problems in (("✗", dry.problems), ("⚠", dry.warnings)):
             for one in await site.async_texts(problems):
                 where = "" if one["row"] is None else f"**{one['row']}"
-                where += f" · {one['column']}** " if where and one["column"] else "** " if where else ""
+                where += f" · {called(one['column'])}** " if where and one["column"] else "** " if where else ""
                 lines.append(f"- {mark} {where}{one['text']}")
         for row in dry.rows:
             if row.outcome is Outcome.NEW:
-                lines.append(f"- + **{row.row}** {row.name}")
+                lines.append(f"- \\+ **{row.row}** {row.name}")  # a bare + would begin a list in the list
             elif row.outcome is Outcome.CHANGED:
-                diff = ", ".join(f"{column}: {old or '–'} → {new or '–'}" for column, (old, new) in row.diff.items())
+                diff = ", ".join(f"{called(one)}: {old or '–'} → {new or '–'}" for one, (old, new) in row.diff.items())
                 lines.append(f"- ± **{row.row}** {row.name}: {diff}")
         more = len(lines) - SHOWN
         return "\n".join(lines[:SHOWN]) + (f"\n- … +{more}" if more > 0 else "")

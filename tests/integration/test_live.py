@@ -407,6 +407,17 @@ async def test_a_user_who_asks_for_it_gets_statistics_of_energy_entities(
     assert state is not None and state.attributes["state_class"] == "total_increasing"
 
 
+async def test_what_a_wire_wants_besides_holds_from_the_next_start_of_the_line_on(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, _, south = await set_up(hass, start_fleet, add_line)
+    hass.config_entries.async_update_entry(south, options={**south.options, "gap_ms": 30, "preamble": 4})
+    await hass.config_entries.async_reload(south.entry_id)
+    settings = south.runtime_data.coordinator.line.settings
+    assert (settings.gap_s, settings.preamble) == (0.03, 4)
+    await wait_for(lambda: value(hass, "sensor.flats_flat_active_power"))
+
+
 async def test_entities_are_not_offered_to_voice_assistants(
     hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
 ) -> None:

@@ -13,6 +13,7 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
+from custom_components.meter_batch import link
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.registry import Registry
 from custom_components.meter_batch.site import async_get_site
@@ -48,6 +49,7 @@ async def test_a_point_can_only_be_edited_where_there_is_one(
 ) -> None:
     result: Any = await hass.config_entries.options.async_init(line.entry_id)
     assert result["menu_options"] == ["settings", "add_point", "import_points"]
+    assert result["description_placeholders"] == {"line": "East", "count": "0"}
     await go(hass, await go(hass, result, {"next_step_id": "add_point"}), FIELDS)
     result = await hass.config_entries.options.async_init(line.entry_id)
     assert result["menu_options"] == ["settings", "add_point", "edit_point", "import_points"]
@@ -62,6 +64,28 @@ async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfi
     result = await begin(hass, line, "settings")
     suggested = {str(field): field.description["suggested_value"] for field in result["data_schema"].schema}
     assert suggested == values
+
+
+@pytest.mark.parametrize(
+    ("protocol", "offered"),
+    [("modbus-tcp", set()), ("modbus-rtu", {"gap_ms"}), ("mixed", {"gap_ms", "preamble"})],
+)
+async def test_what_a_wire_wants_besides_is_asked_where_there_is_one(
+    hass: HomeAssistant,
+    line: MockConfigEntry,
+    add_line: Callable[..., MockConfigEntry],
+    protocol: str,
+    offered: set[str],
+) -> None:
+    wired = add_line("West", port=4001, protocol=protocol, disabled=True)
+    result = await begin(hass, wired, "settings")
+    assert {str(field) for field in result["data_schema"].schema} & {"gap_ms", "preamble"} == offered
+    values = {"fast_s": 5, "slow_s": 60, "interval_min": "30", "detail": "lean", "entity_statistics": True}
+    given = {"gap_ms": 40.0, "preamble": 4.0}
+    await go(hass, result, {**values, **{key: given[key] for key in offered}})
+    settings = link.make_line(wired.data, wired.options).settings
+    assert settings.gap_s == (0.04 if "gap_ms" in offered else 0)
+    assert settings.preamble == (4 if "preamble" in offered else 0)
 
 
 async def test_a_point_is_added_with_area_ratio_and_parent(
@@ -169,7 +193,7 @@ async def test_a_file_is_reviewed_before_it_is_applied(
     result = await go(hass, result, {"file": await upload(hass_client, GOOD)})
     assert result["step_id"] == "review"
     assert result["description_placeholders"]["new"] == "2"
-    assert "**2** 一号" in result["description_placeholders"]["list"]
+    assert "- \\+ **2** 一号" in result["description_placeholders"]["list"]
     assert registry.points == {}
     result = await go(hass, result, {})
     assert result["type"] is FlowResultType.CREATE_ENTRY
@@ -183,7 +207,8 @@ async def test_a_file_with_bad_rows_applies_nothing_unless_they_are_left_out(
     result = await begin(hass, line, "import_points")
     result = await go(hass, result, {"file": await upload(hass_client, bad)})
     listed = result["description_placeholders"]["list"]
-    assert "✗ **4 · template**" in listed and "eastron/sdm630" in listed
+    assert "✗ **4 · 表型模板**" in listed, "columns are called as the file calls them"
+    assert "eastron/sdm630" in listed
     result = await go(hass, result, {"skip_bad": False})
     assert result["errors"] == {"base": "import_has_problems"}
     assert registry.points == {}

@@ -53,6 +53,15 @@ def test_chinese_has_every_sentence_with_the_same_facts() -> None:
         assert is_chinese(re.sub(r"{\w+}", "", text)) or key in ("list", "sequence", "meter_flaw"), f"{key}: {text}"
 
 
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+def test_titles_of_menus_hold_no_facts_which_the_frontend_does_not_fill_in(language: str) -> None:
+    file = Path(package.__file__).parent / "translations" / f"{language}.json"
+    texts = json.loads(file.read_text(encoding="utf-8"))
+    menus = [step for flow in ("config", "options") for step in texts[flow]["step"].values() if "menu_options" in step]
+    assert len(menus) >= 4
+    assert [menu["title"] for menu in menus if "{" in menu["title"]] == []
+
+
 def test_keys_are_what_home_assistant_takes_for_keys() -> None:
     for key in SENTENCES:
         assert re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", PREFIX + key)
