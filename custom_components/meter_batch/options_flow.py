@@ -43,7 +43,7 @@ from .const import (
     INTERVALS_MIN,
     Detail,
 )
-from .engine import Multiplier, Point, Route
+from .engine import Multiplier, Point, Route, Template
 from .importer import DryRun, Outcome, dry_run, installed, with_multiplier
 from .registry import ALWAYS, RegistryConflict, new_id
 from .site import Site, async_get_site, flow_actor
@@ -182,10 +182,10 @@ class LineOptionsFlow(OptionsFlowWithReload):
 
     def _schema(self, site: Site, old: Point | None) -> probatio.Schema:
         spoken = link.protocol(self.config_entry.data)
-        templates = sorted(id_ for id_, one in site.templates.items() if spoken.speaks(one.protocol))
+        templates = [one for _, one in sorted(site.templates.items()) if spoken.speaks(one.protocol)]
         fields: dict[Any, Any] = {
             probatio.Required("name"): TextSelector(),
-            probatio.Required("template"): _choice(templates),
+            probatio.Required("template"): _models(templates),
             probatio.Required("address"): TextSelector(),
             probatio.Optional("serial"): TextSelector(),
             probatio.Optional("ct"): TextSelector(),
@@ -358,6 +358,12 @@ class LineOptionsFlow(OptionsFlowWithReload):
                 lines.append(f"- ± **{row.row}** {row.name}: {diff}")
         more = len(lines) - SHOWN
         return "\n".join(lines[:SHOWN]) + (f"\n- … +{more}" if more > 0 else "")
+
+
+def _models(templates: list[Template]) -> SelectSelector:
+    # The id as well: lists of points name models by it.
+    options = [SelectOptionDict(value=one.id, label=f"{one.vendor} {one.model} · {one.id}") for one in templates]
+    return SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
 
 
 def _points(points: list[Point]) -> SelectSelector:

@@ -88,6 +88,16 @@ async def test_what_a_wire_wants_besides_is_asked_where_there_is_one(
     assert settings.preamble == (4 if "preamble" in offered else 0)
 
 
+async def test_models_are_offered_by_their_name_with_the_id_that_lists_use(
+    hass: HomeAssistant, line: MockConfigEntry
+) -> None:
+    result = await begin(hass, line, "add_point")
+    models = next(value for field, value in result["data_schema"].schema.items() if str(field) == "template")
+    labels = {one["value"]: one["label"] for one in models.config["options"]}
+    assert labels["eastron/sdm630"] == "Eastron SDM630 · eastron/sdm630"
+    assert not any(id_.startswith("generic/dlt645") for id_ in labels), "the line speaks Modbus"
+
+
 async def test_a_point_is_added_with_area_ratio_and_parent(
     hass: HomeAssistant, line: MockConfigEntry, registry: Registry
 ) -> None:
