@@ -145,7 +145,7 @@ async def test_a_dead_meter_is_a_problem_and_the_others_go_on(
     assert "no reply; check the meter's supply" in state.attributes["explanation"]
     good = hass.states.get("binary_sensor.substation_main_problem")
     assert good is None or good.attributes["explanation"] is None
-    assert hass.states.get("sensor.dead_energy_import").state == "unavailable"  # type: ignore[union-attr]
+    await wait_for(lambda: hass.states.get("sensor.dead_energy_import").state == "unavailable")  # type: ignore[union-attr]
     await wait_for(lambda: value(hass, "binary_sensor.flats_flat_problem") == "off")
     await wait_for(lambda: value(hass, "sensor.south_silent_meters") == "1")
     assert hass.states.get("sensor.south_silent_meters").attributes["meters"] == ["Dead"]  # type: ignore[union-attr]
