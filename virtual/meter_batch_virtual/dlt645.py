@@ -167,7 +167,7 @@ class Dlt645Memory:
             0x01: lambda: physics.registers(now, ("1-0:91.7.0",))["1-0:91.7.0"],
             0x02: lambda: physics.registers(now, ("1-0:14.7.0",))["1-0:14.7.0"],
             0x03: lambda: physics.mean_kw(now - timedelta(minutes=1), now),
-            0x04: lambda: demand("import") - demand("export"),
+            0x04: lambda: demand("import"),
             0x05: lambda: demand("q1") + demand("q2") - demand("q3") - demand("q4"),
             0x06: lambda: demand("apparent_import") + demand("apparent_export"),
             0x07: lambda: physics.registers(now, ("0-0:96.9.0",))["0-0:96.9.0"],
