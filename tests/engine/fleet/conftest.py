@@ -41,13 +41,18 @@ class SimMeter:
     level: Decimal = Decimal(1000)
     alive: bool = True
     damaged: bool = False
+    damaged_from: int = 10_000
+    """Replies of so many bytes and more are damaged."""
     longest: int = 125
     refuses: int | None = None
+    mute: frozenset[str] = frozenset()
+    """What it says nothing about where it should refuse."""
     answers_as: int | None = None
     """Another unit's number in its replies."""
     asked: list[float] = field(default_factory=list)
     site: Any = None
     variant = "2007"
+    ignores: bool = False
     _image: Any = None
 
     def __post_init__(self) -> None:
@@ -68,6 +73,9 @@ class SimMeter:
         return made
 
     def read(self, function: int, address: int, count: int) -> Any:
+        for one in self._mutes():
+            at = one.locator
+            self.ignores |= at.function == function and at.address < address + count and at.end > address
         if self.refuses is not None:
             raise ModbusException(self.refuses)
         if count > self.longest:
@@ -83,7 +91,11 @@ class SimMeter:
             self._image = now, encode(self.template, self.values())
         return self._image[1]
 
+    def _mutes(self) -> list[Any]:
+        return [one for one in self.template.registers if one.quantity.key in self.mute]
+
     def item(self, di: str) -> bytes | None:
+        self.ignores |= any(di in (one.locator.di, one.locator.single) for one in self._mutes())
         items = self.image()
         assert isinstance(items, dict)
         return items.get(di)
@@ -120,10 +132,16 @@ class Site:
             meter = self.meters[address]
             meter.asked.append(self.loop.time() - self.started)
             delay = meter.delay_s()
-            if meter.alive and delay is not None:
+            ignored, meter.ignores = meter.ignores, False
+            if meter.alive and delay is not None and not ignored:
                 if meter.answers_as is not None:
                     raw = encode_frame(meter.answers_as, raw[1:-2])
-                yield delay, bytes((*raw[:-2], raw[-2] ^ 1, raw[-1])) if meter.damaged else raw
+                yield (
+                    delay,
+                    bytes((*raw[:-2], raw[-2] ^ 1, raw[-1]))
+                    if meter.damaged or len(raw) >= meter.damaged_from
+                    else raw,
+                )
 
     def poll_meters(self, **changes: Any) -> list[PollMeter]:
         return [

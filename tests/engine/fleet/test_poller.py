@@ -229,6 +229,111 @@ def test_a_dlt645_meter_without_blocks_is_asked_for_single_items(polled, sim_met
     assert site.failures(meter.address) == []
 
 
+def never_silent(site, key):
+    return not any(key in report.silent for report in site.reports)
+
+
+@pytest.mark.parametrize("key", ["voltage_l1", "frequency", "energy_import", "demand_import"])
+def test_one_register_that_a_meter_ignores_costs_only_itself(polled, sim_meter, key):
+    site = polled([sim_meter("1", mute=frozenset({key})), sim_meter("2")], 1300, fast_s=5)
+    assert site.last("1").keys() == site.last("2").keys() - {key}
+    assert never_silent(site, "1")
+    volts = VOLTAGE if key != "voltage_l1" else BY_KEY["voltage_l2"].obis
+    seen = [report.at for report in site.reports for one in report.readings.get("1", ()) if one.obis == volts]
+    assert max((later - earlier).total_seconds() for earlier, later in pairwise(seen)) < 12
+    # Found once by halving, then asked for ever more rarely: after 60 s, 120 s, 240 s …
+    assert site.line.counters.timeouts < 20
+    assert len(site.failures("1")) < 10
+
+
+def test_several_registers_that_a_meter_ignores_are_found_while_the_others_come(polled, sim_meter):
+    lacking = frozenset({"frequency", "demand_import", "voltage_l1_l2", "current_l3"})
+    site = polled([sim_meter("1", mute=lacking), sim_meter("2")], 600, fast_s=5, slow_s=60)
+    assert site.last("1").keys() == site.last("2").keys() - lacking
+    late = [report.at for report in site.reports if "1" in report.silent]
+    # Before it has answered anything it may look silent for a moment.
+    assert all((at - site.reports[0].at).total_seconds() < 10 for at in late)
+    assert max(later - earlier for earlier, later in pairwise(site.times("1"))) < 12
+
+
+def test_a_meter_that_ignores_registers_delays_the_others_little(polled, sim_meter):
+    meter = sim_meter("1", mute=frozenset(f"voltage_l{one}" for one in (1, 2, 3)))
+    site = polled([meter, sim_meter("2")], 600, fast_s=2)
+    assert max(later - earlier for earlier, later in pairwise(site.times("2"))) < 3.5
+
+
+def test_slow_registers_stay_slow_where_a_meter_ignores_something(polled, sim_meter):
+    site = polled([sim_meter("1", mute=frozenset({"energy_import"}))], 650, fast_s=5, slow_s=300)
+    obis = BY_KEY["energy_export"].obis
+    seen = [report.at for report in site.reports for one in report.readings.get("1", ()) if one.obis == obis]
+    assert 2 <= len(seen) <= 8
+
+
+def test_what_a_meter_ignored_only_for_a_while_comes_back(polled, sim_meter):
+    meter = sim_meter("1", mute=frozenset({"voltage_l1"}))
+    site = polled(
+        [meter, sim_meter("2")], 300, fast_s=5, events=[(60, lambda site: setattr(meter, "mute", frozenset()))]
+    )
+    times = [
+        (r.at - site.reports[0].at).total_seconds()
+        for r in site.reports
+        for one in r.readings.get("1", ())
+        if one.obis == VOLTAGE
+    ]
+    assert times and times[0] < 130 and len(times) > 25
+
+
+def test_a_dlt645_meter_that_ignores_blocks_or_items_gives_the_rest(polled, sim_meter):
+    lacking = frozenset({"voltage_l3", "energy_import_t4"})
+    meters = [
+        sim_meter("000000000001", "generic/dlt645-3ph", mute=lacking),
+        sim_meter("2".zfill(12), "generic/dlt645-3ph"),
+    ]
+    site = polled(meters, 700, line=DLT)
+    first, second = site.meters
+    assert site.last(first).keys() == site.last(second).keys() - lacking
+    assert never_silent(site, first)
+    assert max(later - earlier for earlier, later in pairwise(site.times(first))) < 25
+
+
+def test_read_now_leaves_out_what_a_meter_ignores(polled, sim_meter):
+    async def ask(site):
+        return await site.poll.read_now("1")
+
+    site = polled([sim_meter("1", mute=frozenset({"frequency"}))], 60, fast_s=5, events=[(50, ask)])
+    assert len(site.results[0]) == len(site.meters["1"].template.registers) - 1
+
+
+def test_noise_that_divided_a_question_is_forgotten(polled, sim_meter):
+    meter = sim_meter("1", mute=frozenset({"frequency"}))
+    site = polled([meter], 1500, fast_s=5, events=[(20, lambda site: setattr(meter, "mute", frozenset()))])
+
+    def asked(begin, end):
+        return len([at for at in meter.asked if begin <= at < end])
+
+    whole = polled([sim_meter("1")], 1500, fast_s=5).meters["1"].asked
+    assert asked(1200, 1500) == len([at for at in whole if 1200 <= at < 1500])
+
+
+def test_long_replies_that_are_always_damaged_are_asked_for_in_parts(polled, sim_meter):
+    site = polled([sim_meter("1", damaged_from=60), sim_meter("2")], 300, fast_s=5)
+    assert site.last("1").keys() == site.last("2").keys()
+    late = [report.at for report in site.reports[-200:] if "1" in report.silent]
+    assert not [at for at in late if (at - site.reports[0].at).total_seconds() > 60]
+    turns = sum(("1" in a.silent) != ("1" in b.silent) for a, b in pairwise(site.reports))
+    assert turns <= 2
+
+
+def test_a_failed_read_is_reported_though_the_line_is_busy(polled, sim_meter):
+    """It is asked again only when no late reply can be meant for it any more, and that is too late."""
+    answers = cycle([0.03] * 40 + [None])
+    meters = [sim_meter("1", delay_s=lambda: next(answers)), *(sim_meter(str(unit)) for unit in range(2, 6))]
+    only = frozenset({VOLTAGE})
+    site = polled(meters, 200, fast_s=0.3, poll=lambda site: site.poll_meters(wanted=only))
+    assert site.line.counters.timeouts > 4 and never_silent(site, "1")
+    assert site.failures("1")
+
+
 def test_the_wrong_model_is_called_so(polled, sim_meter):
     site = polled([sim_meter("1", refuses=2)], 30)
     assert any("choose the right model" in str(error) for error in site.failures("1"))

@@ -2,9 +2,10 @@
 
 from .meter import PollMeter
 from .once import Found, ItemData, find_address, read_items, read_once
-from .poller import Poller, PollSettings
+from .poller import Poller
 from .probe import LineTest, try_line
 from .report import LineHealth, PollReport, Snapshot
+from .schedule import PollSettings
 from .validate import Validator
 
 __all__ = [

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum, auto
 from statistics import median
 
 from ..errors import ConfigError, MeterError, NoReply
@@ -15,7 +16,8 @@ from ..model.point import Point
 from ..sentences import say, together
 from ..template import DltItem, Group, ModbusRequest, ModbusWords, Register, Request, Template, plan
 from ..template.schema import GROUPS
-from .request import cheapest, check_address, timing
+from .mute import Mutes
+from .request import check_address, singles, timing
 from .validate import Validator
 
 SPARE_S = 0.050
@@ -79,6 +81,19 @@ class Turnround:
         return min(MOST_S, max(self._floor_s, usual, 1.5 * max(self._recent) + SPARE_S))
 
 
+class Miss(Enum):
+    """What a question without a good answer says of a meter."""
+
+    ONCE = auto()
+    """Nothing yet."""
+    DIVIDED = auto()
+    """The meter is there, but does not answer this: from now on it is asked in parts, or more rarely."""
+    IGNORED = auto()
+    """The same as before: it still ignores this."""
+    SILENT = auto()
+    """From now on it counts as not there."""
+
+
 class Meter:
     """The state of one meter on a line. Instants without zone are the poller's monotonic seconds."""
 
@@ -110,6 +125,9 @@ class Meter:
         self.absent: set[Obis] = set()
         self._wanted: dict[tuple[Group, ...], frozenset[Obis]] = {}
         self._learned_at = 0.0
+        self.mutes = Mutes()
+        self._carefully: tuple[tuple[Template, frozenset[Obis]], tuple[Template, Template]] | None = None
+        self._probes = 0
 
     def takes(self, poll: PollMeter) -> bool:
         """Takes over changed wishes; False where it is another meter now, of which nothing is known."""
@@ -140,39 +158,94 @@ class Meter:
         """The groups in which anything is wanted."""
         return tuple(group for group in GROUPS if self.wanted((group,)))
 
-    def requests(self, obis: Iterable[Obis]) -> tuple[Request, ...]:
-        """The fewest seconds of line for some registers."""
+    def requests(self, obis: Iterable[Obis], now: float | None = None) -> tuple[Request, ...]:
+        """The fewest seconds of line for some registers; at an instant without those that it ignores until later."""
         mean = self.turnround.mean_s
         usual = 0.05 if mean is None else min(PLANNED_S, key=lambda one: abs(one - mean))
-        return plan(self.template, frozenset(obis), timing(self._settings, self.template, usual))
+        together, parts = self.mutes.split(frozenset(obis), now)
+        whole, divided = self._careful() if self.mutes.divided else (self.template, self.template)
+        cost = timing(self._settings, self.template, usual)
+        apart = (request for part in parts for request in plan(divided, part, cost))
+        return (*plan(whole, together, cost), *apart)
+
+    def _careful(self) -> tuple[Template, Template]:
+        """The model without what this meter ignores, and read so that no request runs over that; and for parts."""
+        key = self.template, self.mutes.ignored
+        if self._carefully is None or self._carefully[0] != key:
+            template, ignored = key
+            words = replace(template.modbus, holes=False)
+            self._carefully = (
+                key,
+                (
+                    replace(
+                        template, modbus=words, registers=tuple(o for o in template.registers if o.obis not in ignored)
+                    ),
+                    replace(template, modbus=words, dlt645=replace(template.dlt645, blocks=False)),
+                ),
+            )
+        return self._carefully[1]
 
     @property
     def probe(self) -> Request:
-        """The cheapest question."""
-        return cheapest(self.template if self.template.registers else self.poll.template)
+        """A cheap question, of those that it answered before; after each failure another."""
+        every = self._singles()
+        questions = [one for one in every if self.mutes.gives(one)] or every
+        return questions[self._probes % len(questions)]
+
+    def behind(self, request: Request, rest: list[Request]) -> list[Request]:
+        """The rest of some requests, and then one that failed: what answered before first, or one more that did.
+
+        So the next exchange tells whether the meter is there at all.
+        """
+        sure = [one for one in rest if self.mutes.gives(one)]
+        unsure = [one for one in rest if one not in sure]
+        own = {one.obis for one in request.registers}
+        others = [one for one in self._singles() if own.isdisjoint(register.obis for register in one.registers)]
+        if not sure:
+            sure = [one for one in others if self.mutes.gives(one)][:1]
+        if not sure and not unsure:
+            sure = list(others[:1])
+        return [*sure, *unsure, request]
+
+    def _singles(self) -> tuple[Request, ...]:
+        return singles(self.template if self.template.registers else self.poll.template)
 
     # --- whether it is there
 
     def answered(self) -> None:
         """Something came from it."""
         self.misses = 0.0
+        self.mutes.answered()
         if self.silent:
             self.silent = False
-            self.due.clear()
+            if self.snapshot_for is not None:
+                self.due.pop("energy", None)
             self._forget_refusals()
 
-    def missed(self, error: MeterError, now: float) -> bool:
-        """Nothing useful came; True where it is silent from now on."""
-        self.misses += 1.0 if isinstance(error, NoReply) else DAMAGED_MISS
+    def was_slow(self, turnround_s: float) -> None:
+        """A reply came after its time-out."""
+        self.turnround.add(turnround_s)
+        self.mutes.forgive()
+        self.answered()
+
+    def missed(self, request: Request, error: MeterError, now: float) -> Miss:
+        """Nothing useful came. What that says of the meter."""
+        weight = 1.0 if isinstance(error, NoReply) else DAMAGED_MISS
+        known = not self.mutes.ignored.isdisjoint(one.obis for one in request.registers)
+        if self.mutes.missed(request, weight, now):
+            return Miss.IGNORED if known else Miss.DIVIDED
+        self.misses += weight
         if self.silent or self.misses < MISSES_TO_SILENCE:
-            return False
+            return Miss.ONCE
         self.silent = True
+        self._probes = 0
         self.backoff_s = BACKOFF_S
         self.probe_at = now + self.backoff_s
-        return True
+        return Miss.SILENT
 
     def probe_failed(self, now: float, cap_s: float) -> None:
         """It is still not there: asked again after twice the time."""
+        self._probes += 1
         self.backoff_s = min(cap_s, 2 * self.backoff_s)
         self.probe_at = now + self.backoff_s
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
 from ..line import Line, utc_now
@@ -20,10 +20,11 @@ from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.exchange import Exchange
 from ..sentences import say
-from ..template import Group, Request
-from .meter import Meter, PollMeter, find_conflicts
+from ..template import Request
+from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
+from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
@@ -34,37 +35,6 @@ DEAF_S = 120.0
 PROBE_SPACING_S = 5.0
 REVIVAL_SHARE = 0.85
 """Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollSettings:
-    """How often what is read; seconds. Raises ConfigError where a value cannot be."""
-
-    fast_s: float = 10.0
-    slow_s: float = 300.0
-    interval_s: int = 900
-    """Length of the interval at whose boundaries (aligned in UTC) energies are read."""
-    report_every_s: float = 1.0
-    first_turnround_s: float = 1.0
-    """How long a meter may think of which nothing is known yet."""
-    probe_cap_s: float = 60.0
-    """A silent meter that answers again is seen within this time."""
-
-    def __post_init__(self) -> None:
-        if not self.fast_s > 0 or not self.slow_s > 0:
-            raise ConfigError("fast_s and slow_s must be more than 0 s")
-        if self.interval_s <= 0 or 3600 % self.interval_s:
-            raise ConfigError(f"interval_s is {self.interval_s}; it must divide an hour: 300, 900, 1800 or 3600")
-
-
-@dataclass(slots=True)
-class _Job:
-    """What is to be asked of one meter in this round."""
-
-    meter: Meter
-    requests: list[Request]
-    groups: frozenset[Group]
-    last_try: bool = False
 
 
 @dataclass(slots=True)
@@ -94,7 +64,7 @@ class Poller:
         self._running = False
         self._problem: str | None = say("line_not_connected_yet", line=line.name)
         self._conflicts: str | None = None
-        self._boundary = self._boundary_before(now())
+        self._boundaries = Boundaries(settings, now)
         self._reported_at = self._probed_at = 0.0
         self._cycle_s: float | None = None
         self._news = News()
@@ -166,8 +136,8 @@ class Poller:
 
     async def _rounds(self) -> None:
         while True:
-            jobs = deque(self._due_jobs())
-            if not jobs and not self._urgent and not self._boundary_passed():
+            jobs = deque(due_jobs(self._meters.values(), self._settings, self._monotonic()))
+            if not jobs and not self._urgent and not self._boundaries.passed():
                 await self._idle()
                 continue
             started = self._monotonic()
@@ -176,18 +146,18 @@ class Poller:
                 await self._round(jobs)
             except LineError:
                 for job in jobs:
-                    self._due_again(job, 0.0)
+                    self._due_again(job.meter, job.requests, 0.0)
                 raise
             if whole:
                 self._cycle_s = self._monotonic() - started
             self._report_if_time(end_of_round=True)
 
-    async def _round(self, jobs: deque[_Job]) -> None:
+    async def _round(self, jobs: deque[Job]) -> None:
         """Works through the jobs and what comes before them meanwhile."""
-        while jobs or self._urgent or self._boundary_passed():
+        while jobs or self._urgent or self._boundaries.passed():
             await self._serve_urgent()
-            if self._boundary_passed():
-                jobs.extendleft(reversed(self._boundary_jobs()))
+            if self._boundaries.passed():
+                jobs.extendleft(reversed(self._boundaries.jobs(self._meters.values(), self._monotonic())))
             job = self._next(jobs)
             if job is not None:
                 try:
@@ -201,62 +171,40 @@ class Poller:
             self._report_if_time()
             self._check_deaf()
 
-    def _due_jobs(self) -> list[_Job]:
-        """A job for each meter for which something is due; takes its due times forward."""
-        now, settings = self._monotonic(), self._settings
-        # What comes due within a moment goes along, so that rounds do not fray.
-        soon = now + min(0.2, 0.05 * settings.fast_s)
-        jobs = []
-        live = [meter for meter in self._meters.values() if not meter.silent and meter.flaw is None]
-        for place, meter in enumerate(live):
-            meter.forget_old_refusals(now)
-            groups = [group for group in meter.groups() if meter.due.get(group, now) <= soon]
-            if not groups:
-                continue
-            for group in groups:
-                period = settings.fast_s if group == "fast" else settings.slow_s
-                if group not in meter.due:
-                    # Slow registers of all meters at once would make one long round, so they are spread.
-                    first = period if group == "fast" else period * (place + 1) / len(live)
-                    meter.due[group] = now + first
-                else:
-                    meter.due[group] = max(now, meter.due[group] + period)
-            jobs.append(_Job(meter, list(meter.requests(meter.wanted(groups))), frozenset(groups)))
-        return jobs
-
-    def _next(self, jobs: deque[_Job]) -> _Job | None:
+    def _next(self, jobs: deque[Job]) -> Job | None:
         """The next job that need not wait for a late reply; those that must stay in the queue."""
         for place, job in enumerate(jobs):
             if not self._current(job.meter) or not job.requests:
                 del jobs[place]
-                return _Job(job.meter, [], frozenset())
+                return Job(job.meter, [])
             if self._reader.blocked_s(job.meter, job.requests[0]) <= 0:
                 del jobs[place]
                 return job
         return None
 
-    async def _wait_for_late_replies(self, jobs: deque[_Job]) -> bool:
+    async def _wait_for_late_replies(self, jobs: deque[Job]) -> bool:
         """Waits until one of the jobs may be asked; False where other meters are due and it should wait no longer."""
         wait = min(self._reader.blocked_s(job.meter, job.requests[0]) for job in jobs)
-        next_due = min(self._next_due(), default=self._monotonic() + wait)
-        if next_due <= self._monotonic() + min(wait, 0.2):
+        now = self._monotonic()
+        due = next_due(self._meters.values(), now)
+        if due is not None and due <= now + min(wait, 0.2):
             for job in jobs:
-                self._due_again(job, RETRY_S)
+                if job.error is not None:
+                    self._news.failed[job.meter.poll.key] = job.error
+                self._due_again(job.meter, job.requests, RETRY_S)
             return False
-        await self._sleep(min(wait, next_due - self._monotonic()) + 0.001)
+        await self._sleep((wait if due is None else min(wait, due - now)) + 0.001)
         return True
 
-    def _due_again(self, job: _Job, seconds: float) -> None:
+    def _due_again(self, meter: Meter, requests: Sequence[Request], seconds: float) -> None:
         """What was not read in this round is due again soon."""
-        soon = self._monotonic() + min(self._settings.fast_s, seconds)
-        for group in job.groups:
-            job.meter.due[group] = min(job.meter.due.get(group, soon), soon)
+        due_again(meter, requests, self._monotonic() + min(self._settings.fast_s, seconds))
 
     def _current(self, meter: Meter) -> bool:
         return self._meters.get(meter.poll.key) is meter
 
-    async def _visit(self, job: _Job, jobs: deque[_Job]) -> None:
-        """Asks a meter what is left of its job; a failure is put behind the others once, then given up."""
+    async def _visit(self, job: Job, jobs: deque[Job]) -> None:
+        """Asks a meter what is left of its job; what fails is put behind the others once, then given up."""
         meter, key = job.meter, job.meter.poll.key
         if not job.requests:
             return
@@ -264,55 +212,39 @@ class Poller:
         try:
             while job.requests:
                 readings += await self._reader.read(meter, job.requests[0])
-                job.requests.pop(0)
-                if job.requests and (self._urgent or self._boundary_passed()):
+                job.succeeded()
+                if job.requests and (self._urgent or self._boundaries.passed()):
                     jobs.appendleft(job)
                     break
+        except Refused as error:
+            self._news.failed[key] = error
+            job.requests.pop(0)
+            if job.requests:
+                jobs.appendleft(job)
         except MeterError as error:
-            if isinstance(error, Refused):
-                self._news.failed[key] = error
-                job.requests.pop(0)
-                if job.requests:
-                    jobs.appendleft(job)
-            elif meter.missed(error, self._monotonic()):
-                self._news.failed[key] = error
-            elif job.last_try:
-                self._news.failed[key] = error
-                self._due_again(job, RETRY_S)
-            else:
-                job.last_try = True
+            self._failed(job, error)
+            if job.requests:
                 jobs.append(job)
         else:
             if not meter.template.registers:
                 self._news.failed[key] = Refused(
                     say("model_has_nothing", name=meter.poll.name, model=meter.template.id)
                 )
-            elif readings:
-                self._news.failed.pop(key, None)
-        if readings:
-            self._take(meter, readings)
+        finally:
+            if readings:
+                self._take(meter, readings)
 
-    # --- interval boundaries
-
-    def _boundary_before(self, at: datetime) -> datetime:
-        seconds = int(at.timestamp())
-        return datetime.fromtimestamp(seconds - seconds % self._settings.interval_s, UTC)
-
-    def _boundary_passed(self) -> bool:
-        return self._boundary_before(self._now()) != self._boundary
-
-    def _boundary_jobs(self) -> list[_Job]:
-        """The energies of all meters that answer, for the boundary that has just passed."""
-        self._boundary = self._boundary_before(self._now())
-        jobs = []
-        for meter in self._meters.values():
-            if meter.flaw is not None or not (energies := meter.wanted(("energy",))):
-                continue
-            meter.snapshot_for = self._boundary
-            if not meter.silent:
-                meter.due["energy"] = self._monotonic() + self._settings.slow_s
-                jobs.append(_Job(meter, list(meter.requests(energies)), frozenset({"energy"})))
-        return jobs
+    def _failed(self, job: Job, error: MeterError) -> None:
+        """The first request of a job failed: it is left for later in this round, for the next, or for much later."""
+        meter, request = job.meter, job.requests[0]
+        miss = meter.missed(request, error, self._monotonic())
+        if miss is Miss.ONCE and job.put_behind(error):
+            return
+        given_up = job.requests if miss is Miss.SILENT or job.misses > 1 else [request]
+        if miss is not Miss.IGNORED:
+            self._news.failed[meter.poll.key] = error
+            self._due_again(meter, given_up, RETRY_S)
+        job.requests = [one for one in job.requests if one not in given_up]
 
     # --- silent meters
 
@@ -342,8 +274,7 @@ class Poller:
         """A reply came after its time-out: the meter is there, only slower than we thought."""
         for meter in self._meters.values():
             if meter.address == exchange.meter:
-                meter.turnround.add(turnround_s)
-                meter.answered()
+                meter.was_slow(turnround_s)
 
     # --- read_now
 
@@ -369,9 +300,12 @@ class Poller:
             raise ConfigError(say("no_meter_any_more", meter=urgent.key, line=self._line.name))
         if meter.flaw is not None:
             raise meter.flaw
-        wanted = meter.wanted(meter.groups()) if urgent.obis is None else urgent.obis
+        if urgent.obis is None:
+            requests = meter.requests(meter.wanted(meter.groups()), self._monotonic())
+        else:
+            requests = meter.requests(urgent.obis)
         readings: list[Reading] = []
-        for request in meter.requests(wanted):
+        for request in requests:
             readings += await self._reader.read(meter, request)
         return self._take(meter, readings)
 
@@ -383,27 +317,17 @@ class Poller:
 
     # --- waiting
 
-    def _next_due(self) -> list[float]:
-        now = self._monotonic()
-        times = [
-            meter.due.get(group, now)
-            for meter in self._meters.values()
-            if not meter.silent and meter.flaw is None
-            for group in meter.groups()
-        ]
-        return [min(times)] if times else []
-
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
         await self._probe_one(busy=False)
         self._report_if_time(end_of_round=True)
         self._check_deaf()
         now = self._monotonic()
-        boundary_s = (self._boundary + timedelta(seconds=self._settings.interval_s) - self._now()).total_seconds()
+        due = next_due(self._meters.values(), now)
         wait = min(
             [
-                boundary_s,
-                *(one - now for one in self._next_due()),
+                self._boundaries.next_s,
+                *([] if due is None else [due - now]),
                 *(meter.probe_at - now for meter in self._meters.values() if meter.silent),
                 # However long nothing is due: a lost wake-up or a set clock costs a minute at most.
                 60.0,

@@ -104,12 +104,15 @@ class Reader:
             answer, reply = await self._answer(meter, request, turnround_s)
         except Refused:
             self._heard(meter, None)
+            meter.mutes.refused(request)
             raise
         except MeterError:
             if not meter.silent:
                 self._news.unanswered()
             raise
-        return decode(request, answer, reply.at)
+        readings = decode(request, answer, reply.at)
+        meter.mutes.gave(request)
+        return readings
 
     async def _answer(self, meter: Meter, request: Request, turnround_s: float) -> tuple[Any, Reply[Any]]:
         patience = Patience(turnround_s, meter.template.modbus.gap_s, self._retries)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..errors import AbsentRegister, ConfigError, Refused
 from ..line import LineSettings
 from ..sentences import say
@@ -56,7 +58,14 @@ def may_be_smaller(request: Request, refusal: Refused) -> bool:
     return isinstance(refusal, AbsentRegister) or (isinstance(request, ModbusRequest) and refusal.code == 3)
 
 
-def cheapest(template: Template) -> Request:
-    """The smallest request to a meter of a model: is it there?"""
-    singles = (request for one in template.registers for request in plan(template, {one.obis}))
-    return min(singles, key=lambda one: one.count if isinstance(one, ModbusRequest) else one.data_bytes)
+@lru_cache(maxsize=64)
+def singles(template: Template) -> tuple[Request, ...]:
+    """The requests for one register of a model each, the smallest first: is the meter there?"""
+    requests = {request for one in template.registers for request in plan(template, {one.obis})}
+    return tuple(sorted(requests, key=_size))
+
+
+def _size(request: Request) -> tuple[int, str]:
+    if isinstance(request, ModbusRequest):
+        return request.count, f"{request.function} {request.address:05}"
+    return request.data_bytes, request.di
