@@ -86,7 +86,7 @@ def read(
     """
     import asyncio
 
-    from meter_batch_engine import Line, open_transport
+    from meter_batch_engine import Line, check_address, open_transport
 
     model = _model(template, keys, di, {"--count": count, "--at": at, "--edition": edition})
     variant = items.edition(di or [], edition) if model is None else model.dlt645.variant
@@ -98,7 +98,9 @@ def read(
     # Typer's own bounds let "nan" through.
     if not 0 < timeout <= 60:
         raise typer.BadParameter(f"{timeout:g}: a meter may think for up to 60 seconds", param_hint="--timeout")
-    meter = _Meter(Line(open_transport(line, settings.serial), settings), address, timeout, retries)
+    if address is not None and "AA" not in address.upper():
+        address = check_address(model.protocol if model else f"dlt645-{variant}", address)
+    meter = _Meter(Line(open_transport(line, settings.serial), settings), line, address, timeout, retries)
     if model is None:
         answers = asyncio.run(meter.items(di or [], variant, count, at))
         described = [items.fields(one, variant) for one in answers.found]
@@ -191,11 +193,22 @@ class _Meter:
     """One meter on a line that is opened for one reading; `address` None is whoever is on the line."""
 
     line: Line
+    url: str
     address: str | None
     timeout_s: float
     retries: int
 
     async def registers(self, model: Template, wanted: frozenset[Obis] | None) -> Found[Reading]:
+        from meter_batch_engine import FrameError, NoReply
+
+        try:
+            return await self._registers(model, wanted)
+        except (NoReply, FrameError) as error:
+            if model.protocol == "modbus" and (hint := await self._other_framing()):
+                raise type(error)(f"{error.text}. {hint}") from error
+            raise
+
+    async def _registers(self, model: Template, wanted: frozenset[Obis] | None) -> Found[Reading]:
         from meter_batch_engine import PollMeter, read_once
 
         async with self._opened():
@@ -205,6 +218,19 @@ class _Meter:
             return await read_once(
                 self.line, poll, timeout_s=self.timeout_s, retries=self.retries, progress=_show_progress
             )
+
+    async def _other_framing(self) -> str:
+        """Where the device answers in the other framing, how to say so to it; else nothing."""
+        from meter_batch_engine import try_line
+
+        if not self.url.startswith("tcp://"):
+            return ""
+        test = await try_line(
+            self.url, self.line.settings, protocol="modbus", address=self.address, turnround_s=self.timeout_s
+        )
+        if test.framing in (None, self.line.settings.framing):
+            return ""
+        return f"{test.problem} Use --framing {test.framing}."
 
     async def items(
         self, dis: Sequence[str], variant: Variant, count: int | None, at: datetime | None

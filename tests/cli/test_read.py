@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -198,7 +199,7 @@ def test_what_a_meter_refuses_or_garbles_is_a_problem_of_that_identifier_only(me
 
 def test_what_came_before_a_meter_fell_silent_is_kept(meter_batch: Run, bus: str) -> None:
     dis = ("--di", "00010000", "--di", "02010100", "--di", "02010200")
-    done = meter_batch("read", "--line", bus, "--address", FADING, *dis, "--timeout", "0.1", "--retries", "0", "--json")
+    done = meter_batch("read", "--line", bus, "--address", FADING, *dis, "--timeout", "1", "--retries", "0", "--json")
     (result,) = objects(done)
     assert done.returncode == 0
     assert [one["di"] for one in result["items"]] == ["00010000"]
@@ -223,7 +224,7 @@ def test_the_only_meter_of_a_serial_port_is_asked_who_it_is(meter_batch: Run, al
 
 
 def test_meters_that_answer_all_at_once_are_told_from_none(meter_batch: Run, bus: str) -> None:
-    crowd = meter_batch("read", "--line", bus, "--di", "00010000", "--timeout", "0.2", "--retries", "0")
+    crowd = meter_batch("read", "--line", bus, "--di", "00010000", "--timeout", "5", "--retries", "0")
     assert crowd.returncode == 1
     assert "More than one meter answered" in crowd.stderr
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -299,3 +300,42 @@ def test_a_time_that_cannot_be_waited_is_wrong_usage(meter_batch: Run, seconds: 
     assert done.returncode == 2
     assert "--timeout" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--template", "generic/dlt645-3ph", "--address", "999999999999"), "of all meters at once"),
+        (("--di", "00010000", "--address", "999999999999"), "of all meters at once"),
+        (("--di", "00010000", "--address", "12"), "12 digits"),
+        (("--template", "eastron/sdm630", "--address", "248"), "1 to 247"),
+        (("--template", "eastron/sdm630", "--address", "0", "--framing", "tcp"), "1 to 247"),
+    ],
+)
+def test_an_address_that_no_meter_has_is_wrong_usage_before_anything_is_opened(
+    meter_batch: Run, options: tuple[str, ...], words: str
+) -> None:
+    done = meter_batch("read", "--line", "tcp://127.0.0.1:1", *options)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("framer", "wrong", "right"), [(FramerType.RTU, "tcp", "rtu"), (FramerType.SOCKET, "rtu", "tcp")]
+)
+async def test_a_gateway_that_speaks_the_other_framing_is_told(
+    meter_batch: Run, framer: FramerType, wrong: str, right: str
+) -> None:
+    device = SimDevice(7, simdata=[SimData(0, values=[230.2, 0.0, 0.0, 5.5], datatype=DataType.FLOAT32)])
+    server: Any = ModbusTcpServer([device], framer=framer, address=("127.0.0.1", 0))
+    await server.listen()
+    try:
+        line = f"tcp://127.0.0.1:{server.transport.sockets[0].getsockname()[1]}"
+        meter = ("--template", "eastron/sdm120", "--address", "7")
+        done = await asyncio.to_thread(
+            meter_batch, "read", "--line", line, *meter, "--framing", wrong, "--timeout", "2", "--retries", "0"
+        )
+    finally:
+        await server.shutdown()
+    assert done.returncode == 1
+    assert f"Use --framing {right}." in done.stderr

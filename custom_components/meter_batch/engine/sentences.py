@@ -60,6 +60,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "no_meter_any_more": "There is no meter {meter} on the line {line} any more.",
     "bad_unit": '"{address}" is no Modbus unit; a unit is a number from 1 to {most}',
     "bad_meter_number": '"{address}" is no DL/T 645 address; it has 12 digits, leading zeros included',
+    "broadcast_number": (
+        '"{address}" is the DL/T 645 address of all meters at once, to which none answers; give the 12 digits of one'
+    ),
     "meter_flaw": "{name}: {error}",
     "model_speaks_other": "{name}: the model {model} does not speak {protocol}; choose another of both",
     "model_has_nothing": "{name} answers, but has none of the registers of the model {model}: choose the right model.",
@@ -78,7 +81,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     ),
     "modbus_damaged": (
         "Modbus unit {unit}: {count} bytes came, but no complete valid frame; "
-        "check baud rate, parity, wiring and termination"
+        "check baud rate, parity, wiring and termination, and whether two meters have this unit"
     ),
     "modbus_no_reply": "Modbus unit {unit}: no reply; check the meter's supply, address, wiring and baud rate",
     "modbus_only_echo": (
@@ -117,9 +120,14 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Meter {other} answered instead of {meter}, which was asked for {question}. "
         "Look for two meters with one address, or a reply that came too late."
     ),
+    "dlt645_other_edition": (
+        "Meter {meter} answered by the rules of DL/T 645-{edition} when asked for {question}: "
+        "choose a model of that edition."
+    ),
     "dlt645_damaged": (
         "Something answered when meter {meter} was asked for {question}, but no whole frame came: "
-        "check baud rate, parity and wiring, and whether another device talks at the same time."
+        "check baud rate, parity and wiring, and whether two meters have this address or another device talks "
+        "at the same time."
     ),
     "dlt645_no_reply": "Meter {meter} did not answer when asked for {question}.",
     "dlt645_only_echo": (
@@ -146,6 +154,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "dlt645_endless": "meter {meter}: the answer to {di} never ends",
     "dlt645_item_length": "{di} ({item}): {count} bytes came where {size} belong",
     "dlt645_item_multiple": "{di} ({item}): {count} bytes are no multiple of {size}",
+    "dlt645_item_bad": "{di} ({item}) cannot be read: {error}",
     "dlt645_no_digit": "{data} holds a half byte that is no decimal digit",
     "dlt645_no_date": "{data} is no date",
     "dlt645_no_time": "{data} is no time",

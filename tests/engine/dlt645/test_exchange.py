@@ -30,7 +30,7 @@ from meter_batch_engine.protocol.dlt645.exchange import (
     address_matches,
     error_flags,
 )
-from meter_batch_engine.protocol.dlt645.frame import encode
+from meter_batch_engine.protocol.dlt645.frame import Variant, encode
 
 METER, OTHER = "000012345678", "000000000009"
 ENERGY = bytes.fromhex("0000010045230100")
@@ -57,6 +57,21 @@ def test_the_reply_is_found_after_echo_heart_beat_and_noise(cuts: list[int], ech
     assert answers[-1] == Data(METER, "00010000", ENERGY[4:])
     assert set(answers[:-1]) <= {None}
     assert question.foreign == beat
+
+
+@pytest.mark.parametrize(("mine", "theirs", "control"), [("2007", "1997", 0x81), ("1997", "2007", 0x91)])
+def test_a_meter_that_speaks_the_other_edition_is_called_so(mine: Variant, theirs: str, control: int) -> None:
+    question = ReadData(METER, "00010000" if mine == "2007" else "9010", variant=mine)
+    assert question.feed(encode(METER, control, ENERGY)) is None
+    silence = question.silence()
+    assert isinstance(silence, WrongMeter)
+    assert f"by the rules of DL/T 645-{theirs}" in str(silence)
+
+
+def test_garbled_replies_may_be_two_meters_with_one_address() -> None:
+    question = ReadData(METER, "00010000")
+    question.feed(b"\x68\x12\x34")
+    assert "two meters have this address" in str(question.silence())
 
 
 def test_another_meters_reply_is_no_answer_and_is_named() -> None:

@@ -139,6 +139,7 @@ def test_a_half_byte_that_is_no_digit_is_an_error_and_no_number() -> None:
     with pytest.raises(DecodeError) as caught:
         decode_item("00010000", bytes.fromhex("00000e00"), "2007")
     assert caught.value.raw == bytes.fromhex("00000e00")
+    assert "00010000 (" in str(caught.value), "the item is named"
 
 
 def test_an_energy_of_five_bytes_is_not_guessed_at() -> None:

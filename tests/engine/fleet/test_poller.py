@@ -306,7 +306,7 @@ def test_read_now_leaves_out_what_a_meter_ignores(polled, sim_meter):
 
 def test_noise_that_divided_a_question_is_forgotten(polled, sim_meter):
     meter = sim_meter("1", mute=frozenset({"frequency"}))
-    site = polled([meter], 1500, fast_s=5, events=[(20, lambda site: setattr(meter, "mute", frozenset()))])
+    polled([meter], 1500, fast_s=5, events=[(20, lambda site: setattr(meter, "mute", frozenset()))])
 
     def asked(begin, end):
         return len([at for at in meter.asked if begin <= at < end])
@@ -375,6 +375,27 @@ def test_a_model_of_another_protocol_is_reported(polled, sim_meter):
 
     site = polled([sim_meter("1")], 10, poll=poll)
     assert "does not speak dlt645-2007" in str(site.failures("1")[0])
+
+
+def test_the_address_of_all_meters_at_once_is_nobodys(polled, sim_meter):
+    def poll(site):
+        return [replace(site.poll_meters()[0], address="9" * 12)]
+
+    site = polled([sim_meter("000000000001", "generic/dlt645-3ph")], 10, line=DLT, poll=poll)
+    assert "of all meters at once" in str(site.failures("000000000001")[0])
+
+
+def test_a_value_that_is_none_names_meter_and_item_and_costs_only_itself(polled, sim_meter):
+    class Odd(sim_meter):
+        def item(self, di):
+            data = super().item(di)
+            return data and (b"\x0e" + data[1:] if di == "02800002" else data)
+
+    meter = Odd("000000000001", "generic/dlt645-3ph")
+    site = polled([meter], 60, line=DLT)
+    said = str(site.failures(meter.address)[0])
+    assert "Meter 000000000001" in said and "02800002 (" in said
+    assert site.last(meter.address).keys() == {one.quantity.key for one in meter.template.registers} - {"frequency"}
 
 
 def test_readings_are_multiplied_by_the_points_ratios(polled, sim_meter):

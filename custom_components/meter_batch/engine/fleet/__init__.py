@@ -5,6 +5,7 @@ from .once import Found, ItemData, find_address, read_items, read_once
 from .poller import Poller
 from .probe import LineTest, try_line
 from .report import LineHealth, PollReport, Snapshot
+from .request import check_address
 from .schedule import PollSettings
 from .validate import Validator
 
@@ -19,6 +20,7 @@ __all__ = [
     "Poller",
     "Snapshot",
     "Validator",
+    "check_address",
     "find_address",
     "read_items",
     "read_once",

@@ -17,7 +17,7 @@ from ..template.schema import GROUPS
 from .meter import Meter, PollMeter, Turnround
 from .reader import Patience, Reader, ask, ask_whole
 from .report import News
-from .request import check_address
+from .request import check_address, no_broadcast
 
 type Progress = Callable[[int, int], None]
 """Told which request of how many comes next."""
@@ -83,6 +83,7 @@ async def read_items(
     `count` and `at`, by the meter's clock, go with load records. Pairs AA in the address stand for any digits.
     Ends and raises as `read_once`, and ConfigError for identifiers that are none.
     """
+    no_broadcast(address)
     patience = Patience(timeout_s, retries=retries)
 
     async def read(di: str) -> list[ItemData]:

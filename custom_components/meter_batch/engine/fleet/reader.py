@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import FrameError, MeterError, NoReply, Refused, WrongMeter
+from ..errors import DecodeError, FrameError, MeterError, NoReply, Refused, WrongMeter
 from ..line import Line, Reply
 from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.dlt645.exchange import Data, LongRead, ReadData
 from ..protocol.exchange import Exchange
 from ..protocol.modbus.exchange import ReadRegisters
+from ..sentences import say
 from ..template import ModbusRequest, Request, decode
 from .meter import Meter
 from .report import News
@@ -110,7 +111,10 @@ class Reader:
             if not meter.silent:
                 self._news.unanswered()
             raise
-        readings = decode(request, answer, reply.at)
+        try:
+            readings = decode(request, answer, reply.at)
+        except DecodeError as error:
+            raise DecodeError(say("meter_flaw", name=meter.poll.name, error=error.text), error.raw) from None
         meter.mutes.gave(request)
         return readings
 

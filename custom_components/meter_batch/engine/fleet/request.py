@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from ..errors import AbsentRegister, ConfigError, Refused
 from ..line import LineSettings
+from ..protocol.dlt645.frame import BROADCAST
 from ..sentences import say
 from ..template import Dlt645Request, ModbusRequest, ModbusWords, Request, Template, Timing, plan
 
@@ -21,7 +22,14 @@ def check_address(protocol: str, address: str) -> str:
         return str(int(text))
     if len(text) != 12 or not set(text) <= set("0123456789"):
         raise ConfigError(say("bad_meter_number", address=address))
-    return text
+    return no_broadcast(text)
+
+
+def no_broadcast(address: str) -> str:
+    """The same DL/T 645 address. Raises ConfigError for that of all meters, to which none answers."""
+    if address.strip() == BROADCAST:
+        raise ConfigError(say("broadcast_number", address=address))
+    return address
 
 
 def timing(settings: LineSettings, template: Template, turnround_s: float) -> Timing:

@@ -137,7 +137,10 @@ class _Question[Answer]:
         """See `Exchange.silence`."""
         if self._other is not None:
             other = self._other.address
-            if address_matches(self.address, other):
+            edition: Variant = "1997" if self.variant == "2007" else "2007"
+            if address_matches(self.address, other) and self._other.function in (READ[edition], READ_NEXT[edition]):
+                said = say("dlt645_other_edition", meter=other, edition=edition, question=self._what)
+            elif address_matches(self.address, other):
                 said = say("dlt645_other_question", meter=self.address, question=self._what)
             else:
                 said = say("dlt645_other_meter", other=other, meter=self.address, question=self._what)

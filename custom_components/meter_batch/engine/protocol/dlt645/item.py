@@ -213,7 +213,10 @@ def _decode_once(di: str, item: Item, data: bytes, *, alone: bool) -> list[ItemV
     for field in fields:
         part = data[place : place + field.size]
         place += field.size
-        value = _decode_field(di, field, part, item.signed)
+        try:
+            value = _decode_field(di, field, part, item.signed)
+        except DecodeError as error:
+            raise DecodeError(say("dlt645_item_bad", di=di, item=item.name, error=error.text), data) from None
         if field.kind == "moment" and values and isinstance(value, datetime | None):
             values[-1] = ItemValue(di, item.name, values[-1].value, item.unit, value)
         elif field.kind != "rest" or part:
