@@ -73,7 +73,7 @@ def main() -> None:
         # The reader of our output (head, less) has gone. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # the top of the program: what is ours becomes words, the rest goes on
         from meter_batch_engine.errors import ConfigError, MeterBatchError  # only now, so that help needs no engine
 
         if not isinstance(error, MeterBatchError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, override
@@ -92,13 +93,13 @@ class PointEntity(MeterBatchEntity):
     def available(self) -> bool:
         return self.coordinator.good(self.point.id)
 
+    @abstractmethod
     def _take(self) -> None:
         """Sets the attributes from what the coordinator knows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _shown(self) -> object:
         """What is worth writing a state for when it changes."""
-        raise NotImplementedError
 
     @callback
     @override

@@ -1,6 +1,7 @@
 """Lists of points as files: a dry run of a CSV or XLSX says row by row what would change. What cells mean: cells.py.
 
-Pure: bytes and what is known now go in, results come out. Nothing here changes a point.
+Pure: bytes and what is known now go in, results come out. Nothing here changes a point. Longer than most modules:
+the checks that span rows (names, addresses, parents) need the whole list, and each has its own words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A line: one half-duplex medium, one exchange at a time.
 
 The line keeps the silences that the wire demands, ends a reply when it is whole, gives up when a reply is overdue, and
-makes sure that a reply that comes after all never answers the next question.
+makes sure that a reply that comes after all never answers the next question. Longer than most modules: it is one state
+machine, and its parts (pacing, deadline, echo, late replies) decide together.
 """
 
 from __future__ import annotations

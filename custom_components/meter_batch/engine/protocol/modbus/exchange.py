@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 from ...errors import ConfigError, FrameError, MeterError, NoReply, WrongMeter
@@ -19,7 +20,7 @@ _EARLIER = 16
 """How many transactions back a reply may belong to an earlier question that was given up."""
 
 
-class _Request[Answer]:
+class _Request[Answer](ABC):
     """One request to one unit, and what was heard since it was sent."""
 
     protocol = "modbus"
@@ -157,12 +158,13 @@ class _Request[Answer]:
             return any(frame.unit == self.unit for frame in rtu.RtuFramer("client").feed(heard))
         return any(frame.raw == heard and frame.unit == self.unit for frame in tcp.TcpFramer("client").feed(heard))
 
+    @abstractmethod
     def _question(self) -> str:
-        raise NotImplementedError
+        """What is asked, for messages."""
 
+    @abstractmethod
     def _answer(self, data: bytes | bytearray, at: int) -> Answer:
         """The answer from the reply's PDU at `at`."""
-        raise NotImplementedError
 
 
 class ReadRegisters(_Request[tuple[int, ...]]):
