@@ -179,6 +179,7 @@ def test_half_a_frame_then_silence_is_a_damaged_frame() -> None:
     error = question.silence()
     assert isinstance(error, FrameError)
     assert error.raw == raw
+    assert "two meters have this unit" in str(error)
 
 
 @pytest.mark.parametrize(("framing", "other"), [("rtu", "tcp"), ("tcp", "rtu")])

@@ -6,6 +6,7 @@ until the registers are found that it ignores. Those are asked for ever more rar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..model.obis import Obis
@@ -50,8 +51,9 @@ class Mutes:
         self._answers = 0
         self._doubts: dict[frozenset[Obis], _Doubt] = {}
         self._parts: list[_Part] = []
-        self._whole_s = 0.0
-        self._whole_at = 0.0
+        self._whole_s = WHOLE_FIRST_S
+        self._whole_at = math.inf
+        self._joined_at = -math.inf
 
     @property
     def divided(self) -> bool:
@@ -65,8 +67,8 @@ class Mutes:
 
     def split(self, obis: frozenset[Obis], now: float | None) -> tuple[frozenset[Obis], list[frozenset[Obis]]]:
         """What may be asked together, and the parts that are asked by themselves: all, or those whose time has come."""
-        if now is not None and now >= self._whole_at:
-            self._parts = [one for one in self._parts if one.pause_s]
+        if now is not None:
+            self._join(now)
         apart: list[frozenset[Obis]] = []
         searched = 0
         for part in self._parts:
@@ -79,6 +81,17 @@ class Mutes:
                 apart.append(wanted)
                 searched += 1
         return obis, apart
+
+    def _join(self, now: float) -> None:
+        """Lets parts that are answered be asked for together again, when that was not tried for long enough."""
+        if not any(one.answered for one in self._parts):
+            self._whole_at = math.inf
+        elif self._whole_at == math.inf:
+            self._whole_at = now + self._whole_s
+        elif now >= self._whole_at:
+            self._parts = [one for one in self._parts if not one.answered]
+            self._whole_at, self._joined_at = math.inf, now
+            self._whole_s = min(WHOLE_CAP_S, 2 * self._whole_s)
 
     def gives(self, request: Request) -> bool:
         """True where it answered for all registers of a request before."""
@@ -120,10 +133,8 @@ class Mutes:
         old = [one for one in self._parts if one.obis & obis]
         self._parts = [one for one in self._parts if not one.obis & obis]
         self._parts += [_Part(rest, one.answered) for one in old if (rest := one.obis - obis)]
-        if not old:
-            again = now < self._whole_at + self._whole_s
-            self._whole_s = min(WHOLE_CAP_S, 2 * self._whole_s) if again else WHOLE_FIRST_S
-            self._whole_at = now + self._whole_s
+        if not old and now > self._joined_at + self._whole_s:
+            self._whole_s = WHOLE_FIRST_S
         if parts := smaller(request):
             for part in map(_obis, parts):
                 self._parts.append(_Part(part))
