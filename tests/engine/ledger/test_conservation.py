@@ -6,6 +6,7 @@ import random
 import tempfile
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_whatever_is_lost_the_intervals_sum_to_the_truth_and_memory_makes_each_o
         return
     chance = random.Random(seed + 1)
     changes = sorted({chance.randrange(quarters) for _ in range(3)})
-    factors = [Multiplier(beginning + one * QUARTER, Decimal(chance.choice([1, 40, 80])), Decimal(10)) for one in changes]
+    factors = [
+        Multiplier(beginning + one * QUARTER, Decimal(chance.choice([1, 40, 80])), Decimal(10)) for one in changes
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.db"
         ledger = Ledger(path, time_zone="Europe/Berlin", now=lambda: beginning)
@@ -180,7 +183,9 @@ def test_what_nobody_was_told_is_doubted_but_the_ledger_stays_consistent(seed, q
 
 
 @RELAXED
-@given(seed=st.integers(0, 2**32), lengths=st.lists(st.sampled_from([60, 300, 900, 1800, 3600]), min_size=2, max_size=5))
+@given(
+    seed=st.integers(0, 2**32), lengths=st.lists(st.sampled_from([60, 300, 900, 1800, 3600]), min_size=2, max_size=5)
+)
 def test_another_interval_length_makes_neither_overlap_nor_hole(seed, lengths):
     chance = random.Random(seed)
     at, register = BEGINNINGS[0], Decimal(500)
@@ -201,7 +206,7 @@ def test_another_interval_length_makes_neither_overlap_nor_hole(seed, lengths):
                 ledger.take([one])
             assert ledger.verify().ok, ledger.verify().named
             found = ledger.intervals(["p"], BEGINNINGS[0], at)
-            assert all(a.end == b.start for a, b in zip(found, found[1:], strict=False))
+            assert all(a.end == b.start for a, b in pairwise(found))
             registers = [one.registers[IMPORT] for one in history]
             assert sum((one.energies[IMPORT] for one in found), Decimal(0)) == max(registers) - min(registers)
 
