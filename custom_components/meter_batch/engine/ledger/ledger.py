@@ -235,7 +235,7 @@ class Ledger:
                 if batch.raws or batch.intervals or batch.changed:
                     self._store.insert(batch.raws, batch.intervals)
                     self._store.db.execute(
-                        "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
                         (
                             batch.revision,
                             seconds(self._now()),
@@ -243,7 +243,6 @@ class Ledger:
                             reason,
                             len(batch.raws),
                             len(batch.intervals),
-                            sum(row[-1] for row in batch.raws) + sum(row[-1] for row in batch.intervals),
                         ),
                     )
                 else:
@@ -486,9 +485,12 @@ def _up(at: datetime) -> int:
 
 def _unique(boundaries: Iterable[Boundary]) -> list[list[Boundary]]:
     """Records in batches that have at most one of a point and boundary, in the order they came."""
+    all_ = list(boundaries)
+    if len({one.point for one in all_}) == len(all_):
+        return [all_] if all_ else []
     batches: list[list[Boundary]] = []
     seen: list[set[tuple[str, datetime]]] = []
-    for one in boundaries:
+    for one in all_:
         key = (one.point, one.at)
         for batch, keys in zip(batches, seen, strict=True):
             if key not in keys:

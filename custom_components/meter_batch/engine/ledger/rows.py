@@ -15,7 +15,6 @@ from .closer import (
     MEASURED,
     MEMORY,
     SUSPECT,
-    UNSEEN,
     WITHDRAWN,
     Count,
     Record,
@@ -23,7 +22,7 @@ from .closer import (
     Seen,
 )
 from .record import Observed, instant
-from .store import BUCKET_S, Store, checksum
+from .store import BUCKET_S, Store, checksum_interval, checksum_raw
 
 type Columns = tuple[tuple[Obis, int], ...]
 """Which registers the numbers of a row are, each with its exponent."""
@@ -99,29 +98,14 @@ def values_from(columns: Columns, text: str) -> dict[Obis, Count]:
 
 
 def seen_of(observed: Observed) -> Seen:
-    """As closer and file have it: floats, so that a row reads back as it was written."""
-    values = (
+    """As closer and file have it."""
+    return (
         observed.demand_max_kw,
         observed.voltage_min_v,
         observed.voltage_mean_v,
         observed.voltage_max_v,
         observed.power_factor,
     )
-    a, b, c, d, e = (None if one is None else float(one) for one in values)
-    return a, b, c, d, e
-
-
-def seen_text(seen: Seen) -> str:
-    """Empty where nothing was seen."""
-    return "" if seen == UNSEEN else " ".join("-" if one is None else repr(one) for one in seen)
-
-
-def seen_from(text: str) -> Seen:
-    """The inverse of `seen_text`."""
-    if not text:
-        return UNSEEN
-    a, b, c, d, e = (None if one == "-" else float(one) for one in text.split())
-    return a, b, c, d, e
 
 
 def raw_row(names: Names, point: int, record: Record, revision: int, used: int) -> Raw:
@@ -129,9 +113,9 @@ def raw_row(names: Names, point: int, record: Record, revision: int, used: int) 
     columns, text = columns_of(record.values)
     row = (
         record.boundary // BUCKET_S, point, record.boundary, revision, used, record.read_us,
-        names.meter(record.meter), record.source, names.layout(columns), text, record.skew_s, seen_text(record.seen),
+        names.meter(record.meter), record.source, names.layout(columns), text, record.skew_s,
     )  # fmt: skip
-    return (*row, checksum(row))
+    return (*row, checksum_raw(*row))
 
 
 def records_from(
@@ -139,7 +123,7 @@ def records_from(
 ) -> list[Record]:
     """The records that count, by boundary. `void`: boundary → the revision that took back what it had before."""
     found: dict[int, Record] = {}
-    for _, _, boundary, revision, used, read_us, meter, source, layout, text, skew_s, seen, _ in rows:
+    for _, _, boundary, revision, used, read_us, meter, source, layout, text, skew_s, _ in rows:
         if not used or void.get(boundary, 0) > revision:
             continue
         values = values_from(names.layouts[layout], text)
@@ -147,12 +131,10 @@ def records_from(
         if known is not None and used == 1:
             values = {**values, **known.values}
             found[boundary] = Record(
-                boundary, known.read_us, known.meter, known.source, values, ends, known.seen, known.skew_s
+                boundary, known.read_us, known.meter, known.source, values, ends, skew_s=known.skew_s
             )
         else:
-            found[boundary] = Record(
-                boundary, read_us, names.meters[meter], source, values, ends, seen_from(seen), skew_s
-            )
+            found[boundary] = Record(boundary, read_us, names.meters[meter], source, values, ends, skew_s=skew_s)
     return list(found.values())
 
 
@@ -163,7 +145,7 @@ def interval_row(names: Names, point: int, row: Row, factor: str, revision: int)
         row.start // BUCKET_S, point, row.start, revision, row.length, names.layout(columns), text, factor,
         row.flags, row.rule, row.source, row.skew_s, *row.seen,
     )  # fmt: skip
-    return (*made, checksum(made))
+    return (*made, checksum_interval(*made))
 
 
 def newest(rows: Iterable[Raw], *, final: bool) -> list[Raw]:

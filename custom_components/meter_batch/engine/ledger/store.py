@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import nan
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -25,12 +27,12 @@ FAR_S = 40 * 86400
 FIRST_WAIT_S = 2.0
 """How long a database that is locked for a moment (a copy, a checker) is waited for."""
 
-RAW = "bucket, point, boundary, revision, used, read_us, meter, source, layout, registers, skew_s, seen, sum"
+RAW = "bucket, point, boundary, revision, used, read_us, meter, source, layout, registers, skew_s, sum"
 INTERVAL = (
     "bucket, point, start, revision, length, layout, counts, factor, flags, rule, source, skew_s,"
     " max_kw, v_min, v_mean, v_max, pf, sum"
 )
-INSERT_RAW = f"INSERT INTO raw ({RAW}) VALUES ({', '.join('?' * 13)})"
+INSERT_RAW = f"INSERT INTO raw ({RAW}) VALUES ({', '.join('?' * 12)})"
 INSERT_INTERVAL = f"INSERT INTO interval ({INTERVAL}) VALUES ({', '.join('?' * 18)})"
 
 SCHEMA = """
@@ -41,13 +43,13 @@ CREATE TABLE meter (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
 -- One change of the ledger, never partly there.
 CREATE TABLE revision (
   number INTEGER PRIMARY KEY, at INTEGER NOT NULL, author TEXT NOT NULL, reason TEXT NOT NULL,
-  raws INTEGER NOT NULL, intervals INTEGER NOT NULL, sum INTEGER NOT NULL
+  raws INTEGER NOT NULL, intervals INTEGER NOT NULL
 ) STRICT;
 -- Raw layer: registers as read. used: 0 kept as evidence only, 1 used, 2 used instead of those before it.
 CREATE TABLE raw (
   bucket INTEGER NOT NULL, point INTEGER NOT NULL, boundary INTEGER NOT NULL, revision INTEGER NOT NULL,
   used INTEGER NOT NULL, read_us INTEGER NOT NULL, meter INTEGER NOT NULL, source TEXT NOT NULL,
-  layout INTEGER NOT NULL, registers TEXT NOT NULL, skew_s REAL NOT NULL, seen TEXT NOT NULL, sum INTEGER NOT NULL,
+  layout INTEGER NOT NULL, registers TEXT NOT NULL, skew_s REAL NOT NULL, sum INTEGER NOT NULL,
   PRIMARY KEY (bucket, point, boundary, revision)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE restart (
@@ -90,9 +92,31 @@ MIGRATIONS: dict[int, str] = {}
 type Row = Sequence[Any]
 
 
-def checksum(row: Row) -> int:
-    """Of a row of `raw` or `interval`, without its last column."""
-    return crc32(repr(row).encode())
+_PACK_RAW = struct.Struct("<8qd").pack
+_PACK_INTERVAL = struct.Struct("<7q6d").pack
+
+
+def checksum_raw(
+    bucket: int, point: int, boundary: int, revision: int, used: int, read_us: int, meter: int,
+    source: str, layout: int, registers: str, skew_s: float,
+) -> int:  # fmt: skip
+    """Of a row of `raw`."""
+    packed = _PACK_RAW(bucket, point, boundary, revision, used, read_us, meter, layout, skew_s)
+    return crc32(f"{source} {registers}".encode(), crc32(packed))
+
+
+def checksum_interval(
+    bucket: int, point: int, start: int, revision: int, length: int, layout: int, counts: str, factor: str,
+    flags: int, rule: str | None, source: str, *numbers: float | None,
+) -> int:  # fmt: skip
+    """Of a row of `interval`."""
+    try:
+        packed = _PACK_INTERVAL(bucket, point, start, revision, length, layout, flags, *numbers)
+    except struct.error:
+        packed = _PACK_INTERVAL(
+            bucket, point, start, revision, length, layout, flags, *(nan if one is None else one for one in numbers)
+        )
+    return crc32(f"{counts} {factor} {rule} {source}".encode(), crc32(packed))
 
 
 class Store:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
@@ -27,10 +26,10 @@ from .closer import (
     scaled,
 )
 from .gaps import update_gaps
-from .record import EPOCH, NOTHING, SECOND, Boundary, Restart
-from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of, seen_text
+from .record import EPOCH, SECOND, Boundary, Restart
+from .rows import Names, Raw, columns_of, interval_row, newest, raw_row, records_from, row_from, seen_of
 from .shape import HISTORY_S, Shape
-from .store import BUCKET_S, FOREVER, Store, checksum
+from .store import BUCKET_S, FOREVER, Store, checksum_interval, checksum_raw
 
 LATE_S = 60.0
 """A register read later than this after its boundary gives way to one that was read nearer to it."""
@@ -45,12 +44,16 @@ class Head:
     """The newest record of a point, ready for the next one."""
 
     boundary: int
-    read_us: int
     meter: str
     meter_number: int
     layout: int
-    columns: list[tuple[Obis, int, int, int]]
-    """OBIS, digits behind the point, count, and the greatest growth that is believed within an interval."""
+    columns: list[tuple[Obis, Decimal]]
+    """OBIS and counts a unit."""
+    counts: list[int]
+    most: int
+    """The greatest growth of any that is believed within an interval."""
+    form: str
+    """How counts become text."""
     factor: str
     factor_until: int
     skew_s: float
@@ -115,59 +118,65 @@ class Writer:
         for one in restarts:
             again.setdefault(one.point, []).append(one)
         long: dict[str, list[Boundary]] = {point: [] for point in again}
-        several = Counter(one.point for one in boundaries)
-        for boundary in boundaries:
-            point = boundary.point
-            if several[point] > 1 or point in again or not self._short(boundary, batch):
-                long.setdefault(point, []).append(boundary)
+        for boundary in self._short(boundaries, again, batch):
+            long.setdefault(boundary.point, []).append(boundary)
         for point, all_ in long.items():
             self._long(point, all_, again.get(point, ()), batch)
 
-    def _short(self, new: Boundary, batch: Batch) -> bool:
-        """The next boundary of a point of which all is as usual: no lookup, no decimal arithmetic. False: it is not."""
-        head = self._heads.get(new.point)
-        if head is None:
-            return False
-        at = (new.at - EPOCH) // SECOND
-        start = head.boundary
-        registers = new.registers
-        columns = head.columns
-        if at - start != self._length or new.meter != head.meter or len(registers) != len(columns):
-            return False
-        if start >= head.factor_until:
-            return False
-        after, counts, readings = [], [], []
-        for obis, digits, before, most in columns:
-            value = registers.get(obis)
-            if value is None:
-                return False
-            shifted = value.scaleb(digits)
-            count = int(shifted)
-            grown = count - before
-            if count != shifted or not 0 <= grown <= most:
-                return False
-            after.append((obis, digits, count, most))
-            counts.append(str(grown))
-            readings.append(str(count))
-        skew_s = float(new.skew_s)
-        read_us = at * US + round(skew_s * US)
-        seen = seen_of(new.observed) if new.observed is not NOTHING else (None, None, None, None, None)
-        number, revision, source = self._names.points[new.point], batch.revision, new.source
-        raw = (
-            at // BUCKET_S, number, at, revision, 1, read_us, head.meter_number, source, head.layout,
-            " ".join(readings), skew_s, seen_text(seen),
-        )  # fmt: skip
-        batch.raws.append((*raw, checksum(raw)))
-        memory = source == "memory"
-        worst = skew_s if abs(skew_s) > abs(head.skew_s) else head.skew_s
-        row = (
-            start // BUCKET_S, number, start, revision, self._length, head.layout, " ".join(counts), head.factor,
-            MEMORY if memory or head.memory else MEASURED, None, "memory" if memory or head.memory else source, worst,
-            *seen,
-        )  # fmt: skip
-        batch.intervals.append((*row, checksum(row)))
-        head.boundary, head.read_us, head.columns, head.skew_s, head.memory = at, read_us, after, skew_s, memory
-        return True
+    def _short(self, boundaries: Sequence[Boundary], again: Container[str], batch: Batch) -> list[Boundary]:
+        """Writes the next boundaries of points of which all is as usual; returns those for the long way.
+
+        No lookup in the file, and of decimal arithmetic one product a register: this is what every quarter of an hour
+        costs a thousand points.
+        """
+        rest: list[Boundary] = []
+        heads, numbers, length, revision = self._heads, self._names.points, self._length, batch.revision
+        add_raw, add_interval = batch.raws.append, batch.intervals.append
+        several = {one.point for one in boundaries}
+        alone = len(several) == len(boundaries)
+        when, at = None, 0
+        for new in boundaries:
+            point, registers = new.point, new.registers
+            head = heads.get(point)
+            if new.at is not when:
+                when = new.at
+                at = (when - EPOCH) // SECOND
+            if (
+                head is None
+                or not alone
+                or point in again
+                or at - head.boundary != length
+                or new.meter != head.meter
+                or len(registers) != len(head.counts)
+                or head.boundary >= head.factor_until
+            ):
+                rest.append(new)
+                continue
+            shifted = [registers[obis] * scale for obis, scale in head.columns if obis in registers]
+            counts = list(map(int, shifted))
+            grown = [one - before for one, before in zip(counts, head.counts, strict=False)]
+            # A finer digit than before, another register, a fall, or more than can be.
+            if len(counts) != len(registers) or counts != shifted or min(grown) < 0 or max(grown) > head.most:
+                rest.append(new)
+                continue
+            start, number, skew_s, source = head.boundary, numbers[point], new.skew_s, new.source
+            read_us = at * US + round(skew_s * US)
+            raw = (
+                at // BUCKET_S, number, at, revision, 1, read_us, head.meter_number, source, head.layout,
+                head.form % tuple(counts), skew_s,
+            )  # fmt: skip
+            add_raw((*raw, checksum_raw(*raw)))
+            memory = head.memory or source == "memory"
+            seen = new.observed
+            interval = (
+                start // BUCKET_S, number, start, revision, length, head.layout, head.form % tuple(grown), head.factor,
+                MEMORY if memory else MEASURED, None, "memory" if memory else source,
+                skew_s if abs(skew_s) > abs(head.skew_s) else head.skew_s,
+                seen.demand_max_kw, seen.voltage_min_v, seen.voltage_mean_v, seen.voltage_max_v, seen.power_factor,
+            )  # fmt: skip
+            add_interval((*interval, checksum_interval(*interval)))
+            head.boundary, head.counts, head.skew_s, head.memory = at, counts, skew_s, source == "memory"
+        return rest
 
     def _long(self, point: str, boundaries: list[Boundary], restarts: Iterable[Restart], batch: Batch) -> None:
         number = self._names.point(point)
@@ -323,19 +332,22 @@ class Writer:
             return
         if book.number in self.open_gaps or book.restarted_us > record.read_us:
             return
-        columns = []
+        columns, counts = [], []
         for obis, (count, exponent) in sorted(record.values.items()):
             if exponent > 0 or QUANTITIES[obis].kind is Kind.BALANCE:
                 return
-            columns.append((obis, -exponent, count, MOST_PER_HOUR * 10**-exponent))
+            columns.append((obis, Decimal(10**-exponent)))
+            counts.append(count)
         until = min((since for since, _ in book.factors if since > record.boundary), default=1 << 60)
         self._heads[point] = Head(
             record.boundary,
-            record.read_us,
             record.meter,
             self._names.meter(record.meter),
-            self._names.layout(tuple((obis, -digits) for obis, digits, _, _ in columns)),
+            self._names.layout(columns_of(record.values)[0]),
             columns,
+            counts,
+            MOST_PER_HOUR * min(int(scale) for _, scale in columns),
+            " ".join(["%d"] * len(counts)),
             book.factor(record.boundary),
             until,
             record.skew_s,
