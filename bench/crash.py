@@ -25,6 +25,7 @@ from .ledger_writer import Judged, check
 from .rig import ROOT
 
 KILLS, CUTS = 100, 100
+KILLS_A_FILE = 5
 DISK_MB = 48
 SECONDS = (0.02, 0.4)
 """How long a writer lives after its first acknowledgement."""
@@ -35,7 +36,8 @@ def run(*, full: bool) -> list[Figure]:
     chance = random.Random(4)
     with tempfile.TemporaryDirectory(prefix="meter-batch-crash-") as name:
         folder = Path(name)
-        kills = [_killed(folder / "killed.db", chance) for _ in range(KILLS * (10 if full else 1))]
+        count = KILLS * (10 if full else 1)
+        kills = [_killed(folder / f"{number // KILLS_A_FILE}.db", chance) for number in range(count)]
         figures = _figures("kill -9", kills, KILLS, "")
         with contextlib.suppress(NotHere):
             _plain_image(folder)
@@ -74,7 +76,7 @@ def _acknowledged(said: str) -> int:
 
 
 def _killed(path: Path, chance: random.Random) -> tuple[int, Judged | None]:
-    """The same file goes on from kill to kill."""
+    """A file goes on from one kill to the next."""
     with _writer(path) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
