@@ -176,7 +176,8 @@ class Ledger:
         """
         self._named(author, reason)
         number, at = self._known_point(point), seconds(start)
-        rows = newest(self._store.intervals(number, at, at + 1), final=True)
+        with self._store.failures():
+            rows = newest(self._store.intervals(number, at, at + 1), final=True)
         if not rows:
             raise LedgerError(say("ledger_no_interval", point=point, start=start.isoformat(timespec="minutes")))
         batch = Batch(self._revision + 1)
@@ -315,14 +316,15 @@ class Ledger:
     def history(self, point: str, start: datetime) -> list[tuple[Interval, str, str, datetime]]:
         """All revisions of one interval, oldest first, each with author, reason and when it was written."""
         number, at = self._known_point(point), seconds(start)
-        rows = self._store.intervals(number, at, at + 1)
-        notes = {
-            row[0]: row[1:]
-            for row in self._store.db.execute(
-                f"SELECT number, author, reason, at FROM revision WHERE number IN ({','.join('?' * len(rows))})",
-                [row[3] for row in rows],
-            )
-        }
+        with self._store.failures():
+            rows = self._store.intervals(number, at, at + 1)
+            notes = {
+                row[0]: row[1:]
+                for row in self._store.db.execute(
+                    f"SELECT number, author, reason, at FROM revision WHERE number IN ({','.join('?' * len(rows))})",
+                    [row[3] for row in rows],
+                )
+            }
         return [
             (interval_from(self._names, row), notes[row[3]][0], notes[row[3]][1], instant(notes[row[3]][2]))
             for row in rows

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
+from functools import cache
 
 from ..model.interval import GapReason
 from ..model.obis import Obis
@@ -205,8 +207,9 @@ class Writer:
         all_ = {one.boundary: one for one in (*before, *known.values(), *after)}
         had = {(row[2], row[8], row[9]) for row in rows}
         fresh: set[int] = set()
+        order = sorted(all_)
         for record in new:
-            self._accept(record, all_, had, book, batch, fresh)
+            self._accept(record, all_, order, had, book, batch, fresh)
         for at_us in restarted:
             fresh |= {min((one.boundary for one in all_.values() if one.read_us >= at_us), default=-1)}
         if fresh:
@@ -225,6 +228,7 @@ class Writer:
         self,
         record: Record,
         all_: dict[int, Record],
+        order: list[int],
         had: set[tuple[int, int, str]],
         book: Book,
         batch: Batch,
@@ -237,14 +241,15 @@ class Writer:
             return
         had.add(key)
         same = all_.get(at)
-        below = [one for one in all_ if one < at]
-        above = [one for one in all_ if one > at]
-        before = all_[max(below)] if below else None
-        after = all_[min(above)] if above else None
+        place = bisect_left(order, at)
+        before = all_[order[place - 1]] if place else None
+        place += same is not None
+        after = all_[order[place]] if place < len(order) else None
         used = 1
         if not fits(record, before, after, book.restarts):
             if record.source == "poll" and self._clock_was_wrong(record, all_, book, batch):
                 same = None
+                order[:] = sorted(all_)
             else:
                 used = 0
         elif same is not None:
@@ -259,6 +264,8 @@ class Writer:
         if used == 1 and same is not None:
             record = replace(same, values={**record.values, **same.values})
         if used:
+            if at not in all_:
+                insort(order, at)
             all_[at] = record
             fresh.add(at)
 
@@ -293,7 +300,8 @@ class Writer:
         stored = newest(self._store.intervals(book.number, lo, hi), final=False)
         gone = {raw[2] for raw in batch.intervals if raw[1] == book.number}
         existing = [row_from(self._names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
-        rows = close(records, fresh, book.restarts, existing, self._length, lambda obis: self._shape(book, obis, lo))
+        shape = cache(lambda obis: self._shape(book, obis, lo))
+        rows = close(records, fresh, book.restarts, existing, self._length, shape)
         rows = [row for row in rows if row.start >= self.pruned_until]
         if gone:
             # What a wrong clock had closed, and is closed anew by what came since.
