@@ -1,7 +1,7 @@
 """The ledger of a site: every kilowatt-hour accounted for, by interval, and where each value came from.
 
 Synchronous. One thread of one process opens it and makes every call; hosts give it a thread of its own.
-Longer than other modules because it is the one face of the ledger: each method is short and the work is done in the modules beside it.
+Longer than other modules because it is the one face of the ledger: its methods are short, the work is done beside it.
 """
 
 from __future__ import annotations
