@@ -16,6 +16,8 @@ BENCHES = {
     "turnaround": "how much of a line's time is lost between two exchanges, and whether t3.5 is kept",
     "goodput": "values a second over those of the optimum plan, on all models",
     "dead": "what dead meters cost the living, and when a revival is seen",
+    "crash": "what the ledger loses by kill -9 and power cuts, and how soon it is open again",
+    "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
 }
 
 
@@ -38,7 +40,7 @@ def main() -> int:
     for name in options.names or BENCHES:
         screen.print(f"{name}: {BENCHES[name]} …")
         wall, cpu = time.monotonic(), time.process_time()
-        made: list[Figure] = importlib.import_module(f".{name}", __package__).run(full=options.full)
+        made: list[Figure] = importlib.import_module(f".{name.replace('-', '_')}", __package__).run(full=options.full)
         screen.print(f"  {time.monotonic() - wall:.0f} s, {time.process_time() - cpu:.0f} s of CPU")
         figures += made
         if options.json:

@@ -21,7 +21,7 @@ FOR_AUTHORS = {"template/loader.py", "template/planner.py", "protocol/dlt645/loa
 """What they say is read by people who write files and programs."""
 TO_PEOPLE = {
     *("LineError", "LineUnavailable", "LineLost", "_Deaf", "MeterError", "NoReply", "FrameError", "WrongMeter"),
-    *("Refused", "AbsentRegister", "AccessDenied", "DecodeError", "_Conflict"),
+    *("Refused", "AbsentRegister", "AccessDenied", "DecodeError", "_Conflict", "LedgerError"),
 }
 
 

@@ -75,3 +75,7 @@ class AccessDenied(Refused):
 
 class DecodeError(MeterError):
     """A valid reply holds something that is no value: wrong length, digits that are none."""
+
+
+class LedgerError(MeterBatchError):
+    """The ledger cannot do what was asked: its disk or file fails, or there is no such point, interval or period."""

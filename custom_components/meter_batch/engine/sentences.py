@@ -159,6 +159,24 @@ SENTENCES: Final[Mapping[str, str]] = {
     "dlt645_no_date": "{data} is no date",
     "dlt645_no_time": "{data} is no time",
     "dlt645_no_moment": "{data} is no date and time",
+    # the ledger
+    "ledger_unavailable": "The ledger {path} cannot be used: {reason}.",
+    "ledger_in_use": "The ledger {path} is in use by another program: only one may open it.",
+    "ledger_disk_full": (
+        "The disk of the ledger {path} is full: free some space. Until then, what is read is kept in memory."
+    ),
+    "ledger_newer": (
+        "The ledger {path} was written by a newer version of this program (form {version}, known is {ours}): update it."
+    ),
+    "ledger_damaged": "The ledger {path} is damaged: {reason}. Restore it from a backup.",
+    "ledger_no_point": "The ledger knows no point {point}.",
+    "ledger_no_interval": "The ledger has no interval of {point} at {start}.",
+    "ledger_no_period": "From {since} to {until} is no period: it is empty or reversed.",
+    "ledger_no_subscriber": "The ledger has no subscriber {name}.",
+    "ledger_bad_acknowledgement": (
+        "{name} cannot acknowledge revision {revision}: it acknowledged a later one, or the newest is {newest}."
+    ),
+    "ledger_no_reason": "A correction of the ledger needs an author and a reason.",
     # several at once
     "list": "{first}, {next}",
     "sequence": "{first} {next}",

@@ -1,0 +1,302 @@
+"""Registers at boundaries → intervals, energy-conserving: what the intervals say adds up to what the register counted.
+
+Pure and exact: registers are scaled integers (value = count × 10^exponent), as their meter shows them, without
+multiplier. Each register of a point is closed by itself, because a record may lack one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+from math import gcd
+
+from ..model.obis import Obis
+from ..model.quantity import QUANTITIES, Kind
+from ..model.reading import Flag
+from .shape import Shape
+
+MOST_PER_HOUR = 100_000
+"""kWh (or kvarh) at the meter itself; nobody builds a meter that counts more, so more is another meter's register."""
+NEAR_ZERO = 1000
+"""A register that fell below this fraction of itself began again at zero; else it is another meter's."""
+LONGEST_FILL_S = 400 * 86400
+"""What was counted in a longer silence is spread over its last part of this length: a first clock may be years off."""
+HOUR_S = 3600
+US = 1_000_000
+
+MEASURED, MEMORY, ESTIMATED, EDITED, SUSPECT, WITHDRAWN = 1, 2, 4, 8, 16, 32
+"""Bits of `Row.flags`."""
+
+type Count = tuple[int, int]
+"""Count and exponent: count × 10^exponent."""
+type Seen = tuple[float | None, float | None, float | None, float | None, float | None]
+"""Greatest power, least, mean and greatest voltage, power factor."""
+UNSEEN: Seen = (None, None, None, None, None)
+
+KNOWN_FLAGS = MEASURED | MEMORY
+
+
+def scaled(value: Decimal) -> Count:
+    """The count and exponent of a finite decimal."""
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        raise TypeError(f"{value} is no number")
+    count = int("".join(map(str, digits)))
+    return -count if sign else count, exponent
+
+
+def at_exponent(one: Count, exponent: int) -> int:
+    """The count at an exponent that is not greater than its own."""
+    return int(one[0] * 10 ** (one[1] - exponent))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The registers of a point at a boundary. Instants in seconds since 1970, `read_us` in microseconds."""
+
+    boundary: int
+    read_us: int
+    meter: str
+    source: str
+    values: Mapping[Obis, Count]
+    ends: Mapping[Obis, Count] = field(default_factory=dict)
+    seen: Seen = UNSEEN
+    skew_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A register began again; see `record.Restart`."""
+
+    at_us: int
+    kind: Flag
+    last: Count | None = None
+    first: Count | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """One interval in the meter's own digits."""
+
+    start: int
+    length: int
+    counts: dict[Obis, Count]
+    flags: int
+    rule: str | None
+    source: str
+    skew_s: float
+    seen: Seen = UNSEEN
+
+    @property
+    def end(self) -> int:
+        """The second at which it ends."""
+        return self.start + self.length
+
+
+type Difference = tuple[int, int, str | None]
+"""Count, exponent and the rule that doubts it."""
+
+
+def difference(obis: Obis, before: Record, after: Record, restarts: Iterable[Again]) -> Difference:
+    """What a register counted between two records that both have it, whatever became of it between.
+
+    Deterministic, so that whoever checks the ledger comes to the same: consumption that nobody can know (before a
+    reset, around a swap without readings) counts as nothing and is doubted.
+    """
+    between = [one for one in restarts if before.read_us < one.at_us <= after.read_us]
+    known = [before.values[obis], after.values[obis]]
+    known += [one for again in between for one in (again.last, again.first) if one is not None]
+    if (end := after.ends.get(obis, before.ends.get(obis))) is not None:
+        known.append(end)
+    exponent = min(one[1] for one in known)
+    a, b = at_exponent(before.values[obis], exponent), at_exponent(after.values[obis], exponent)
+    limit = None if end is None else at_exponent(end, exponent)
+    if between:
+        return _across(a, b, exponent, limit, between)
+    if before.meter != after.meter:
+        return 0, exponent, "swap"
+    grown = b - a
+    hours = max(1, -(-(after.boundary - before.boundary) // HOUR_S))
+    too_much = grown * 10 ** max(exponent, 0) > MOST_PER_HOUR * hours * 10 ** max(-exponent, 0)
+    if QUANTITIES[obis].kind is Kind.BALANCE or (grown >= 0 and not too_much):
+        return grown, exponent, None
+    if too_much:
+        return 0, exponent, "jump"
+    if limit is not None and grown + limit <= limit // 100:
+        return grown + limit, exponent, "roll_over"
+    if b <= a // NEAR_ZERO:
+        return b, exponent, "reset"
+    return 0, exponent, "swap"
+
+
+def _across(a: int, b: int, exponent: int, limit: int | None, between: Sequence[Again]) -> Difference:
+    """The count over restarts that are known."""
+    total, at, rule = 0, a, None
+    for number, one in enumerate(between):
+        last = None if one.last is None else at_exponent(one.last, exponent)
+        first = None if one.first is None else at_exponent(one.first, exponent)
+        if last is None:
+            last = limit if one.kind is Flag.ROLL_OVER and limit is not None else at
+            rule = rule if one.kind is Flag.ROLL_OVER and limit is not None else one.kind.value
+        if first is None and one.kind is Flag.SWAP:
+            following = between[number + 1].last if number + 1 < len(between) else None
+            first = b if following is None else at_exponent(following, exponent)
+            rule = one.kind.value
+        if last < at:
+            return 0, exponent, "contradiction"
+        total, at = total + last - at, first or 0
+    if b < at:
+        return 0, exponent, "contradiction"
+    return total + b - at, exponent, rule
+
+
+def filled_from(before: Record, after: Record) -> int:
+    """Where the intervals between two records begin."""
+    return max(before.boundary, after.boundary - LONGEST_FILL_S)
+
+
+def distribute(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in parts as the weights are (evenly if all are 0), whole counts whose sum is `total` exactly.
+
+    Each part is the difference of two rounded running totals, so the remainder is spread and no part is off by
+    more than one count.
+    """
+    if not any(weights):
+        weights = [1] * len(weights)
+    whole, running, given, parts = sum(weights), 0, 0, []
+    sign, size = (-1, -total) if total < 0 else (1, total)
+    for weight in weights:
+        running += weight
+        upto = (2 * size * running + whole) // (2 * whole)
+        parts.append(sign * (upto - given))
+        given = upto
+    return parts
+
+
+def fits(record: Record, before: Record | None, after: Record | None, restarts: Mapping[Obis, Sequence[Again]]) -> bool:
+    """Whether a late record lies between its neighbours in each register; what began again there cannot be judged."""
+    for obis in record.values:
+        if QUANTITIES[obis].kind is Kind.BALANCE:
+            continue
+        for low, high in ((before, record), (record, after)):
+            if low is None or high is None or obis not in low.values or obis not in high.values:
+                continue
+            if low.meter != high.meter or any(
+                low.read_us < one.at_us <= high.read_us for one in restarts.get(obis, ())
+            ):
+                continue
+            exponent = min(low.values[obis][1], high.values[obis][1])
+            if at_exponent(low.values[obis], exponent) > at_exponent(high.values[obis], exponent):
+                # The register fell between the neighbours themselves: the record is not to blame.
+                if before is not None and after is not None and _fell(obis, before, after):
+                    continue
+                return False
+    return True
+
+
+def _fell(obis: Obis, before: Record, after: Record) -> bool:
+    if obis not in before.values or obis not in after.values:
+        return False
+    exponent = min(before.values[obis][1], after.values[obis][1])
+    return at_exponent(before.values[obis], exponent) > at_exponent(after.values[obis], exponent)
+
+
+def close(
+    records: Sequence[Record],
+    fresh: Collection[int],
+    restarts: Mapping[Obis, Sequence[Again]],
+    existing: Sequence[Row],
+    length: int,
+    shape_of: Callable[[Obis], Shape],
+) -> list[Row]:
+    """The intervals between the records that change because those at the boundaries `fresh` are new.
+
+    `records` ascend and reach from the last known before the fresh ones to the first known after them; `existing`
+    are the intervals now known from the first to the last record. `length` is what new intervals get if the
+    boundaries allow. `shape_of` is asked only for stretches that have to be shared out.
+    """
+    if len(records) < 2:
+        return []
+    grid = gcd(*((row.length for row in existing) if existing else (length,)))
+    grid = gcd(grid, *(one.boundary % HOUR_S for one in records)) or length
+    old = {row.start: row for row in _split(existing, grid)}
+    whole = {row.start for row in existing if row.length == grid}
+    new: dict[int, Row] = {}
+    for obis in sorted({obis for one in records for obis in one.values}):
+        sequence = [one for one in records if obis in one.values]
+        again = restarts.get(obis, ())
+        for before, after in pairwise(sequence):
+            if before.boundary in fresh or after.boundary in fresh:
+                _close_one(obis, before, after, again, grid, shape_of, new)
+    for start, row in new.items():
+        known = old.get(start)
+        if known is None:
+            continue
+        if kept := {obis: count for obis, count in known.counts.items() if obis not in row.counts}:
+            row.counts = dict(sorted({**kept, **row.counts}.items()))
+            row.flags |= known.flags & (ESTIMATED | SUSPECT)
+            row.rule = row.rule or known.rule
+        if row.seen == UNSEEN:
+            row.seen = known.seen
+    seen = {one.boundary: one.seen for one in records if one.seen != UNSEEN}
+    for row in new.values():
+        if row.flags & ESTIMATED:
+            # An estimate in one register is one of the interval; what is wholly known says from where.
+            row.flags &= ~(MEASURED | MEMORY)
+        elif row.flags & MEMORY:
+            row.flags &= ~MEASURED
+        row.seen = seen.get(row.end, row.seen)
+    finer = {start for start, row in old.items() if start not in whole and start not in new}
+    changed = [row for row in new.values() if row.start not in whole or row != old[row.start]]
+    return sorted([*changed, *(old[start] for start in finer)], key=lambda row: row.start)
+
+
+def _close_one(
+    obis: Obis,
+    before: Record,
+    after: Record,
+    restarts: Iterable[Again],
+    grid: int,
+    shape_of: Callable[[Obis], Shape],
+    new: dict[int, Row],
+) -> None:
+    total, exponent, rule = difference(obis, before, after, restarts)
+    starts = range(filled_from(before, after), after.boundary, grid)
+    flags = ESTIMATED if len(starts) > 1 else MEMORY if "memory" in (before.source, after.source) else MEASURED
+    if rule is not None:
+        flags |= SUSPECT
+    source = "memory" if "memory" in (before.source, after.source) else after.source
+    skew_s = max(before.skew_s, after.skew_s, key=abs)
+    if len(starts) == 1:
+        parts = [total]
+    elif total == 0 or before.boundary // HOUR_S == (after.boundary - 1) // HOUR_S:
+        parts = distribute(total, [1] * len(starts))
+    else:
+        parts = distribute(total, shape_of(obis).weights(starts, grid))
+    for start, count in zip(starts, parts, strict=True):
+        row = new.get(start)
+        if row is None:
+            new[start] = Row(start, grid, {obis: (count, exponent)}, flags, rule, source, skew_s)
+        else:
+            row.counts[obis] = (count, exponent)
+            row.flags |= flags
+            row.rule = row.rule or rule
+
+
+def _split(rows: Iterable[Row], grid: int) -> Iterable[Row]:
+    """Rows at a finer grid, each count shared out evenly."""
+    for row in rows:
+        if row.length == grid:
+            yield row
+            continue
+        pieces = row.length // grid
+        shares = {
+            obis: [(part, exponent) for part in distribute(count, [1] * pieces)]
+            for obis, (count, exponent) in row.counts.items()
+        }
+        for number in range(pieces):
+            counts = {obis: parts[number] for obis, parts in shares.items()}
+            flags = (row.flags & SUSPECT) | ESTIMATED
+            yield Row(row.start + number * grid, grid, counts, flags, row.rule, row.source, row.skew_s, row.seen)

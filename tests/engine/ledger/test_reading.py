@@ -1,0 +1,195 @@
+"""What the ledger answers: periods at the site's time, corrections, multipliers, virtual points."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from meter_batch_engine.errors import ConfigError, LedgerError
+from meter_batch_engine.ledger import Boundary, Observed, Observer, Term, boundary_of, combine, period_of, restarts_of
+from meter_batch_engine.model.interval import Quality
+from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route
+from meter_batch_engine.model.reading import Flag, Reading
+from meter_batch_engine.sentences import Sentence
+
+IMPORT = "1-0:1.8.0"
+QUARTER = timedelta(minutes=15)
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-03-29T09:00Z", 23), ("2026-10-25T09:00Z", 25), ("2026-06-01T09:00Z", 24)]
+)
+def test_a_local_day_has_the_hours_it_has(desk, day, hours):
+    begin, end = period_of(datetime.fromisoformat(day), "day", BERLIN)
+    assert end - begin == timedelta(hours=hours)
+    quarters = (begin - timedelta(hours=3) - datetime(2026, 3, 2, tzinfo=UTC)) // QUARTER
+    desk.ledger.take(desk.boundary(quarters + one, one) for one in range(31 * 4 + 1))
+    found = desk.ledger.intervals(["p"], begin, end, "day")
+    assert [(one.start, one.end, one.energies[IMPORT]) for one in found] == [(begin, end, 4 * hours)]
+    assert found[0].completeness == 1.0 and found[0].parts == (1, 1)
+    by_hour = desk.ledger.intervals(["p"], begin, end, "hour")
+    assert [one.energies[IMPORT] for one in by_hour] == [4] * hours
+    assert all(one.length_s == 3600 for one in by_hour)
+
+
+def test_weeks_months_and_years_begin_at_local_midnight_and_hold_the_same_energy(desk):
+    desk.ledger.take(desk.boundary(one * 96, one) for one in range(61))
+    begin, end = desk.boundary(0, 0).at, desk.boundary(60 * 96, 0).at
+    whole = {}
+    for resolution in ("interval", "hour", "day", "week", "month", "year"):
+        found = desk.ledger.intervals(["p"], begin, end, resolution)
+        whole[resolution] = sum(one.energies[IMPORT] for one in found)
+        if resolution in ("day", "week", "month", "year"):
+            assert {one.start.astimezone(BERLIN).hour for one in found} == {0}
+    assert set(whole.values()) == {Decimal(60)}
+    assert [one.start.astimezone(BERLIN).month for one in desk.ledger.intervals(["p"], begin, end, "month")] == [
+        3,
+        4,
+        5,
+    ]
+    assert {one.start.astimezone(BERLIN).weekday() for one in desk.ledger.intervals(["p"], begin, end, "week")} == {0}
+    half_past = desk.ledger.intervals(["p"], begin, end, "hour", "Asia/Kolkata")
+    assert {one.start.minute for one in half_past} == {30}
+
+
+def test_an_incomplete_period_says_how_complete_it_is(desk):
+    desk.take(0, 0)
+    desk.take(1, 1)
+    desk.take(5, 5)
+    (hour, _) = desk.ledger.intervals(["p"], desk.boundary(0, 0).at, desk.boundary(8, 0).at, "hour")
+    assert (hour.energies[IMPORT], hour.completeness) == (4, 0.25)
+    assert hour.flags == {Quality.MEASURED, Quality.ESTIMATED}
+    share = desk.ledger.completeness(["p"], desk.boundary(0, 0).at, desk.boundary(5, 0).at)
+    assert share == {"p": 0.2}
+
+
+def test_questions_without_an_answer_are_refused_in_words(desk):
+    at = desk.boundary(0, 0).at
+    with pytest.raises(LedgerError, match="no point nowhere") as refused:
+        desk.ledger.intervals(["nowhere"], at, at + QUARTER)
+    assert isinstance(refused.value.text, Sentence)
+    desk.take(0, 0)
+    with pytest.raises(LedgerError, match="empty or reversed"):
+        desk.ledger.intervals(["p"], at, at)
+    with pytest.raises(ConfigError, match="Middle/Earth"):
+        desk.ledger.intervals(["p"], at, at + QUARTER, "day", "Middle/Earth")
+    assert desk.ledger.latest("p") is None
+    desk.take(1, 7)
+    assert desk.ledger.latest("p").energies == {IMPORT: Decimal(7)}
+
+
+def test_a_correction_is_a_revision_with_author_and_reason_and_can_be_taken_back(desk):
+    for at in range(3):
+        desk.take(at, at)
+    first = desk.boundary(0, 0).at
+    for author, reason in (("", "why"), ("who", " ")):
+        with pytest.raises(LedgerError, match="author and a reason"):
+            desk.ledger.edit("p", first, {IMPORT: Decimal(3)}, author=author, reason=reason)
+    desk.ledger.edit("p", first, {IMPORT: Decimal("3.25")}, author="Li", reason="meter was bypassed")
+    assert desk.energies()[0] == Decimal("3.25") and desk.flags()[0] == {"edited"}
+    told = [(one.energies[IMPORT], author, why) for one, author, why, _ in desk.ledger.history("p", first)]
+    assert told == [(1, "meter_batch", "closed"), (Decimal("3.25"), "Li", "meter was bypassed")]
+    verdict = desk.ledger.verify()
+    assert verdict.ok and verdict.edited == 1
+    desk.ledger.edit("p", first, None, author="Li", reason="it was not")
+    assert desk.energies()[0] == 1 and desk.flags()[0] == {"measured"}
+    with pytest.raises(LedgerError, match="no interval"):
+        desk.ledger.edit("p", first + 9 * QUARTER, {}, author="Li", reason="x")
+
+
+def test_a_correction_stands_whatever_comes_later_beneath_it(desk):
+    desk.take(0, "0.00")
+    desk.take(4, "4.00")
+    second = desk.boundary(1, 0).at
+    desk.ledger.edit("p", second, {IMPORT: Decimal(9)}, author="Li", reason="known")
+    desk.ledger.take([desk.boundary(1, "0.50", source="memory"), desk.boundary(2, "2.50", source="memory")])
+    assert desk.energies() == {0: Decimal("0.5"), 1: 9, 2: Decimal("0.75"), 3: Decimal("0.75")}
+    desk.ledger.edit("p", second, None, author="Li", reason="memory knows better")
+    assert desk.energies()[1] == 2
+    assert desk.ledger.verify().ok
+
+
+def test_a_multiplier_that_was_wrong_is_put_right_exactly_and_the_counts_stay(desk):
+    for at in range(6):
+        desk.take(at, Decimal(at) / 8)
+    begin = desk.boundary(0, 0).at
+    first = [Multiplier(begin, Decimal(40))]
+    desk.ledger.set_multipliers("p", first)
+    assert set(desk.energies().values()) == {Decimal(5)}
+    before = desk.ledger.revision
+    desk.ledger.set_multipliers("p", first)
+    assert desk.ledger.revision == before
+    desk.take(6, Decimal(6) / 8)
+    assert desk.energies()[5] == 5
+    desk.ledger.set_multipliers("p", [*first, Multiplier(begin + 3 * QUARTER, Decimal(80), Decimal("1.1"))])
+    assert desk.energies() == {0: 5, 1: 5, 2: 5, 3: 11, 4: 11, 5: 11}
+    desk.reopen()
+    desk.take(7, Decimal(7) / 8)
+    assert desk.energies()[6] == 11
+    desk.ledger.set_multipliers("p", [])
+    assert set(desk.energies().values()) == {Decimal("0.125")}
+    assert desk.ledger.verify().ok
+
+
+def test_main_minus_subs_is_what_nobody_accounts_for_with_the_completeness_of_the_parts(desk):
+    for at in range(4):
+        desk.take(at, 10 * at, "main")
+        desk.take(at, 6 * at, "a")
+        if at != 1:
+            desk.take(at, 3 * at, "b")
+    found = desk.ledger.intervals(["main", "a", "b"], desk.boundary(0, 0).at, desk.boundary(9, 0).at)
+    rest = combine("unaccounted", [Term(1, "main"), Term(-1, "a"), Term(-1, "b")], found)
+    assert [one.energies[IMPORT] for one in rest] == [1, 1, 1]
+    assert [one.parts for one in rest] == [(2, 3), (2, 3), (3, 3)]
+    assert [one.known_s for one in rest] == [0, 0, 900]
+    alone = combine("v", [Term(1, "main"), Term(1, "gone")], found)
+    assert {one.parts for one in alone} == {(1, 2)} and {one.known_s for one in alone} == {0}
+
+
+def test_what_was_seen_between_boundaries_stands_with_the_interval(desk):
+    observer = Observer()
+    at = desk.boundary(0, 0).at
+    for power, volts in ((1.5, 229.0), (4.5, 231.0), (3.0, 233.0)):
+        observer.note([Reading("1-0:16.7.0", power, at), Reading("1-0:32.7.0", volts, at)])
+        observer.note([Reading("1-0:16.7.0", 1e9, at, frozenset({Flag.RANGE}))])
+    desk.take(0, 0)
+    desk.take(1, 1, observed=observer.take())
+    one = desk.ledger.latest("p")
+    assert (one.demand_max_kw, one.demand_mean_kw) == (4.5, 4)
+    assert (one.voltage_min_v, one.voltage_mean_v, one.voltage_max_v) == (229.0, 231.0, 233.0)
+    assert observer.take() == Observed()
+    assert desk.reopen().latest("p") == one
+
+
+def test_a_snapshot_reaches_the_ledger_as_the_meter_shows_it():
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    point = Point(
+        "p",
+        "P",
+        (InstalledMeter(at, "x/y", "123"),),
+        (Route("l", "modbus", "1"),),
+        (Multiplier(at, Decimal(80), Decimal(3)),),
+    )
+    chance = random.Random(5)
+    for _ in range(200):
+        shown = Decimal(chance.randrange(10**9)).scaleb(-chance.randrange(5))
+        reading = point.apply(Reading(IMPORT, shown, at + timedelta(seconds=3), frozenset({Flag.ROLL_OVER})))
+
+        class Snapshot:
+            boundary, skew_s, readings = at, 3.0, (reading, Reading("1-0:1.6.0", Decimal(1), at))
+
+        made = boundary_of(point, Snapshot())
+        assert made.registers == {IMPORT: shown} and made.meter == "123"
+        (again,) = restarts_of("p", Snapshot.readings)
+        assert (again.kind, again.obis, again.at) == (Flag.ROLL_OVER, IMPORT, reading.at)
+    bad = Reading(IMPORT, Decimal(1), at, frozenset({Flag.BACKWARDS}))
+    assert boundary_of(point, type("S", (), {"boundary": at, "skew_s": 0.0, "readings": (bad,)})()).registers == {}
+
+
+def test_a_boundary_without_registers_changes_nothing(desk):
+    assert desk.ledger.take([Boundary("p", desk.boundary(0, 0).at, {})]).records == 0
