@@ -98,3 +98,20 @@ def test_feeders_measure_what_the_meters_behind_them_do() -> None:
     for parent in {row["parent"] for row in rows if row["parent"]}:
         behind = sum(used[row["name"]] for row in rows if row["parent"] == parent)
         assert 0.9 < used[parent] / behind < 1.25, parent
+
+
+def test_feeders_are_calm_within_minutes() -> None:
+    config, rows = site(66)
+    parents = {row["parent"] for row in rows if row["parent"]}
+    since = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)
+    feeders = [meter for _, meter in VirtualFleet(config).meters if meter.config.name in parents]
+    assert len(feeders) == len(parents)
+    for meter in feeders:
+        powers = [sum(meter.physics.instant(since + timedelta(seconds=10 * step)).active) for step in range(90)]
+        assert max(powers) - min(powers) < 0.11 * abs(sum(powers) / len(powers)), meter.config.name
+
+
+def test_no_two_meters_of_the_demo_show_the_same_power() -> None:
+    at = datetime(2026, 11, 25, 2, 7, tzinfo=UTC)
+    powers = [sum(meter.physics.instant(at).active) for _, meter in VirtualFleet(site(66)[0]).meters]
+    assert len(set(powers)) == len(powers)

@@ -67,6 +67,7 @@ def test_the_least_that_must_work_works() -> None:
         ("address = 7", "address = 7\ncolour = 1", r"\[\[line.meter\]\] 1: unknown key colour; it may have address"),
         ("address = 7", "address = 7\nphases = 1", r"phases = 1, but \"eastron/sdm630\" has 3"),
         ("address = 7", "address = 7\npeak_kw = 1e9", r"peak_kw = .* at most 75"),
+        ("address = 7", "address = 7\nripple = 1", r"ripple = 1 must be at least 0 and below 1"),
         (
             "address = 7",
             "address = 7\nclock_offset_s = nan",

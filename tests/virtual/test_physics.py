@@ -100,10 +100,10 @@ def test_tariffs_and_phases_sum_to_the_total_to_the_last_digit(
 
 
 @settings(max_examples=40, deadline=None)
-@given(seeds, loads, instants, st.integers(1, 900 * 200))
-def test_energy_is_the_integral_of_power(seed: int, load: str, at: datetime, span_s: int) -> None:
+@given(seeds, loads, instants, st.integers(1, 900 * 200), st.sampled_from([None, 0.0, 0.05, 0.9]))
+def test_energy_is_the_integral_of_power(seed: int, load: str, at: datetime, span_s: int, ripple: float | None) -> None:
     """Power sampled at the middle of 7.5-s steps, against the difference of the registers."""
-    physics = Physics(seed, load, resolution_kwh=Decimal("0.000001"))
+    physics = Physics(seed, load, resolution_kwh=Decimal("0.000001"), ripple=ripple)
     steps = -(-min(span_s, 1800) // 7.5)
     span_s = min(span_s, 1800)
     net = reactive = 0.0
@@ -201,6 +201,32 @@ def test_a_weekend_day_of_an_office_uses_less_than_a_weekday() -> None:
 def test_meters_of_different_seeds_differ() -> None:
     at = datetime(2026, 6, 10, tzinfo=UTC)
     assert len({value(Physics(seed), "energy_import", at) for seed in range(50)}) == 50
+
+
+def swing(meters: list[Physics], since: datetime) -> float:
+    """How far the power of all of them strays from its mean within a slot, as a share of that mean."""
+    powers = [
+        sum(sum(one.instant(since + timedelta(seconds=10 * step)).active) for one in meters) for step in range(90)
+    ]
+    mean = sum(powers) / len(powers)
+    return max(abs(power - mean) for power in powers) / mean
+
+
+@pytest.mark.parametrize("load", ["workshop", "chiller"])
+def test_machines_of_one_load_swing_by_themselves_but_not_in_step(load: str) -> None:
+    morning = datetime(2026, 6, 10, 1, 30, tzinfo=UTC)
+    machines = [Physics(seed, load) for seed in range(60)]
+    most = machines[0].load.ripple
+    assert all(0.55 * most < swing([one], morning) <= 1.01 * most for one in machines)
+    assert swing(machines, morning) < most / 2
+
+
+def test_a_meter_told_its_ripple_swings_by_just_that_and_counts_the_same_energy() -> None:
+    morning = datetime(2026, 6, 10, 1, 30, tzinfo=UTC)
+    told, calm = Physics(4, "workshop", ripple=0.05), Physics(4, "workshop", ripple=0.0)
+    assert 0.045 < swing([told], morning) <= 0.0501
+    assert swing([calm], morning) < 1e-9
+    assert value(told, "energy_import", morning) == value(calm, "energy_import", morning)
 
 
 @given(seeds, instants)

@@ -44,6 +44,7 @@ class MeterConfig:
     ct: float = 1
     pt: float = 1
     clock_offset_s: float = 0.0
+    ripple: float | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -117,6 +118,7 @@ _METER_KEYS: dict[str, Any] = {
     "pt": (int, float),
     "peak_kw": (int, float),
     "nominal_v": (int, float),
+    "ripple": (int, float),
     "phases": int,
     "turnround_ms": (int, float),
     "jitter_ms": (int, float),
@@ -245,6 +247,9 @@ def _meters(
     for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):
         if not 0 < value <= most:
             raise ConfigError(f"{where}: {key} = {value} must be above 0 and at most {most:g}")
+    ripple = table.get("ripple")
+    if ripple is not None and not 0 <= ripple < 1:
+        raise ConfigError(f"{where}: ripple = {ripple} must be at least 0 and below 1")
     meters = []
     for number in range(count):
         address = _address(table["address"], number, template, where)
@@ -271,6 +276,7 @@ def _meters(
                 ct=table.get("ct", 1),
                 pt=table.get("pt", 1),
                 clock_offset_s=float(table.get("clock_offset_s", 0)),
+                ripple=ripple,
                 faults=faults,
             )
         )

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 from meter_batch_engine.template import load as load_template
 
 from .config import usual_peak_kw
-from .load import load
+from .load import load, uniform
 
 _FILE = Path(__file__).with_name("demo.toml")
 _MOST_PER_SITE = 96
@@ -48,6 +49,10 @@ _RATIOS = (20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 300, 400, 500, 600, 800,
 """Current transformers to 5 A that can be bought, as ratios."""
 _LOSSES = 1.03
 """What a feeder measures more than the meters behind it."""
+_MOST_RIPPLE = 0.05
+"""A feeder swings no more, however few meters of the demo stand for what is behind it."""
+_SPREAD = 0.15
+"""How far the peaks of meters of one kind lie from their middle: no two machines are loaded alike."""
 
 
 @dataclass(slots=True)
@@ -62,6 +67,7 @@ class _Meter:
     ct: int
     dead: bool
     peak_kw: float
+    ripple: float | None
 
     @property
     def protocol(self) -> str:
@@ -74,9 +80,14 @@ class _Meter:
         """Mean power at the primary side over a usual week."""
         return self.peak_kw * load(self.load).weekly_mean * self.ct
 
+    @property
+    def swing_kw(self) -> float:
+        """Amplitude of its swing at the primary side over a usual week."""
+        return self.mean_kw * (load(self.load).ripple if self.ripple is None else self.ripple)
+
 
 def demo_fleet(
-    meters: int = 64, ports: Sequence[int] = (), *, folder: Path = Path(), language: str = "en"
+    meters: int, ports: Sequence[int] = (), *, folder: Path = Path(), language: str = "en"
 ) -> tuple[str, str]:
     """A fleet file and the CSV of its points. `ports` are given to the lines in order, free ones where they run out.
 
@@ -108,14 +119,20 @@ def demo_fleet(
 
 
 def _balance(meters: Sequence[_Meter]) -> None:
-    """Gives feeders the peak and transformer with which they measure, by the week, what the meters behind them do."""
+    """Gives feeders the peak and transformer with which they measure, by the week, what the meters behind them do.
+
+    Swings that are not in step add like the sides of a right angle: a feeder is calmer than what is behind it.
+    """
     behind: dict[str, list[_Meter]] = {}
     for meter in meters:
         behind.setdefault(meter.parent, []).append(meter)
     # A feeder stands before its own feeder is reckoned: parents come first in the list.
     for feeder in reversed(meters):
         if feeder.name in behind:
-            peak_kw = _LOSSES * sum(one.mean_kw for one in behind[feeder.name]) / load(feeder.load).weekly_mean
+            own = behind[feeder.name]
+            mean_kw = _LOSSES * sum(one.mean_kw for one in own)
+            feeder.ripple = round(min(hypot(*(one.swing_kw for one in own)) / abs(mean_kw), _MOST_RIPPLE), 3)
+            peak_kw = mean_kw / load(feeder.load).weekly_mean
             most_kw = usual_peak_kw(load_template(feeder.template), 230.0, behind_ct=True)
             feeder.ct = next((one for one in _RATIOS if one * most_kw >= peak_kw), _RATIOS[-1])
             feeder.peak_kw = round(peak_kw / feeder.ct, 3)
@@ -149,6 +166,7 @@ def _meters(
         modbus = not row["template"].startswith("generic/dlt645")
         ct = row.get("ct", 1)
         template = load_template(row["template"])
+        load_share = 1 - _SPREAD + _SPREAD * uniform(number, place)
         # Zeros in front, as real meters have them and spreadsheets lose them.
         address = str(place + 1) if modbus else f"{number + 1:06d}{1000 + place:06d}"
         yield _Meter(
@@ -161,7 +179,8 @@ def _meters(
             parent=names.get(row.get("parent", ""), ""),
             ct=ct,
             dead=not tail and row.get("dead") == counted[row["en"]],
-            peak_kw=round(usual_peak_kw(template, template.virtual.voltage_v, behind_ct=ct > 1), 3),
+            peak_kw=round(usual_peak_kw(template, template.virtual.voltage_v, behind_ct=ct > 1) * load_share, 3),
+            ripple=row.get("ripple"),
         )
 
 
@@ -186,6 +205,8 @@ def _fleet_row(meter: _Meter) -> str:
         f"ct = {meter.ct}",
         f"peak_kw = {meter.peak_kw}",
     ]
+    if meter.ripple is not None:
+        table.append(f"ripple = {meter.ripple}")
     if meter.dead:
         table.append('faults = [{ kind = "silent" }]')
     return "\n".join(table)

@@ -50,6 +50,7 @@ class VirtualMeter:
             resolution_kwh=resolution_kwh(config.template),
             utc_offset=self._utc_offset,
             tariffs=tariffs(config.template),
+            ripple=config.ripple,
         )
 
     @property

@@ -46,7 +46,8 @@ class Physics:
 
     `peak_kw` is its greatest mean power at its own terminals, `resolution_kwh` the last digit of its energy registers,
     `tariffs` how many tariff registers it has (1 to 4), `utc_offset` that of its clock: days, tariffs and billing
-    months are local.
+    months are local. `ripple` is the amplitude of its swing inside a 15-min period as a share of its power (0 to below
+    1); without it, the load's, a little different for each seed.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Physics:
         resolution_kwh: Decimal = Decimal("0.01"),
         utc_offset: timedelta = timedelta(hours=8),
         tariffs: int = TARIFFS,
+        ripple: float | None = None,
     ) -> None:
         self.seed = seed
         self.load = load(load_name)
@@ -69,6 +71,11 @@ class Physics:
         self.resolution_kwh = resolution_kwh
         self.utc_offset = utc_offset
         self._periods = MERGED[tariffs]
+        # By seed, so that meters of one load are not in step. Whole cycles in a slot: the swing integrates to zero.
+        self._ripple = self.load.ripple * (0.8 + 0.2 * uniform(seed, 31)) if ripple is None else ripple
+        cycles = self.load.ripple_periods
+        self._turn = 2 * pi * (cycles // 2 + 1 + mix(seed, 32) % cycles)
+        self._phase = pi * uniform(seed, 33)
         self._pulse = int(resolution_kwh * _UNIT_PER_KWH)
         self._shares = _phase_shares(seed, phases)
         self._slot_unit = peak_kw * SLOT_S / 3600 * _UNIT_PER_KWH
@@ -149,9 +156,7 @@ class Physics:
 
     def _passed(self, part: float) -> float:
         """The share of a slot's energy that has flowed when `part` of its time has passed."""
-        turn = 2 * pi * self.load.ripple_periods
-        passed: float = part + self.load.ripple * (1.0 - cos(turn * part)) / turn
-        return passed
+        return part + self._ripple * (cos(self._phase) - cos(self._turn * part + self._phase)) / self._turn
 
     def pulses(self, kind: str, at: datetime, phase: int = 0, tariff: int = 0) -> int:
         """Pulses counted by a kind of register since the meter was made; sums over phases and tariffs are exact."""
@@ -190,7 +195,7 @@ class Physics:
         if number >= 0:
             weekend, variant, factor = self._day(number)
             day = self.load.days[weekend][variant]
-            swing += self.load.ripple * sin(2 * pi * self.load.ripple_periods * part)
+            swing += self._ripple * sin(self._turn * part + self._phase)
             scale = self.peak_kw * factor * swing
             active, reactive = scale * day.active[slot], scale * day.reactive[slot]
         # A tenth of a watt is the last digit that meters show: the total of the shown phases is then the shown total.
