@@ -187,6 +187,15 @@ def value(point: dict[str, Any], *keys: str, form: str = "") -> str:
     return f"{{{{ {shown} if has_value('{entity}') else '–' }}}}"
 
 
+def short(point: dict[str, Any], *keys: str) -> str:
+    """The same with as many decimals as a phone has room for: three below 10, one from there on."""
+    entity = next((point["entities"][key] for key in keys if key in point["entities"]), None)
+    if entity is None:
+        return "–"
+    shown = "{{ ('{:.3f}' if (N) | abs < 10 else '{:.1f}').format(N) if has_value('E') else '–' }}"
+    return shown.replace("N", f"states('{entity}') | float").replace("'E'", f"'{entity}'")
+
+
 def phases(point: dict[str, Any], quantity: str) -> list[str]:
     """The three phases of a quantity; a single-phase meter has the first alone."""
     first = value(point, f"{quantity}_l1", quantity)
@@ -210,9 +219,10 @@ def narrow_row(point: dict[str, Any]) -> str:
     """One line of the narrow table: the phases of a quantity below one another."""
 
     def stacked(quantity: str) -> str:
-        return "<br>".join(cell for cell in phases(point, quantity) if cell != "–") or "–"
+        keys = (f"{quantity}_l1", quantity), (f"{quantity}_l2",), (f"{quantity}_l3",)
+        return "<br>".join(cell for cell in (short(point, *names) for names in keys) if cell != "–") or "–"
 
-    cells = [stacked("voltage"), stacked("current"), value(point, "active_power"), value(point, "reactive_power")]
+    cells = [stacked("voltage"), stacked("current"), short(point, "active_power"), short(point, "reactive_power")]
     return f"| {point['name']} | " + " | ".join(cells) + " |"
 
 

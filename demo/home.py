@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,9 +152,16 @@ class Home:
 
     async def flow(self, handler: str, *steps: dict[str, Any]) -> dict[str, Any]:
         """Goes through a config flow: each step is a form's answer, or {"next_step_id": …} for a menu."""
-        result = await self._post("/api/config/config_entries/flow", {"handler": handler})
+        return await self._through("/api/config/config_entries/flow", handler, steps)
+
+    async def options(self, entry_id: str, *steps: dict[str, Any]) -> dict[str, Any]:
+        """Goes through the options flow of a config entry."""
+        return await self._through("/api/config/config_entries/options/flow", entry_id, steps)
+
+    async def _through(self, path: str, handler: str, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        result = await self._post(path, {"handler": handler})
         for step in steps:
-            result = await self._post(f"/api/config/config_entries/flow/{result['flow_id']}", step)
+            result = await self._post(f"{path}/{result['flow_id']}", step)
             if result.get("errors"):
                 placeholders = result.get("description_placeholders")
                 raise HomeError(f"{handler}, {result.get('step_id')}: {result['errors']} {placeholders or ''}")

@@ -8,15 +8,25 @@ from typing import Any
 from .dashboard import TEXTS, dashboards
 from .home import Home, wait_until
 
+POLLING = {"fast_s": 10, "slow_s": 300, "interval_min": "1"}
+"""Options of a line. Energies every minute: nobody waits a quarter of an hour in front of a demo."""
 
-async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str) -> None:
+
+async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str, *, standard: bool) -> None:
     """Everything a first-time user does by hand, through the same doors."""
     text = TEXTS[language]
-    zone = {"zh-Hans": "Asia/Shanghai"}.get(language)
-    site = {"location_name": text["site"], "language": language, "country": "CN", "currency": "CNY"}
-    await home.ask("config/core/update", **site, **({"time_zone": zone} if zone else {}))
+    await home.ask(
+        "config/core/update",
+        location_name=text["site"],
+        language=language,
+        country="CN",
+        currency="CNY",
+        time_zone="Asia/Shanghai",  # as the clocks of the virtual meters
+    )
+    settings = POLLING | ({"detail": "standard"} if standard else {})
     for line in lines:
-        await home.flow("meter_batch", *flow_steps(line))
+        entry = (await home.flow("meter_batch", *flow_steps(line)))["result"]["entry_id"]
+        await home.options(entry, {"next_step_id": "settings"}, settings)
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
     await _wait_for_entities(home)
@@ -27,7 +37,8 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
         )  # fmt: skip
         await home.ask("lovelace/config/save", url_path=url_path, config=config)
     await home.ask("frontend/set_system_data", key="core", value={"default_panel": "meter-batch"})
-    await home.ask("energy/save_prefs", **energy_preferences(await fleet(home)))
+    suns = {meter["name"] for line in lines for meter in line["meter"] if meter.get("load") == "pv"}
+    await home.ask("energy/save_prefs", **energy_preferences(await fleet(home), suns))
 
 
 async def _wait_for_entities(home: Home) -> None:
@@ -47,7 +58,7 @@ def flow_steps(line: dict[str, Any]) -> list[dict[str, Any]]:
     scheme, _, address = line["listen"].partition("://" if "://" in line["listen"] else ":")
     protocol = line["protocol"]
     if scheme == "pty":
-        first = {"name": line["name"], "serial_port": str(Path(address).resolve()), "protocol": protocol}
+        first = {"name": line["name"], "serial_port": address, "protocol": protocol}
         kind = "serial"
     else:
         host, _, port = address.rpartition(":")
@@ -95,8 +106,8 @@ async def live_points(home: Home) -> int:
     return sum(1 for entity in energies if states.get(entity or "") not in (None, "unknown", "unavailable"))
 
 
-def energy_preferences(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The Energy dashboard: what has no parent is the grid (or the sun), what has one is a device below it."""
+def energy_preferences(points: list[dict[str, Any]], suns: set[str]) -> dict[str, Any]:
+    """The Energy dashboard: what has no parent is the grid, what exports by day the sun, what has a parent a device."""
 
     def statistic(point: dict[str, Any], register: str) -> str:
         return f"meter_batch:{point['id']}_{register}"
@@ -106,7 +117,7 @@ def energy_preferences(points: list[dict[str, Any]]) -> dict[str, Any]:
         {
             "type": "grid",
             "stat_energy_from": statistic(point, "energy_import"),
-            "stat_energy_to": None,
+            "stat_energy_to": statistic(point, "energy_export"),
             "stat_cost": None,
             "entity_energy_price": None,
             "number_energy_price": None,
@@ -118,9 +129,14 @@ def energy_preferences(points: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for point in mains
     ]
+    solar = [
+        {"type": "solar", "stat_energy_from": statistic(point, "energy_export"), "name": point["name"]}
+        for point in points
+        if point["name"] in suns
+    ]
     devices = [
         {"stat_consumption": statistic(point, "energy_import"), "name": point["name"]}
         for point in points
-        if point["parent"]
+        if point["parent"] and point["name"] not in suns
     ]
-    return {"energy_sources": grid, "device_consumption": devices}
+    return {"energy_sources": [*grid, *solar], "device_consumption": devices}

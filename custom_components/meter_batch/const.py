@@ -32,7 +32,7 @@ CONF_PREAMBLE: Final = "preamble"
 DEFAULT_FAST_S: Final = 10
 DEFAULT_SLOW_S: Final = 300
 DEFAULT_INTERVAL_MIN: Final = 15
-INTERVALS_MIN: Final = (5, 10, 15, 30, 60)
+INTERVALS_MIN: Final = (1, 5, 10, 15, 30, 60)
 STANDARD_UP_TO: Final = 100
 """With more points than this a point has few entities unless it, or its line, says otherwise."""
 
