@@ -12,6 +12,7 @@ import json
 import re
 import struct
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -207,9 +208,18 @@ def repository() -> None:
     )
 
 
+def borders() -> None:
+    """The contract that keeps the integration out of the engine's rooms lists every module of the integration."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (listed,) = (set(one["source_modules"]) for one in contracts if "front door" in one["name"])
+    modules = {f"custom_components.meter_batch.{path.stem}" for path in HERE.glob("*.py") if path.stem != "__init__"}
+    check(listed == modules, f"pyproject.toml: the front door lacks or has too much: {sorted(listed ^ modules)}")
+
+
 def main() -> int:
     """Runs every check; 1 where something is wrong."""
-    for part in (manifest, translations, actions, quality_scale, repository):
+    for part in (manifest, translations, actions, quality_scale, repository, borders):
         part()
     for problem in problems:
         print(problem)

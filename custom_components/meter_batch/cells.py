@@ -44,6 +44,10 @@ SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
 """Not a number any more, but what a spreadsheet made of one."""
 
 
+MAX_NAME = 255
+"""Letters of a point's name, as many as Home Assistant lets an entity have."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownLine:
     """A line that a file may name."""
@@ -87,6 +91,8 @@ def parse_address(text: str, protocol: str) -> tuple[str, bool]:
     if SCIENTIFIC.fullmatch(text):
         raise AddressError("import_scientific")
     text = text.removesuffix(".0")
+    if protocol != "modbus" and text and set(text) in ({"0"}, {"A"}, {"a"}, {"A", "a"}):
+        raise AddressError("import_no_own_address")
     if not (text.isascii() and text.isdigit()):
         raise AddressError("import_bad_unit" if protocol == "modbus" else "import_bad_meter_number")
     if protocol == "modbus":
@@ -96,6 +102,8 @@ def parse_address(text: str, protocol: str) -> tuple[str, bool]:
         return str(unit), False
     if len(text) > 12:
         raise AddressError("import_bad_meter_number")
+    if text == "9" * 12:  # the broadcast address
+        raise AddressError("import_no_own_address")
     return text.zfill(12), len(text) < 12
 
 

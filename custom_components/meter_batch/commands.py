@@ -20,6 +20,7 @@ from .importer import DryRun, Outcome, dry_run
 from .registry import RegistryConflict
 from .site import Site
 from .table import Problem
+from .wording import async_message
 
 
 def refuse(key: str, **placeholders: str) -> ServiceValidationError:
@@ -116,7 +117,7 @@ async def async_import(
         return {**answer, "applied": 0}
     changes = result.changes(skip_bad=skip_bad, remove_absent=remove_absent)
     if result.problems and not changes:
-        raise refuse("import_refused", problems=_listed(answer["problems"]))
+        raise refuse("import_refused", problems=await _listed(site, answer["problems"]))
     return {**answer, "applied": await async_apply(site, actor, changes, "import_points")}
 
 
@@ -125,7 +126,7 @@ async def async_apply(site: Site, actor: access.Actor, changes: dict[str, Point 
     try:
         return len(await site.registry.async_apply(changes, actor, action))
     except RegistryConflict as error:
-        raise refuse("import_refused", problems=_listed(await _conflicts(site, error))) from error
+        raise refuse("import_refused", problems=await _listed(site, await _conflicts(site, error))) from error
     except OSError as error:
         raise refuse("log_failed", error=str(error)) from error
 
@@ -134,8 +135,13 @@ async def _conflicts(site: Site, error: RegistryConflict) -> list[dict[str, Any]
     return await site.async_texts([Problem(None, one.field, one.key, one.placeholders) for one in error.conflicts])
 
 
-def _listed(problems: list[dict[str, Any]]) -> str:
-    shown = [f"{one['row']}: {one['text']}" if one["row"] else one["text"] for one in problems[:10]]
+async def _listed(site: Site, problems: list[dict[str, Any]]) -> str:
+    shown = [
+        await async_message(site.hass, "import_at_row", row=str(one["row"]), text=one["text"])
+        if one["row"]
+        else one["text"]
+        for one in problems[:10]
+    ]
     return "; ".join(shown) + (f" … +{len(problems) - 10}" if len(problems) > 10 else "")
 
 

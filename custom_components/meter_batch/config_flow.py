@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any, override
 
 import probatio
@@ -91,6 +92,17 @@ WIRE = probatio.Schema(
 TEST = probatio.Schema({probatio.Optional(CONF_TEST_ADDRESS): TextSelector()})
 
 
+def _is_host(text: str) -> bool:
+    """False where more than a host was typed: a port has its own field. A colon is in IPv6 addresses only."""
+    if ":" not in text:
+        return bool(text) and "/" not in text and " " not in text
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
     """A line is added in three steps: where it is, how fast its wire is, and a real test that leads back to them."""
 
@@ -124,7 +136,7 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
         errors: dict[str, str] = {}
         if user_input is not None:
             user_input[CONF_HOST] = host = user_input[CONF_HOST].strip()
-            if not host or "/" in host or " " in host:
+            if not _is_host(host):
                 errors[CONF_HOST] = "bad_host"
             else:
                 return await self._endpoint(Link.TCP, user_input)

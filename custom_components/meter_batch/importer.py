@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from .cells import (
     COLUMNS,
+    MAX_NAME,
     SCIENTIFIC,
     AddressError,
     Known,
@@ -28,7 +29,7 @@ from .cells import (
 from .const import ATTRIBUTES, Detail
 from .engine import InstalledMeter, Multiplier, Point, Route
 from .engine.model.point import PROTOCOLS
-from .registry import ALWAYS, conflicts
+from .registry import ALWAYS, conflicts, family
 from .table import Problem, Row, Unreadable, read_table
 
 _DETAILS = {"精简": Detail.LEAN, "标准": Detail.STANDARD, "完整": Detail.FULL, "全部": Detail.FULL}
@@ -163,6 +164,7 @@ class _Reader:
         """Takes one row; what is wrong with it is noted, all of it."""
         cells = {column: text.strip() for column, text in zip(columns, row.cells, strict=True)}
         before = len(self.problems)
+        self._doubts(row, columns)
         old = self._existing(row, cells)
         if len(self.problems) > before:
             return
@@ -184,6 +186,13 @@ class _Reader:
         self._rows[point.id] = (row, cells, point)
         if "parent" in cells:
             self._parents[point.id] = cells["parent"]
+
+    def _doubts(self, row: Row, columns: Sequence[str]) -> None:
+        for index, doubt in row.doubts.items():
+            column = columns[index]
+            # Digits are lost in other numbers too, but there nobody needs the last one.
+            if doubt.key == "import_formula" or column in {"address", "serial"}:
+                self._problem(row.number, column, doubt.key, **doubt.placeholders)
 
     def _existing(self, row: Row, cells: Mapping[str, str]) -> Point | None:
         if id_ := cells.get("id", ""):
@@ -207,15 +216,18 @@ class _Reader:
         if template is None:
             return None
         attributes = dict(old.attributes) if old else {}
-        for name in ATTRIBUTES:
-            if name in cells:
-                if cells[name]:
-                    attributes[name] = cells[name]
+        for key in ATTRIBUTES:
+            if key in cells:
+                if cells[key]:
+                    attributes[key] = cells[key]
                 else:
-                    attributes.pop(name, None)
+                    attributes.pop(key, None)
+        name = " ".join((cells.get("name") or (old.name if old else "")).split())
+        if len(name) > MAX_NAME:
+            self._problem(row.number, "name", "name_too_long")
         return Point(
             id=old.id if old else self.known.make_id(),
-            name=" ".join((cells.get("name") or (old.name if old else "")).split()),
+            name=name,
             meters=installed(old.meters if old else (), template, serial, self.known.now),
             routes=(*((route,) if route else ()), *(old.routes[1:] if old else ())),
             multipliers=multipliers,
@@ -278,7 +290,7 @@ class _Reader:
             if text not in PROTOCOLS:
                 self._problem(row.number, "protocol", "import_unknown_protocol", value=text, some=", ".join(PROTOCOLS))
                 return before
-            if protocol and _family(text) != _family(protocol):
+            if protocol and family(text) != family(protocol):
                 self._problem(
                     row.number,
                     "protocol",
@@ -441,7 +453,3 @@ def with_multiplier(
     return tuple(
         sorted((*(one for one in before if one.since != since), Multiplier(since, ct, pt)), key=lambda one: one.since)
     )
-
-
-def _family(protocol: str) -> str:
-    return protocol.split("-", 1)[0]

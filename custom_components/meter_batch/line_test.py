@@ -8,8 +8,10 @@ from typing import Any
 from . import link
 from .cells import AddressError, parse_address
 from .const import LineProtocol
-from .engine import ConfigError, try_line
+from .engine import ConfigError, Sentence, try_line
 
+_SAYS_WHAT_TO_DO = ("no_reply", "only_echo", "only_late")
+"""So end the keys of what a silent meter is said to be; these sentences are advice already."""
 _OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
@@ -62,4 +64,5 @@ async def async_test_line(data: Mapping[str, Any], options: Mapping[str, Any], a
         again = await try_line(url, settings, protocol=other, address=address)
         if again.ok:
             raise LineTestFailed(asked.problem or "", other=LineProtocol(other))
-    raise LineTestFailed(asked.problem or "", asked.hint or "")
+    advised = isinstance(asked.problem, Sentence) and asked.problem.key.endswith(_SAYS_WHAT_TO_DO)
+    raise LineTestFailed(asked.problem or "", "" if advised else asked.hint or "")

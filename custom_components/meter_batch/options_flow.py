@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from homeassistant.helpers.selector import (
 )
 
 from . import access, link
-from .cells import AddressError, parse_address, parse_instant, parse_ratio
+from .cells import MAX_NAME, AddressError, Known, parse_address, parse_instant, parse_ratio
 from .const import (
     CONF_DETAIL,
     CONF_ENTITY_STATISTICS,
@@ -89,6 +90,8 @@ class LineOptionsFlow(OptionsFlowWithReload):
 
     def __init__(self) -> None:
         self._dry: DryRun | None = None
+        self._file = (b"", "")  # content and name
+        self._known: Known | None = None
         self._point: Point | None = None
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -221,6 +224,8 @@ class LineOptionsFlow(OptionsFlowWithReload):
         name = " ".join(form["name"].split())
         if not name:
             errors["name"] = "name_missing"
+        elif len(name) > MAX_NAME:
+            errors["name"] = "name_too_long"
         protocol = site.templates[form["template"]].protocol
         address = ""
         try:
@@ -282,13 +287,14 @@ class LineOptionsFlow(OptionsFlowWithReload):
         if user_input is not None:
             flow_actor(access.Operation.CONFIGURE)
             site = await async_get_site(self.hass)
-            known = site.known(self.config_entry.entry_id)
+            self._known = site.known(self.config_entry.entry_id)
 
-            def read() -> DryRun:
+            def read() -> tuple[bytes, str]:
                 with process_uploaded_file(self.hass, user_input["file"]) as path:
-                    return dry_run(Path(path).read_bytes(), known, path.name)
+                    return Path(path).read_bytes(), path.name
 
-            self._dry = await self.hass.async_add_executor_job(read)
+            self._file = await self.hass.async_add_executor_job(read)
+            self._dry = await self._dry_run(self._known)
             return await self.async_step_review()
         return self.async_show_form(
             step_id="import_points",
@@ -297,6 +303,10 @@ class LineOptionsFlow(OptionsFlowWithReload):
             ),
         )
 
+    async def _dry_run(self, known: Known) -> DryRun:
+        data, name = self._file
+        return await self.hass.async_add_executor_job(dry_run, data, known, name)
+
     async def async_step_review(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """What the file would do, row by row; then applies it as a whole."""
         site = await async_get_site(self.hass)
@@ -304,6 +314,16 @@ class LineOptionsFlow(OptionsFlowWithReload):
         assert dry is not None
         errors: dict[str, str] = {}
         placeholders: dict[str, str] = {"address": "", "name": ""}
+        if user_input is not None:
+            # Points may have changed while somebody read: what is applied is made from what is there now, and is what
+            # was shown. The instant is that of the first run, since it is shown too.
+            assert self._known is not None
+            known = replace(site.known(self.config_entry.entry_id), now=self._known.now)
+            self._dry = again = await self._dry_run(known)
+            if not _same(again, dry):
+                errors["base"] = "import_changed"
+                user_input = None
+            dry = again
         usable = bool(dry.changes(skip_bad=True))
         if user_input is not None:
             skip, remove = user_input.get("skip_bad", False), user_input.get("remove_absent", False)
@@ -358,6 +378,16 @@ class LineOptionsFlow(OptionsFlowWithReload):
                 lines.append(f"- ± **{row.row}** {row.name}: {diff}")
         more = len(lines) - SHOWN
         return "\n".join(lines[:SHOWN]) + (f"\n- … +{more}" if more > 0 else "")
+
+
+def _same(one: DryRun, other: DryRun) -> bool:
+    """True where both look the same to who reviews them; new points have other ids each time."""
+    return _seen(one) == _seen(other)
+
+
+def _seen(dry: DryRun) -> object:
+    rows = [(row.row, row.outcome, row.name, row.diff) for row in dry.rows]
+    return rows, dry.problems, dry.warnings, dry.absent
 
 
 def _models(templates: list[Template]) -> SelectSelector:

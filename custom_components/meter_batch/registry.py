@@ -186,14 +186,14 @@ def conflicts(points: Mapping[str, Point], only: Iterable[str] | None = None) ->
     owners: dict[tuple[str, str, str], list[Point]] = {}
     for point in points.values():
         for route in point.routes:
-            owners.setdefault((route.line, _family(route.protocol), route.address), []).append(point)
+            owners.setdefault((route.line, family(route.protocol), route.address), []).append(point)
     found = []
     for point in points.values():
         if point.id in asked:
             if names[point.name.casefold()] > 1:
                 found.append(Conflict(point.id, "name", "point_name_twice", {"name": point.name}))
             for route in point.routes:
-                others = owners[route.line, _family(route.protocol), route.address]
+                others = owners[route.line, family(route.protocol), route.address]
                 if len(others) > 1:
                     other = next((one for one in others if one.id != point.id), point)
                     found.append(
@@ -206,7 +206,8 @@ def conflicts(points: Mapping[str, Point], only: Iterable[str] | None = None) ->
     return found
 
 
-def _family(protocol: str) -> str:
+def family(protocol: str) -> str:
+    """What a protocol's editions have in common: their addresses are of one kind."""
     return protocol.split("-", 1)[0]
 
 

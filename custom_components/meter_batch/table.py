@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from openpyxl import Workbook, load_workbook
@@ -42,6 +42,8 @@ class Row:
 
     number: int
     cells: tuple[str, ...]
+    doubts: Mapping[int, Problem] = field(default_factory=dict)
+    """By index: cells that do not hold what was typed there. Whether that matters depends on the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,15 @@ def read_table(data: bytes, file_name: str, max_rows: int) -> Table:
     """Reads CSV or XLSX, whichever the bytes are; Unreadable where they are neither."""
     if not data.strip():
         raise Unreadable("import_empty")
+    doubts: dict[int, dict[int, Problem]] = {}
     if data[:4] == b"PK\x03\x04":
-        records = _xlsx(data)
+        records, doubts = _xlsx(data)
     elif data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" or file_name.lower().endswith((".ods", ".pdf", ".doc")):
         raise Unreadable("import_old_excel")
     else:
         records = _csv(_decoded(data))
     filled = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
-    if not filled:
+    if len(filled) < 2:  # a header alone
         raise Unreadable("import_empty")
     if len(filled) > max_rows + 1:
         raise Unreadable("import_too_long", rows=str(len(filled) - 1), most=str(max_rows))
@@ -78,7 +81,8 @@ def read_table(data: bytes, file_name: str, max_rows: int) -> Table:
                 Problem(number, None, "import_row_shape", {"cells": str(len(cells)), "columns": str(len(header))})
             )
         else:
-            rows.append(Row(number, tuple(cells[: len(header)])))
+            doubted = {index: one for index, one in doubts.get(number, {}).items() if index < len(header)}
+            rows.append(Row(number, tuple(cells[: len(header)]), doubted))
     return Table(tuple(header), tuple(rows), tuple(problems))
 
 
@@ -126,20 +130,53 @@ def _row_of_bad_quotes(body: str, separator: str) -> int:
     return count + 1
 
 
-def _xlsx(data: bytes) -> list[tuple[int, list[str]]]:
+type _Values = list[list[tuple[object, str]]]
+
+
+def _xlsx(data: bytes) -> tuple[list[tuple[int, list[str]]], dict[int, dict[int, Problem]]]:
+    """Row numbers with their cells, and the doubts about cells by row number and index."""
+    shown = _sheet(data, formulas=False)
+    width = max(map(len, shown), default=0)
+    records = [
+        (number, [_cell(value) for value, _ in row] + [""] * (width - len(row))) for number, row in enumerate(shown, 1)
+    ]
+    doubts: dict[int, dict[int, Problem]] = {}
+    for number, (row, written) in enumerate(zip(shown, _sheet(data, formulas=True), strict=True), 1):
+        for index, ((value, kind), (_, kind_written)) in enumerate(zip(row, written, strict=True)):
+            # a formula whose value is the empty text is of kind "str"
+            if value is None and kind_written == "f" and kind != "str":
+                doubts.setdefault(number, {})[index] = Problem(number, None, "import_formula", {})
+            elif _digits_lost(value):
+                lost = Problem(number, None, "import_scientific", {"value": f"{value:.2E}"})
+                doubts.setdefault(number, {})[index] = lost
+    # a row of nothing but formulas would pass for an empty one
+    for number, cells in records:
+        for index, doubt in doubts.get(number, {}).items():
+            if doubt.key == "import_formula":
+                cells[index] = "="
+    return records, doubts
+
+
+def _sheet(data: bytes, *, formulas: bool) -> _Values:
+    """Value and kind of every cell of the first sheet: of a formula itself, or its value when it was last saved."""
     try:
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=not formulas)
     except (InvalidFileException, KeyError, ValueError, zipfile.BadZipFile, OSError) as error:
         raise Unreadable("import_bad_xlsx") from error
     try:
         sheet = book.worksheets[0] if book.worksheets else None
         if sheet is None:
             raise Unreadable("import_empty")
-        records = [(number, [_cell(value) for value in row]) for number, row in enumerate(sheet.values, 1)]
+        return [[(cell.value, cell.data_type) for cell in row] for row in sheet.rows]
     finally:
         book.close()
-    width = max((len(cells) for _, cells in records), default=0)
-    return [(number, cells + [""] * (width - len(cells))) for number, cells in records]
+
+
+def _digits_lost(value: object) -> bool:
+    """True of a number that Excel shortened: it keeps 15 digits; of 1.23E+11 in a CSV only zeros are left."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        return False
+    return abs(value) >= 10**15 or (abs(value) >= 10**11 and value % 10**8 == 0)
 
 
 def _cell(value: object) -> str:

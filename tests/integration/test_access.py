@@ -147,6 +147,12 @@ async def test_bad_arguments_of_actions_are_told_in_words(hass: HomeAssistant, s
         assert refused.value.translation_key == key
 
 
+async def test_a_refused_list_says_which_numbers_are_rows(hass: HomeAssistant, site: None) -> None:
+    with pytest.raises(ServiceValidationError) as refused:
+        await act(hass, "import_points", {"content": "name,address\nHall,x\n"})
+    assert (refused.value.translation_placeholders or {})["problems"].startswith("row 2: ")
+
+
 async def test_a_list_goes_out_and_in_again_by_file(hass: HomeAssistant, site: None, tmp_path: Path) -> None:
     await act(hass, "import_points", {"content": LIST})
     for name in ("points.csv", "points.xlsx"):

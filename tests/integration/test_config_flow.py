@@ -114,6 +114,8 @@ async def test_the_wire_begins_with_what_the_protocol_usually_has(hass: HomeAssi
     ("kind", "fields", "field", "error"),
     [
         ("tcp", {"host": "http://gw", "port": 502, "protocol": "modbus-tcp"}, "host", "bad_host"),
+        ("tcp", {"host": "127.0.0.1:502", "port": 502, "protocol": "modbus-tcp"}, "host", "bad_host"),
+        ("tcp", {"host": "[fe80::1]:502", "port": 502, "protocol": "modbus-tcp"}, "host", "bad_host"),
         ("tcp", {"host": " ", "port": 502, "protocol": "modbus-tcp"}, "host", "bad_host"),
         ("serial", {"serial_port": "ttyUSB0", "protocol": "modbus-rtu"}, "serial_port", "bad_serial_port"),
     ],
@@ -123,6 +125,12 @@ async def test_what_is_no_address_is_told_at_its_field(
 ) -> None:
     result = await begin(hass, kind, **fields)
     assert result["errors"] == {field: error}
+
+
+@pytest.mark.parametrize("host", ["gateway.local", "192.168.1.20", "fe80::1", "::1"])
+async def test_names_and_addresses_of_both_kinds_are_hosts(hass: HomeAssistant, host: str) -> None:
+    result = await begin(hass, "tcp", host=host, port=502, protocol="modbus-tcp")
+    assert result["step_id"] == "test"
 
 
 async def test_a_baud_rate_that_is_none_is_told(hass: HomeAssistant) -> None:
@@ -204,8 +212,8 @@ async def test_a_meter_that_does_not_answer_is_told_and_an_address_that_is_none_
     result = await go(hass, result, {"test_address": "500"})
     assert result["errors"] == {"test_address": "bad_address"}
     result = await go(hass, result, {"test_address": "9"})
-    assert "no reply" in failure(result)
-    assert "Check the meter's address" in result["description_placeholders"]["hint"]
+    assert "check the meter's supply, address" in failure(result)
+    assert result["description_placeholders"]["hint"] == "", "what to do is said once"
     result = await go(hass, result, {"next_step_id": "test"})
     assert (result["step_id"], suggested(result)) == ("test", {"test_address": "9"})
     result = await go(hass, result, {"test_address": "7"})

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from openpyxl import Workbook
 
 from custom_components.meter_batch import importer, registry
 from custom_components.meter_batch.cells import (
+    SCIENTIFIC,
     AddressError,
     Known,
     KnownLine,
@@ -347,7 +349,7 @@ NAMES = st.text(
 
 @st.composite
 def sites(draw: st.DrawFn) -> dict[str, Point]:
-    names = draw(st.lists(NAMES, max_size=6, unique_by=str.casefold))
+    names = draw(st.lists(NAMES, min_size=1, max_size=6, unique_by=str.casefold))
     points: dict[str, Point] = {}
     for number, name in enumerate(names, 1):
         dlt = draw(st.booleans())
@@ -547,6 +549,64 @@ def test_a_ratio_of_the_future_is_taken_and_told() -> None:
 def test_a_serial_number_that_excel_shortened_is_an_error() -> None:
     dry = run("name,line,address,template,serial\nA,East,1,eastron/sdm630,2.02600E+11\n")
     assert keys(dry) == [(2, "serial", "import_scientific")]
+
+
+def workbook(*rows: list[object]) -> bytes:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in rows:
+        sheet.append(row)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("number", [1234567890123450, 1.23457e18, 123000000000, 4.5e11])
+def test_a_number_of_which_excel_kept_only_the_beginning_is_refused(number: float) -> None:
+    header: list[object] = ["name", "line", "address", "template", "serial"]
+    dry = run(workbook(header, ["A", "South", number, "generic/dlt645-1ph", None]))
+    assert keys(dry) == [(2, "address", "import_scientific")]
+    assert SCIENTIFIC.fullmatch(dry.problems[0].placeholders["value"])
+    dry = run(workbook(header, ["A", "East", 1, "eastron/sdm630", number]))
+    assert keys(dry) == [(2, "serial", "import_scientific")]
+    dry = run(workbook(header, [number, "East", 1, "eastron/sdm630", "a text: 1234567890123450"]))
+    assert keys(dry) == [], "nobody needs the last digit of a name"
+
+
+def test_a_formula_without_a_value_is_told_and_not_taken_for_an_empty_cell() -> None:
+    dry = run(workbook(["name", "line", "address", "template"], ["A", "East", "=1+1", "eastron/sdm630"], ["=A2"] * 4))
+    assert keys(dry)[0] == (2, "address", "import_formula")
+    assert {row for row, _, _ in keys(dry)} == {2, 3}
+    assert {key for _, _, key in keys(dry)} == {"import_formula"}
+
+
+def test_a_formula_whose_value_is_an_empty_text_is_an_empty_cell() -> None:
+    data = workbook(["name", "line", "address", "template", "area"], ["A", "East", 1, "eastron/sdm630", "=B9"])
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            if name.endswith("sheet1.xml"):
+                assert b'<c r="E2"><f>B9</f><v' in text
+                text = text.replace(b'<c r="E2"><f>', b'<c r="E2" t="str"><f>')
+            new.writestr(name, text)
+    assert keys(run(out.getvalue())) == []
+
+
+@pytest.mark.parametrize("address", ["999999999999", "AAAAAAAAAAAA", "aaaaaaaaaaaa", "0", "000000000000"])
+def test_an_address_of_every_meter_or_of_none_is_refused(address: str) -> None:
+    dry = run(HEADER + f"A,South,{address},generic/dlt645-1ph,,,\n")
+    assert keys(dry) == [(2, "address", "import_no_own_address")]
+
+
+def test_a_header_alone_is_an_empty_list() -> None:
+    assert keys(run(HEADER)) == [(None, None, "import_empty")]
+
+
+def test_a_name_may_have_as_many_letters_as_an_entity() -> None:
+    assert keys(run(HEADER + f"{'x' * 255},East,1,eastron/sdm630,,,\n")) == []
+    assert keys(run(HEADER + f"{'x' * 256},East,1,eastron/sdm630,,,\n")) == [(2, "name", "name_too_long")]
 
 
 def test_a_list_that_is_too_long_is_refused_as_a_whole() -> None:

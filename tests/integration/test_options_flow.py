@@ -120,6 +120,7 @@ async def test_a_point_is_added_with_area_ratio_and_parent(
     ("field", "value", "error"),
     [
         ("name", "  ", "name_missing"),
+        ("name", "x" * 256, "name_too_long"),
         ("address", "300", "import_bad_unit"),
         ("address", "1.23E+11", "import_scientific"),
         ("ct", "five", "bad_ratio"),
@@ -264,8 +265,39 @@ async def test_a_registry_that_changed_meanwhile_refuses_the_review(
     result = await go(hass, result, {"file": await upload(hass_client, GOOD)})
     await go(hass, await begin(hass, line, "add_point"), {**FIELDS, "address": "2"})
     result = await go(hass, result, {})
-    assert result["errors"] == {"base": "address_twice"}
+    assert result["errors"] == {"base": "import_changed"}
+    assert "✗ **3 · 地址**" in result["description_placeholders"]["list"], "it is the review of what is there now"
     assert len(registry.points) == 1
+    result = await go(hass, result, {"skip_bad": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert sorted(point.name for point in registry.points.values()) == ["Hall 1", "一号"]
+
+
+async def test_what_somebody_else_changed_during_a_review_is_not_undone_by_it(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
+) -> None:
+    await go(hass, await begin(hass, line, "add_point"), FIELDS)
+    (point,) = registry.points.values()
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, b"name,address,ct\nHall 1,8,80\n")})
+    # Meanwhile the serial number, of which the file says nothing, is written down.
+    other = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    await go(hass, other, {**FIELDS, "serial": "S-7"})
+    result = await go(hass, result, {})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    after = registry.points[point.id]
+    assert (after.meter.serial, after.routes[0].address, after.multipliers[-1].ct) == ("S-7", "8", 80)
+
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, b"name,address\nHall 1,9\n")})
+    other = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    await go(hass, other, {**FIELDS, "address": "10", "serial": "S-7"})
+    result = await go(hass, result, {})
+    assert result["errors"] == {"base": "import_changed"}
+    assert "address: 10 → 9" in result["description_placeholders"]["list"]
+    assert registry.points[point.id].routes[0].address == "10"
+    assert (await go(hass, result, {}))["type"] is FlowResultType.CREATE_ENTRY
+    assert registry.points[point.id].routes[0].address == "9"
 
 
 async def test_a_long_list_is_cut_on_the_page(

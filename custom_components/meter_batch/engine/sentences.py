@@ -129,9 +129,13 @@ SENTENCES: Final[Mapping[str, str]] = {
         "check baud rate, parity and wiring, and whether two meters have this address or another device talks "
         "at the same time."
     ),
-    "dlt645_no_reply": "Meter {meter} did not answer when asked for {question}.",
+    "dlt645_no_reply": (
+        "Meter {meter} did not answer when asked for {question}; "
+        "check that it is on, its address and wiring (A and B swapped?), and baud rate and parity (often 2400 8E1)."
+    ),
     "dlt645_only_echo": (
-        "Meter {meter} did not answer when asked for {question} (only our own request came back as an echo)."
+        "Meter {meter} did not answer when asked for {question} (only our own request came back as an echo); "
+        "check that it is on, its address and wiring (A and B swapped?), and baud rate and parity (often 2400 8E1)."
     ),
     "dlt645_frame": "{di}, frame {number}",
     "dlt645_own_address": "its address",
