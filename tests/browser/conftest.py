@@ -62,14 +62,19 @@ class Demo:
         return [int(self.facts["url"].rpartition(":")[2]), *map(int, listens)]
 
 
-def start_demo(folder: Path, *arguments: str) -> Demo:
-    """Starts a held demo and waits until it says that all is live."""
+def free_port() -> int:
+    """A port that nobody has now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+        port: int = one.getsockname()[1]
+        return port
+
+
+def start_demo(folder: Path, *arguments: str) -> Demo:
+    """Starts a held demo and waits until it says that all is live."""
     log = (folder.parent / f"{folder.name}.log").open("w+", encoding="utf-8")
     process = subprocess.Popen(
-        [ROOT / "script" / "demo", "--fresh", "--json", "--hold", "--port", str(port), "--folder", folder, *arguments],
+        [ROOT / "script" / "demo", "--json", "--hold", "--port", str(free_port()), "--folder", folder, *arguments],
         stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout

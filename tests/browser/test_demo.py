@@ -6,13 +6,15 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
-from .conftest import Demo, start_demo
+from ..conftest import ROOT
+from .conftest import Demo, free_port, start_demo
 
 ENTITY = 0.0005
 """An entity rounds to three decimals or fewer, and a phone's table once more."""
@@ -138,3 +140,30 @@ def test_when_it_is_stopped_nothing_is_left(tmp_path: Path) -> None:
             assert one.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still open"
     left = subprocess.run(["pgrep", "-f", str(demo.folder)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
+
+
+def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    done = subprocess.run(
+        [ROOT / "script" / "demo", "--fresh", "--folder", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "choose another --folder" in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_killed_half_way_it_leaves_no_orphan_and_comes_up_the_next_time(tmp_path: Path) -> None:
+    command = [ROOT / "script" / "demo", "--json", "--meters", "12", "--folder", tmp_path / "demo"]
+    first = subprocess.Popen([*command, "--port", str(free_port())], stderr=subprocess.PIPE, text=True)
+    assert first.stderr
+    while "3/5" not in first.stderr.readline():
+        assert first.poll() is None
+    first.kill()
+    first.wait(10)
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "something of the demo is still running"
+        time.sleep(0.5)
+    again = start_demo(tmp_path / "demo", "--meters", "12")
+    again.process.send_signal(signal.SIGINT)
+    assert again.process.wait(60) == 0
