@@ -45,7 +45,7 @@ SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
 
 
 MAX_NAME = 255
-"""Letters of a point's name, as many as Home Assistant lets an entity have."""
+"""Letters of a point's name: the recorder keeps no longer names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -604,7 +604,7 @@ def test_a_header_alone_is_an_empty_list() -> None:
     assert keys(run(HEADER)) == [(None, None, "import_empty")]
 
 
-def test_a_name_may_have_as_many_letters_as_an_entity() -> None:
+def test_a_name_may_have_as_many_letters_as_the_recorder_keeps() -> None:
     assert keys(run(HEADER + f"{'x' * 255},East,1,eastron/sdm630,,,\n")) == []
     assert keys(run(HEADER + f"{'x' * 256},East,1,eastron/sdm630,,,\n")) == [(2, "name", "name_too_long")]
 
