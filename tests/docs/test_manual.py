@@ -132,7 +132,13 @@ def test_every_refusal_of_the_flows_and_of_an_import_is_in_troubleshooting(langu
     refusals = dict(texts["config"]["error"])
     refusals |= {key: one["message"] for key, one in texts["exceptions"].items() if key.startswith("import_")}
     # These say what to do themselves: a header of all problems, and cells that hold one of a few words.
-    plain = {"import_has_problems", "import_refused", "import_unknown_protocol", "import_unknown_detail"}
+    plain = {
+        "import_has_problems",
+        "import_refused",
+        "import_at_row",
+        "import_unknown_protocol",
+        "import_unknown_detail",
+    }
     plain |= {"import_protocol_not_template", "import_multiplier_later"}
     for key in refusals.keys() - plain:
         message = refusals[key]
