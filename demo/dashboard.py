@@ -245,11 +245,10 @@ def curves(fleet: Fleet, text: dict[str, str]) -> Card:
             "period": "hour",
             "days_to_show": 1,
             "stat_types": ["change"],
-            "entities": [{"entity": p["statistics"]["energy_import"], "name": p["name"]} for p in here[:8]
-                         if "energy_import" in p.get("statistics", {})],
+            "entities": [{"entity": statistic(p, "energy_import"), "name": p["name"]} for p in here[:8]],
             "grid_options": {"columns": "full"},
-        }  # fmt: skip
-        sections.append({"type": "grid", "cards": [curve, *([bars] if bars["entities"] else [])]})
+        }
+        sections.append({"type": "grid", "cards": [curve, bars]})
     return {
         "type": "sections",
         "title": text["curves"],
@@ -258,6 +257,11 @@ def curves(fleet: Fleet, text: dict[str, str]) -> Card:
         "max_columns": 2,
         "sections": sections,
     }
+
+
+def statistic(point: dict[str, Any], register: str) -> str:
+    """The long-term statistic of a register of a point."""
+    return f"meter_batch:{point['id']}_{register}"
 
 
 def heading(text: str, icon: str) -> Card:

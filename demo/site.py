@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .dashboard import TEXTS, dashboards
+from .dashboard import TEXTS, dashboards, statistic
 from .home import Home, wait_until
 
 POLLING = {"fast_s": 10, "slow_s": 300, "interval_min": "1"}
@@ -76,7 +76,7 @@ def flow_steps(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def fleet(home: Home) -> list[dict[str, Any]]:
-    """Every point with its `name`, `area`, `parent`, its `entities` by register key and its statistics."""
+    """Every point with its `id`, `name`, `area`, `parent` and its `entities` by register key."""
     entities: dict[str, dict[str, str]] = {}
     for entry in await home.ask("config/entity_registry/list"):
         if entry["platform"] == "meter_batch" and not entry["disabled_by"]:
@@ -108,10 +108,6 @@ async def live_points(home: Home) -> int:
 
 def energy_preferences(points: list[dict[str, Any]], suns: set[str]) -> dict[str, Any]:
     """The Energy dashboard: what has no parent is the grid, what exports by day the sun, what has a parent a device."""
-
-    def statistic(point: dict[str, Any], register: str) -> str:
-        return f"meter_batch:{point['id']}_{register}"
-
     mains = [point for point in points if not point["parent"] and any(p["parent"] == point["id"] for p in points)]
     grid = [
         {
