@@ -122,6 +122,14 @@ def test_the_table_fits_a_phone_without_scrolling_sideways(demo: Demo, open_page
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_every_area_has_curves_and_hourly_bars(demo: Demo, open_page: Callable[..., Page]) -> None:
+    page = open_page("/meter-batch/curves", 1440)
+    page.locator("hui-statistics-graph-card").first.wait_for(timeout=60_000)
+    areas = {row["area"] for row in demo.points().values()}
+    assert page.locator("hui-history-graph-card").count() == len(areas)
+    assert page.locator("hui-statistics-graph-card").count() == len(areas)
+
+
 def test_the_overview_names_the_dead_meters(demo: Demo, open_page: Callable[..., Page]) -> None:
     page = open_page("/meter-batch/overview", 1440)
     page.locator("hui-markdown-card li").first.wait_for(timeout=60_000)
