@@ -74,8 +74,8 @@ ensure_venv() {
   ) 9>"$ROOT/.setup.lock"
 }
 
-# The programs that some tests use: a foreign Modbus master, a browser and a Chinese font. Only on request, only with root.
-SYSTEM_PACKAGES='mbpoll chromium fonts-noto-cjk'
+# The programs that some tests use: a foreign Modbus master, a browser, a Chinese font, a database server. Only on request, only with root.
+SYSTEM_PACKAGES='mbpoll chromium fonts-noto-cjk postgresql'
 ensure_system() {
   local missing
   missing=$(for name in $SYSTEM_PACKAGES; do
