@@ -23,9 +23,9 @@ _WRITES = (5, 6, 15, 16)
 def describe(data: bytes, framing: Framing | None = None, request: bytes | None = None) -> list[Fields]:
     """One dict for each valid frame in `data`, request or reply, in their order; empty where there is none.
 
-    Fields that apply: protocol, transaction, unit, fc, address, count, bytes, words, u16, i16, float_be (IEEE 754, high
-    word first, null where it is no number), bits_hex, exception, meaning. `framing` None finds out. `request` is the
-    frame that a reply answers: it gives the reply its address.
+    Fields that apply: protocol, transaction, unit, fc, address, file, record, count, bytes, words, u16, i16, float_be
+    (IEEE 754, high word first, null where it is no number), bits_hex, exception, meaning. `framing` None finds
+    out. `request` is the frame that a reply answers: it gives the reply its address.
     """
     asked: Fields = next(iter(describe(request)), {}) if request else {}
     for one in ("rtu", "tcp") if framing is None else (framing,):
@@ -100,7 +100,19 @@ def _fields(body: bytes, sides: list[Side]) -> Fields:
         if "server" in sides and len(body) > 5:
             fields |= {"bytes": body[5]} | (_numbers(body[6:]) if function == 16 else {"bits_hex": body[6:].hex()})
         return fields
+    if function == pdu.READ_FILE and (file := _file(body, sides)):
+        return fields | file
     return fields | _foreign(body, sides)
+
+
+def _file(body: bytes, sides: list[Side]) -> Fields:
+    """Function 20 with one record; empty where it is anything else."""
+    if "server" in sides and (asked := pdu.unpack_file_request(body)):
+        return dict(zip(("file", "record", "count"), asked, strict=True))
+    words = (len(body) - pdu.FILE_REPLY_HEAD) // 2
+    if "client" in sides and words > 0 and body.startswith(pdu.file_reply_head(words)):
+        return {"bytes": 2 * words} | _numbers(body[pdu.FILE_REPLY_HEAD :])
+    return {}
 
 
 def _numbers(data: bytes) -> Fields:

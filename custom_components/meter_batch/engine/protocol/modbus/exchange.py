@@ -195,6 +195,36 @@ class ReadRegisters(_Request[tuple[int, ...]]):
         return pdu.unpack_words(data, at + 2, self.count)
 
 
+class ReadFile(_Request[tuple[int, ...]]):
+    """Reads `words` words of a file from a record on (function 20, reference type 6); the answer is the words.
+
+    What a record is, and so how many words it has, is the file's own business. Raises ConfigError for what cannot be
+    asked. `feed` raises AbsentRegister for exception 2 (no such file or record), Refused otherwise; meters without
+    files answer with exception 1.
+    """
+
+    def __init__(
+        self, unit: int, file: int, record: int, words: int, *, framing: Framing = "rtu", transaction: int = 0
+    ) -> None:
+        if not (0 <= file <= 0xFFFF and 0 <= record <= 0xFFFF and 1 <= words <= pdu.MAX_FILE_READ):
+            raise ConfigError(
+                f"{words} words of Modbus file {file} from record {record} on: "
+                f"at most {pdu.MAX_FILE_READ}, and files and records go up to 65535"
+            )
+        self.file = file
+        self.record = record
+        self.words = words
+        head = pdu.file_reply_head(words)
+        body = pdu.file_request(file, record, words)
+        super().__init__(unit, body, head, len(head) + 2 * words, framing, transaction)
+
+    def _question(self) -> str:
+        return say("modbus_read_file", file=self.file, record=self.record)
+
+    def _answer(self, data: bytes | bytearray, at: int) -> tuple[int, ...]:
+        return pdu.unpack_words(data, at + pdu.FILE_REPLY_HEAD, self.words)
+
+
 class WriteRegisters(_Request[int]):
     """Writes `words` from `address` on (function 16); the answer is how many the meter has written."""
 

@@ -1,7 +1,7 @@
 """Modbus PDUs: function code and data, whatever carries them. The only module that imports pymodbus.
 
-Reading registers (functions 3 and 4) is packed and unpacked here from raw bytes, because a fleet does hardly anything
-else; all other functions go through pymodbus, which is imported when the first of them comes.
+Reading registers (functions 3 and 4) and file records (20) is packed and unpacked here from raw bytes, because a fleet
+does hardly anything else; all other functions go through pymodbus, which is imported when the first of them comes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ READ_HOLDING: Final = 3
 READ_INPUT: Final = 4
 WRITE_ONE: Final = 6
 WRITE_MANY: Final = 16
+READ_FILE: Final = 20
 EXCEPTION: Final = 0x80
 MAX_PDU: Final = 253
 MAX_READ: Final = 125
 """Registers of one read, at most."""
+MAX_FILE_READ: Final = 121
+"""Words of one file record request, at most: all replies together carry 245 bytes."""
 MAX_WRITE: Final = 123
 
 ILLEGAL_FUNCTION: Final = 1
@@ -138,6 +141,38 @@ def write_request(address: int, words: Sequence[int]) -> bytes:
 def write_reply(address: int, count: int) -> bytes:
     """The reply to a request of function 16."""
     return _REQUEST.pack(WRITE_MANY, address, count)
+
+
+_FILE_REQUEST = struct.Struct(">BBBHHH")
+_FILE_REFERENCE = 6
+"""The reference type of every sub-request of function 20; the standard knows no other."""
+
+
+def file_request(file: int, record: int, words: int) -> bytes:
+    """The request for `words` words of a file from a record on: one sub-request of function 20."""
+    return _FILE_REQUEST.pack(READ_FILE, 7, _FILE_REFERENCE, file, record, words)
+
+
+def unpack_file_request(pdu: bytes) -> tuple[int, int, int] | None:
+    """File, record and words of a request with one sub-request; None where it is another."""
+    if len(pdu) != _FILE_REQUEST.size or pdu[1] != 7 or pdu[2] != _FILE_REFERENCE:
+        return None
+    _, _, _, file, record, words = _FILE_REQUEST.unpack(pdu)
+    return file, record, words
+
+
+FILE_REPLY_HEAD: Final = 4
+"""Where the words of a reply to function 20 begin."""
+
+
+def file_reply_head(words: int) -> bytes:
+    """What stands before the words in the reply: function, bytes of data, bytes of the one record, reference type."""
+    return bytes((READ_FILE, 2 * words + 2, 2 * words + 1, _FILE_REFERENCE))
+
+
+def file_reply(words: Sequence[int]) -> bytes:
+    """The reply that carries these words of a file."""
+    return file_reply_head(len(words)) + _WORDS[len(words)].pack(*words)
 
 
 def exception_reply(function: int, code: int) -> bytes:

@@ -26,6 +26,14 @@ class WritableBank(Protocol):
         """Sets registers (functions 6 and 16); raises ModbusException."""
 
 
+@runtime_checkable
+class FileBank(Protocol):
+    """A bank that also keeps files."""
+
+    def read_file(self, file: int, record: int, words: int) -> Sequence[int]:
+        """So many words of a file from a record on (function 20); raises ModbusException."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The bytes with which a unit answers."""
@@ -67,6 +75,12 @@ def answer(bank: RegisterBank, request: bytes) -> bytes:
             address, count = pdu.unpack_request(request)
             _check(1 <= count <= pdu.MAX_READ, address, count)
             return pdu.read_reply(function, bank.read(function, address, count))
+        if function == pdu.READ_FILE and isinstance(bank, FileBank):
+            asked = pdu.unpack_file_request(request)
+            # Several sub-requests in one question are allowed by the standard and served by few meters.
+            if asked is None or not 1 <= asked[2] <= pdu.MAX_FILE_READ:
+                return pdu.exception_reply(function, pdu.ILLEGAL_VALUE)
+            return pdu.file_reply(bank.read_file(*asked))
         if function in (pdu.WRITE_ONE, pdu.WRITE_MANY) and isinstance(bank, WritableBank):
             address, count = pdu.unpack_request(request[:5])
             if function == pdu.WRITE_ONE:
