@@ -11,8 +11,8 @@ from homeassistant.helpers.device_registry import AnyDeviceEntry
 
 from .commands import state_of
 from .const import CONF_HOST, DOMAIN
+from .engine.wire import point_as_dict
 from .entity import LineEntry
-from .registry import point_as_dict
 
 
 async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
@@ -21,10 +20,11 @@ from homeassistant.util.ulid import ulid_now
 
 from .access import Actor
 from .const import DOMAIN
-from .engine import InstalledMeter, Multiplier, Point, Route
+from .engine import Point
+from .engine.wire import point_as_dict, point_from_dict
 
 STORAGE_VERSION = 1
-STORAGE_MINOR_VERSION = 2
+STORAGE_MINOR_VERSION = 3
 
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
 """The date of what holds since before anybody asked."""
@@ -168,6 +168,10 @@ class PointStore(Store[dict[str, Any]]):
         if old_minor_version < 2:
             # 1.1 had neither undo nor a time zone of the site
             old_data = {"undo": {}, "time_zone": None, **old_data}
+        if old_minor_version < 3:
+            # 1.2 knew no virtual points
+            for points in (old_data["points"], old_data["undo"]):
+                points.update({id_: one and {"formula": [], **one} for id_, one in points.items()})
         return old_data
 
 
@@ -226,42 +230,3 @@ def _in_circle(point: Point, points: Mapping[str, Point]) -> bool:
 
 def _as_dicts(points: Changes) -> dict[str, Any]:
     return {id_: None if point is None else point_as_dict(point) for id_, point in points.items()}
-
-
-def point_as_dict(point: Point) -> dict[str, Any]:
-    """A point as JSON values, without its id, which is the key."""
-    return {
-        "name": point.name,
-        "area": point.area,
-        "parent": point.parent,
-        "detail": point.detail,
-        "meters": [
-            {"since": one.since.isoformat(), "template": one.template, "serial": one.serial} for one in point.meters
-        ],
-        "routes": [{"line": one.line, "protocol": one.protocol, "address": one.address} for one in point.routes],
-        "multipliers": [
-            {"since": one.since.isoformat(), "ct": str(one.ct), "pt": str(one.pt)} for one in point.multipliers
-        ],
-        "attributes": dict(point.attributes),
-    }
-
-
-def point_from_dict(id_: str, data: Mapping[str, Any]) -> Point:
-    """The inverse of `point_as_dict`."""
-    return Point(
-        id=id_,
-        name=data["name"],
-        area=data["area"],
-        parent=data["parent"],
-        detail=data["detail"],
-        meters=tuple(
-            InstalledMeter(datetime.fromisoformat(one["since"]), one["template"], one["serial"])
-            for one in data["meters"]
-        ),
-        routes=tuple(Route(one["line"], one["protocol"], one["address"]) for one in data["routes"]),
-        multipliers=tuple(
-            Multiplier(datetime.fromisoformat(one["since"]), Decimal(one["ct"]), Decimal(one["pt"]))
-            for one in data["multipliers"]
-        ),
-        attributes=dict(data["attributes"]),
-    )

@@ -16,7 +16,7 @@ from . import access
 from .access import Operation
 from .commands import async_import, find_point, line_by_name, state_of
 from .const import DOMAIN
-from .registry import point_as_dict
+from .engine.wire import point_as_dict
 from .site import async_get_site
 
 BATCH_S = 1.0

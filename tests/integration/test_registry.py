@@ -99,7 +99,7 @@ async def test_everything_is_there_again_after_a_restart(
     await again.async_load()
     assert again.points == registry.points
     assert again.last_change == {"p1": None, "p2": None}
-    assert hass_storage["meter_batch"]["minor_version"] == 2
+    assert hass_storage["meter_batch"]["minor_version"] == 3
 
 
 async def test_a_file_of_the_first_version_is_understood(hass: HomeAssistant, hass_storage: dict[str, Any]) -> None:

@@ -98,6 +98,7 @@ SENTENCES: Final[Mapping[str, str]] = {
         "check the meter's address, wiring and baud rate behind the gateway"
     ),
     "modbus_read": "registers {first} to {last} (function {function})",
+    "modbus_read_file": "file {file} from record {record} on",
     "modbus_write": "writing registers {first} to {last}",
     "modbus_says_1": "it does not know this function",
     "modbus_says_2": "it has no such register",
@@ -181,6 +182,11 @@ SENTENCES: Final[Mapping[str, str]] = {
         "{name} cannot acknowledge revision {revision}: it acknowledged a later one, or the newest is {newest}."
     ),
     "ledger_no_reason": "A correction of the ledger needs an author and a reason.",
+    # messages between programs
+    "wire_newer": (
+        "The message is of a newer version of Meter Batch (form {version}, known is {ours}): update this program."
+    ),
+    "wire_foreign": "That is no message of Meter Batch: {reason}.",
     # several at once
     "list": "{first}, {next}",
     "sequence": "{first} {next}",

@@ -1,10 +1,12 @@
 """The ledger: registers at boundaries become intervals that add up to the last digit, kept in one file."""
 
-from .ledger import Changes, Ledger, LedgerHealth, Taken
+from ..model.interval import Changes
+from ..model.point import Term
+from .ledger import Ledger, LedgerHealth, Taken
 from .period import RESOLUTIONS, Resolution, gather, period_of
 from .record import NOTHING, Boundary, Observed, Observer, Restart, boundary_of, restarts_of, swap
 from .verify import Verdict
-from .virtual import Term, combine
+from .virtual import combine
 
 __all__ = [
     "NOTHING",

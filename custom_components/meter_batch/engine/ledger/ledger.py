@@ -16,7 +16,7 @@ from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import ConfigError, LedgerError
-from ..model.interval import Gap, GapReason, Interval
+from ..model.interval import Changes, Gap, GapReason, Interval
 from ..model.obis import Obis
 from ..model.point import Multiplier
 from ..sentences import say
@@ -46,14 +46,6 @@ class Taken:
     """Kept as evidence only: they do not fit between their neighbours, or a better one is there."""
     refused: int = 0
     """From before what was pruned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Intervals that changed, in their final form, and the revision to acknowledge once they are safe elsewhere."""
-
-    revision: int
-    intervals: list[Interval]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from ..model.interval import Interval, Quality
 from ..model.obis import Obis
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One part of a virtual point."""
-
-    sign: Literal[1, -1]
-    point: str
+from ..model.point import Term
 
 
 def combine(point: str, terms: Sequence[Term], intervals: Iterable[Interval]) -> list[Interval]:

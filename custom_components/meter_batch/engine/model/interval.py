@@ -83,6 +83,19 @@ class Interval:
         return self.known_s / self.length_s
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Intervals that changed, in their final form, for a subscriber who acknowledges them once they are safe elsewhere."""
+
+    revision: int
+    """To be acknowledged."""
+    intervals: list[Interval]
+    more: bool = False
+    """Whether there is more already: ask again after acknowledging."""
+    cursor: str | None = None
+    """How far into a revision that is too large for one answer; acknowledged together with the revision."""
+
+
 class GapReason(StrEnum):
     """Why registers are missing."""
 

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 from .quantity import QUANTITIES, SCALED_BY_MULTIPLIER, Measure
 from .reading import Reading
@@ -44,6 +45,14 @@ class Route:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a virtual point: added or taken away."""
+
+    sign: Literal[1, -1]
+    point: str
+
+
 PROTOCOLS = ("modbus", "dlt645-2007", "dlt645-1997")
 
 
@@ -54,9 +63,9 @@ class Point:
     id: str
     name: str
     meters: tuple[InstalledMeter, ...]
-    """Oldest first, at least one."""
+    """Oldest first, at least one; none of a virtual point."""
     routes: tuple[Route, ...]
-    """In the order in which they are tried."""
+    """In the order in which they are tried; none of a virtual point."""
     multipliers: tuple[Multiplier, ...] = ()
     """Oldest first; before the first one, and without any, the ratio is 1."""
     area: str | None = None
@@ -66,10 +75,17 @@ class Point:
     """"lean", "standard" or "full"; None follows the line."""
     attributes: dict[str, str] = field(default_factory=dict, compare=True)
     """What analysis needs and nobody else reads: tariff, contract_kw, transformer_kva, floor_area_m2 …"""
+    formula: tuple[Term, ...] = ()
+    """Of a virtual point: the points whose sum or difference it is. It has neither meters nor routes."""
+
+    @property
+    def virtual(self) -> bool:
+        """True of a point that is not measured but worked out from others."""
+        return bool(self.formula)
 
     @property
     def meter(self) -> InstalledMeter:
-        """The meter that is installed now."""
+        """The meter that is installed now; a virtual point has none."""
         return self.meters[-1]
 
     def multiplier_at(self, at: datetime) -> Multiplier | None:

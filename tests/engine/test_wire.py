@@ -1,0 +1,140 @@
+"""Messages between a site and its archive say exactly what went in, or say in words that they cannot be read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.model.interval import Changes, Interval, Quality
+from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route, Term
+from meter_batch_engine.model.quantity import QUANTITIES
+from meter_batch_engine.sentences import Sentence
+from meter_batch_engine.wire import (
+    WIRE_VERSION,
+    RegistrySnapshot,
+    decode_changes,
+    decode_intervals,
+    decode_registry,
+    encode_changes,
+    encode_intervals,
+    encode_registry,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+instants = st.integers(-(2**31), 2**33).map(lambda seconds: EPOCH + timedelta(seconds=seconds))
+texts = st.text(max_size=8)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+exact = st.decimals(allow_nan=False, allow_infinity=False)
+intervals = st.builds(
+    Interval,
+    point=texts,
+    start=instants,
+    length_s=st.integers(1, 31_622_400),
+    energies=st.dictionaries(st.sampled_from(sorted(QUANTITIES)), exact, max_size=3),
+    flags=st.frozensets(st.sampled_from(Quality)),
+    revision=st.integers(0, 2**40),
+    source=texts,
+    skew_s=floats,
+    rule=st.none() | texts,
+    demand_max_kw=st.none() | floats,
+    voltage_min_v=st.none() | floats,
+    voltage_mean_v=st.none() | floats,
+    voltage_max_v=st.none() | floats,
+    power_factor=st.none() | floats,
+    known_s=st.integers(0, 31_622_400),
+    parts=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+)
+ratios = st.decimals(min_value="0.001", max_value=10000, allow_nan=False)
+points = st.builds(
+    Point,
+    id=texts,
+    name=texts,
+    meters=st.lists(st.builds(InstalledMeter, instants, texts, st.none() | texts), max_size=2).map(tuple),
+    routes=st.lists(st.builds(Route, texts, texts, texts), max_size=2).map(tuple),
+    multipliers=st.lists(st.builds(Multiplier, instants, ratios, ratios), max_size=2).map(tuple),
+    area=st.none() | texts,
+    parent=st.none() | texts,
+    detail=st.none() | texts,
+    attributes=st.dictionaries(texts, texts, max_size=2),
+    formula=st.lists(st.builds(Term, st.sampled_from([1, -1]), texts), max_size=3).map(tuple),
+)
+
+
+def over_the_wire(message: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(message))
+    return found
+
+
+def to_the_digit(all_: list[Interval]) -> list[dict[str, str]]:
+    """Decimals that are equal may differ in their digits: 1.0 and 1.00."""
+    return [{obis: str(energy) for obis, energy in one.energies.items()} for one in all_]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(intervals, max_size=6))
+def test_intervals_come_out_as_they_went_in_to_the_last_digit(all_: list[Interval]) -> None:
+    found = decode_intervals(over_the_wire(encode_intervals(all_)))
+    assert found == all_
+    assert to_the_digit(found) == to_the_digit(all_)
+    assert all(one.start.tzinfo is UTC for one in found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.builds(Changes, st.integers(0, 2**40), st.lists(intervals, max_size=3), st.booleans(), st.none() | texts))
+def test_changes_come_out_as_they_went_in(changes: Changes) -> None:
+    assert decode_changes(over_the_wire(encode_changes(changes))) == changes
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(points, max_size=3), st.dictionaries(texts, texts, max_size=2), texts, st.integers(0, 2**40))
+def test_the_registry_comes_out_as_it_went_in(
+    all_: list[Point], names: dict[str, str], time_zone: str, revision: int
+) -> None:
+    snapshot = RegistrySnapshot({one.id: one for one in all_}, names, names, time_zone, revision)
+    found = decode_registry(over_the_wire(encode_registry(snapshot)))
+    assert found == snapshot
+    assert [str(one.ct) for point in found.points.values() for one in point.multipliers] == [
+        str(one.ct) for point in snapshot.points.values() for one in point.multipliers
+    ]
+
+
+@pytest.mark.parametrize("decode", [decode_intervals, decode_changes, decode_registry])
+def test_a_message_of_a_newer_version_is_refused_in_words(decode: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        decode({"version": WIRE_VERSION + 1, "anything": "else"})
+    assert isinstance(refused.value.text, Sentence)
+    assert "update this program" in refused.value.text
+
+
+@pytest.mark.parametrize("decode", [decode_intervals, decode_changes, decode_registry])
+@pytest.mark.parametrize("message", [{}, {"version": 1}, {"version": "1"}, [], {"version": 1, "point": 7}])
+def test_what_is_no_message_is_refused_in_words(decode: Any, message: Any) -> None:
+    with pytest.raises(ConfigError) as refused:
+        decode(message)
+    assert isinstance(refused.value.text, Sentence)
+
+
+def test_columns_of_different_length_are_no_message() -> None:
+    one = Interval("p", EPOCH, 900, {"1-0:1.8.0": Decimal("0.10")}, frozenset({Quality.MEASURED}))
+    message = encode_intervals([one, one])
+    message["known_s"].pop()
+    with pytest.raises(ConfigError):
+        decode_intervals(message)
+
+
+def test_a_day_of_a_point_is_small() -> None:
+    """Names and flags are said once, not with every row."""
+    day = [
+        Interval("01jz8k3m9q", EPOCH + timedelta(minutes=15 * n), 900, {"1-0:1.8.0": Decimal(n) / 100}, frozenset())
+        for n in range(96)
+    ]
+    text = json.dumps(encode_intervals(day))
+    assert text.count("01jz8k3m9q") == 1
+    assert len(text) < 96 * 90
