@@ -20,7 +20,7 @@ from homeassistant.util.ulid import ulid_now
 
 from .access import Actor
 from .const import DOMAIN
-from .engine import Point
+from .engine import Point, Route
 from .engine.wire import point_as_dict, point_from_dict
 
 STORAGE_VERSION = 1

@@ -1,4 +1,4 @@
-"""What travels between a site and those who keep or analyse its history: points, intervals, changes, as JSON values. Pure.
+"""What travels between a site and those who keep or analyse its history, as JSON values. Pure.
 
 Columns instead of rows (a tenth of the bytes), energies as text, because they are exact. Every message carries
 `version`; a reader refuses what is newer than itself in words instead of guessing.

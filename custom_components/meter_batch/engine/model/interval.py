@@ -85,7 +85,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Intervals that changed, in their final form, for a subscriber who acknowledges them once they are safe elsewhere."""
+    """Intervals that changed, in their final form, for a subscriber who acknowledges them once they are safe."""
 
     revision: int
     """To be acknowledged."""
