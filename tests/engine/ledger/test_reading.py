@@ -11,7 +11,7 @@ import pytest
 
 from meter_batch_engine.errors import ConfigError, LedgerError
 from meter_batch_engine.ledger import Boundary, Observed, Observer, Term, boundary_of, combine, period_of, restarts_of
-from meter_batch_engine.model.interval import Quality
+from meter_batch_engine.model.interval import Interval, Quality
 from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route
 from meter_batch_engine.model.reading import Flag, Reading
 from meter_batch_engine.sentences import Sentence
@@ -149,6 +149,22 @@ def test_main_minus_subs_is_what_nobody_accounts_for_with_the_completeness_of_th
     assert [one.known_s for one in rest] == [0, 0, 900]
     alone = combine("v", [Term(1, "main"), Term(1, "gone")], found)
     assert {one.parts for one in alone} == {(1, 2)} and {one.known_s for one in alone} == {0}
+
+
+def test_parts_that_are_read_at_different_intervals_are_compared_over_the_longest_of_each_hour(desk):
+    begin = desk.boundary(0, 0).at
+
+    def row(point, minute, length_min, energy):
+        known = frozenset({Quality.MEASURED})
+        start = begin + timedelta(minutes=minute)
+        return Interval(point, start, 60 * length_min, {IMPORT: Decimal(energy)}, known, known_s=60 * length_min)
+
+    main = [row("main", minute, 15, "1.5") for minute in range(0, 120, 15)]
+    sub = [row("sub", minute, 1, "0.1") for minute in range(60)] + [row("sub", 60, 60, "5")]
+    rest = combine("v", [Term(1, "main"), Term(-1, "sub")], main + sub)
+    assert [(one.length_s, one.energies[IMPORT]) for one in rest] == [(900, Decimal(0))] * 4 + [(3600, Decimal(1))]
+    assert all(one.parts == (2, 2) and one.completeness == 1 for one in rest)
+    assert [one.start for one in rest] == [begin + timedelta(minutes=minute) for minute in (0, 15, 30, 45, 60)]
 
 
 def test_what_was_seen_between_boundaries_stands_with_the_interval(desk):

@@ -59,10 +59,11 @@ def gather(intervals: Iterable[Interval], resolution: Resolution, zone: tzinfo) 
             start, end = period_of(one.start, resolution, zone)
             lengths[start] = (end - start) // timedelta(seconds=1)
         groups[one.point, start].append(one)
-    return [_gathered(start, lengths[start], group) for (_, start), group in sorted(groups.items())]
+    return [gathered(start, lengths[start], group) for (_, start), group in sorted(groups.items())]
 
 
-def _gathered(start: datetime, length_s: int, group: list[Interval]) -> Interval:
+def gathered(start: datetime, length_s: int, group: list[Interval]) -> Interval:
+    """One period from the intervals of one point in it."""
     energies: dict[Obis, Decimal] = {}
     flags: set[Quality] = set()
     for one in group:
