@@ -8,6 +8,7 @@ from datetime import tzinfo
 from typing import Any
 
 from homeassistant.config_entries import ConfigEntry
+from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import translation
 from homeassistant.helpers.http import current_request
@@ -20,6 +21,7 @@ from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
 from .engine import Point, Template, available, load
 from .history import History
+from .ledger import SiteLedger
 from .operation_log import OperationLog
 from .registry import Registry
 from .table import Problem
@@ -33,6 +35,7 @@ class Site:
     registry: Registry
     log: OperationLog
     templates: dict[str, Template]
+    ledger: SiteLedger
     history: History
     time_zone: tzinfo | None = None
     """Where it is not Home Assistant's."""
@@ -102,7 +105,10 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     await registry.async_load()
     templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
-    return Site(hass, registry, log, templates, History(hass, registry), zone)
+    ledger = SiteLedger(hass, registry, templates)
+    await ledger.async_start()
+    hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, ledger.async_stop)
+    return Site(hass, registry, log, templates, ledger, History(hass, registry), zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

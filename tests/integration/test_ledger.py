@@ -1,0 +1,157 @@
+"""The ledger inside Home Assistant: what lines report gets into it, whatever happens to its file or to a line."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import issue_registry as ir
+from homeassistant.setup import async_setup_component
+from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
+
+from custom_components.meter_batch.access import SYSTEM
+from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.engine import LedgerError, LineHealth, PollReport, Reading, Snapshot
+from custom_components.meter_batch.engine.model.interval import GapReason, Quality
+from custom_components.meter_batch.ledger import ISSUE, SiteLedger
+from custom_components.meter_batch.site import Site, async_get_site
+
+from .conftest import make_point
+
+T0 = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+IMPORT = "1-0:1.8.0"
+UP, DOWN = LineHealth(connected=True), LineHealth(connected=False)
+
+
+@pytest.fixture
+async def site(hass: HomeAssistant, add_line: Callable[..., MockConfigEntry], freezer: Any) -> Site:
+    freezer.move_to(T0 - timedelta(minutes=1))
+    add_line("East", disabled=True)
+    assert await async_setup_component(hass, DOMAIN, {})
+    site = await async_get_site(hass)
+    await site.registry.async_apply(
+        {"p1": make_point("p1", "Hall", "1", ct=80), "p2": make_point("p2", "Roof", "2")}, SYSTEM, "add"
+    )
+    site.ledger.async_line("l1", QUARTER, ["p1", "p2"])
+    await hass.async_block_till_done()
+    return site
+
+
+def report(at: datetime, health: LineHealth = UP, silent: tuple[str, ...] = (), **registers: Any) -> PollReport:
+    snapshots, readings = {}, {}
+    for key, value in registers.items():
+        read = Reading(IMPORT, Decimal(str(value)) * (80 if key == "p1" else 1), at + timedelta(seconds=3))
+        readings[key] = (read,)
+        snapshots[key] = Snapshot(at, 3.0, (read,))
+    return PollReport(at, readings=readings, snapshots=snapshots, health=health, silent=frozenset(silent))
+
+
+async def later(hass: HomeAssistant, freezer: Any, at: datetime) -> None:
+    freezer.move_to(at)
+    async_fire_time_changed(hass, at)
+    await hass.async_block_till_done(wait_background_tasks=True)
+
+
+async def intervals(ledger: SiteLedger, *points: str) -> list[Any]:
+    day = timedelta(days=1)
+    return await ledger.async_call(lambda one: one.intervals(points, T0 - day, T0 + day))
+
+
+async def test_all_points_of_a_boundary_are_one_revision_as_soon_as_all_have_answered(
+    hass: HomeAssistant, site: Site, freezer: Any
+) -> None:
+    told: list[set[str]] = []
+    site.ledger.async_listen(told.append)
+    for step in range(3):
+        at = T0 + step * QUARTER
+        freezer.move_to(at + timedelta(seconds=4))
+        site.ledger.async_take("l1", report(at, p1=100 + step))
+        site.ledger.async_take("l1", report(at, p2=7 + step))
+        await hass.async_block_till_done()
+    found = await intervals(site.ledger, "p1", "p2")
+    assert [(one.point, one.energies[IMPORT], one.flags) for one in found] == [
+        ("p1", 80, {Quality.MEASURED}),
+        ("p1", 80, {Quality.MEASURED}),
+        ("p2", 1, {Quality.MEASURED}),
+        ("p2", 1, {Quality.MEASURED}),
+    ]
+    assert len({one.revision for one in found}) == 2
+    assert told[-1] == {"p1", "p2"}
+
+
+async def test_who_is_late_is_written_without_being_waited_for(hass: HomeAssistant, site: Site, freezer: Any) -> None:
+    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    await hass.async_block_till_done()
+    site.ledger.async_take("l1", report(T0 + QUARTER, p1=101))
+    await later(hass, freezer, T0 + QUARTER + timedelta(seconds=25))
+    assert len(await intervals(site.ledger, "p1")) == 1
+    site.ledger.async_take("l1", report(T0 + QUARTER, p2=6))
+    await later(hass, freezer, T0 + QUARTER + timedelta(seconds=50))
+    assert len(await intervals(site.ledger, "p1", "p2")) == 2
+    assert await site.ledger.async_call(lambda ledger: ledger.gaps()) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ({"health": DOWN}, GapReason.LINE),
+        ({"silent": ("p2",)}, GapReason.METER),
+    ],
+)
+async def test_a_point_without_registers_for_a_boundary_is_a_gap_with_its_reason(
+    hass: HomeAssistant, site: Site, freezer: Any, what: dict[str, Any], reason: GapReason
+) -> None:
+    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    await later(hass, freezer, T0 + timedelta(seconds=25))
+    site.ledger.async_take("l1", report(T0, **what))
+    await later(hass, freezer, T0 + QUARTER + timedelta(minutes=4))
+    gaps = await site.ledger.async_call(lambda ledger: ledger.gaps(["p2"]))
+    assert [(gap.point, gap.start, gap.end, gap.reason) for gap in gaps] == [("p2", T0, None, reason)]
+
+
+async def test_what_came_while_we_did_not_run_is_a_gap_of_the_host(
+    hass: HomeAssistant, site: Site, freezer: Any
+) -> None:
+    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    await later(hass, freezer, T0 + timedelta(seconds=25))
+    site.ledger.async_line_gone("l1")
+    await later(hass, freezer, T0 + 4 * QUARTER + timedelta(minutes=1))
+    site.ledger.async_line("l1", QUARTER, ["p1", "p2"])
+    await hass.async_block_till_done()
+    gaps = await site.ledger.async_call(lambda ledger: ledger.gaps())
+    assert [(gap.start, gap.reason) for gap in gaps] == [(T0, GapReason.HOST)] * 2
+
+
+async def test_while_the_file_cannot_be_opened_registers_wait_and_a_repairs_issue_says_why(
+    hass: HomeAssistant, add_line: Callable[..., MockConfigEntry], freezer: Any
+) -> None:
+    freezer.move_to(T0)
+    storage = hass.config.path(".storage")
+    Path(storage).mkdir()  # noqa: ASYNC240
+    with Path(storage, "meter_batch.ledger.db-lock").open("w") as lock:  # noqa: ASYNC230
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        add_line("East", disabled=True)
+        assert await async_setup_component(hass, DOMAIN, {})
+        site = await async_get_site(hass)
+        await site.registry.async_apply({"p1": make_point("p1", "Hall", "1", ct=80)}, SYSTEM, "add")
+        site.ledger.async_line("l1", QUARTER, ["p1"])
+        with pytest.raises(LedgerError):
+            await site.ledger.async_call(lambda ledger: ledger.revision)
+        for step in range(3):
+            site.ledger.async_take("l1", report(T0 + step * QUARTER, p1=100 + step))
+            await hass.async_block_till_done()
+        assert site.ledger.pending == 3
+        issue = ir.async_get(hass).async_get_issue(DOMAIN, ISSUE)
+        assert issue is not None and issue.translation_placeholders is not None
+        assert "in use by another program" in issue.translation_placeholders["problem"]
+    await later(hass, freezer, T0 + 2 * QUARTER + timedelta(minutes=2))
+    assert [one.energies[IMPORT] for one in await intervals(site.ledger, "p1")] == [80, 80]
+    assert site.ledger.pending == 0
+    assert ir.async_get(hass).async_get_issue(DOMAIN, ISSUE) is None
