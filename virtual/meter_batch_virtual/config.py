@@ -23,6 +23,9 @@ PROTOCOLS = ("modbus-tcp", "modbus-rtu", "dlt645-2007", "dlt645-1997", "mixed")
 PARITIES = ("N", "E", "O")
 GREATEST = 1e9
 """No setting is greater; what is (or is no number at all) would break the arithmetic behind it."""
+LOAD_PERIODS = tuple(minutes for minutes in range(1, 61) if 60 % minutes == 0)
+MOST_PPM = 1000.0
+"""A clock that drifts by more than a minute and a half a day is broken."""
 MOST_KW = 75.0
 """More does not fit into the power registers of DL/T 645."""
 
@@ -44,6 +47,9 @@ class MeterConfig:
     ct: float = 1
     pt: float = 1
     clock_offset_s: float = 0.0
+    clock_drift_ppm: float = 0.0
+    memory: bool = True
+    load_period_min: int = 15
     ripple: float | None = None
     faults: tuple[Fault, ...] = ()
 
@@ -103,6 +109,8 @@ _LINE_KEYS: dict[str, Any] = {
     "piece_bytes": int,
     "turnround_ms": (int, float),
     "jitter_ms": (int, float),
+    "memory": bool,
+    "load_period_min": int,
     "fault": list,
     "meter": list,
 }
@@ -123,6 +131,9 @@ _METER_KEYS: dict[str, Any] = {
     "turnround_ms": (int, float),
     "jitter_ms": (int, float),
     "clock_offset_s": (int, float),
+    "clock_drift_ppm": (int, float),
+    "memory": bool,
+    "load_period_min": int,
     "faults": list,
 }
 _WHAT = {
@@ -247,6 +258,14 @@ def _meters(
     for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):
         if not 0 < value <= most:
             raise ConfigError(f"{where}: {key} = {value} must be above 0 and at most {most:g}")
+    drift_ppm = float(table.get("clock_drift_ppm", 0))
+    if abs(drift_ppm) > MOST_PPM:
+        raise ConfigError(f"{where}: clock_drift_ppm = {drift_ppm:g} must be within ±{MOST_PPM:g}")
+    load_period_min = table.get("load_period_min", line.get("load_period_min", 15))
+    if load_period_min not in LOAD_PERIODS:
+        raise ConfigError(
+            f"{where}: load_period_min = {load_period_min}; it may be {', '.join(map(str, LOAD_PERIODS))}"
+        )
     ripple = table.get("ripple")
     if ripple is not None and not 0 <= ripple < 1:
         raise ConfigError(f"{where}: ripple = {ripple} must be at least 0 and below 1")
@@ -276,6 +295,9 @@ def _meters(
                 ct=table.get("ct", 1),
                 pt=table.get("pt", 1),
                 clock_offset_s=float(table.get("clock_offset_s", 0)),
+                clock_drift_ppm=drift_ppm,
+                memory=table.get("memory", line.get("memory", True)),
+                load_period_min=load_period_min,
                 ripple=ripple,
                 faults=faults,
             )

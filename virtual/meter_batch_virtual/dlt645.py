@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -13,7 +13,7 @@ from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadReque
 
 from .energies import Energy
 from .load import TARIFFS, tariff_schedule
-from .memory import billing_at, freeze_at, load_record_times
+from .memory import Memory
 from .physics import Physics
 
 CLOCK_WINDOW = timedelta(minutes=10)
@@ -54,12 +54,15 @@ _SPEEDS = {600: 0x02, 1200: 0x04, 2400: 0x08, 4800: 0x10, 9600: 0x20, 19200: 0x4
 class Dlt645Memory:
     """Everything a DL/T 645 meter can be asked for, at one instant of its clock.
 
-    `physics` measures, `wall` turns the meter's wall clock into instants for it.
+    `physics` measures, `memory` knows which instants were kept under which label.
     """
 
-    def __init__(self, address: str, serial: str, variant: Variant, physics: Physics, baud: int) -> None:
+    def __init__(
+        self, address: str, serial: str, variant: Variant, physics: Physics, memory: Memory, baud: int
+    ) -> None:
         self.address, self.serial, self.variant, self.physics = address, serial, variant, physics
-        self._fixed = _parameters(address, serial, physics, baud) if variant == "2007" else {}
+        self.memory = memory
+        self._fixed = _parameters(address, serial, physics, memory, baud) if variant == "2007" else {}
 
     def item(self, di: str, now: datetime, wall: datetime, *, zeroed: bool = False) -> bytes | None:
         """The bytes of an item at an instant; None where the meter has none. `wall` is its clock (naive).
@@ -110,12 +113,8 @@ class Dlt645Memory:
         """The instant of a billing day, now for 0."""
         if number == 0:
             return now
-        closed = billing_at(number, wall)
-        return None if closed is None else self._instant(closed)
-
-    def _instant(self, wall: datetime) -> datetime:
-        """When a stored wall-clock time was; the clock's small error does not shift what was kept."""
-        return wall.replace(tzinfo=UTC) - self.physics.utc_offset
+        closed = self.memory.billing(number, wall)
+        return None if closed is None else closed.at
 
     def _maximum_demand(
         self, kind: str | None, tariff: int, number: int, di: str, now: datetime, wall: datetime
@@ -128,9 +127,12 @@ class Dlt645Memory:
             return None
         if since is None:
             since = self.physics.billing_start(until - timedelta(seconds=1))
+        return [self._demand(di, since, until, kind, tariff)]
+
+    def _demand(self, di: str, since: datetime, until: datetime, kind: str, tariff: int) -> ItemValue:
+        """A maximum demand with its time by the meter's clock."""
         demand, ended_at = self.physics.maximum_demand(since, until, kind, tariff)
-        local = None if ended_at is None else self.physics.local(ended_at).replace(tzinfo=None)
-        return [ItemValue(di, "", demand, at=local)]
+        return ItemValue(di, "", demand, at=None if ended_at is None else self.memory.wall(ended_at))
 
     def _measured(self, kind: int, phase: int, last: int, now: datetime) -> list[Value | float] | None:
         if kind == 0x80:
@@ -206,12 +208,12 @@ class Dlt645Memory:
     def _freeze(
         self, kind: int, column: int, number: int, now: datetime, wall: datetime
     ) -> list[ItemValue | Value | float] | None:
-        frozen = freeze_at(kind, number, wall)
+        frozen = self.memory.freeze(kind, number, wall)
         if frozen is None:
             return None
-        at = self._instant(frozen)
+        at = frozen.at
         if column == 0:
-            return [frozen]
+            return [frozen.label]
         if column == 0xFF:
             return []
         if 1 <= column <= 8:
@@ -219,12 +221,7 @@ class Dlt645Memory:
             return [self.physics.energy(Energy(_ENERGIES_2007[column], (), 0, tariff), at) for tariff in tariffs]
         if column in (0x09, 0x0A) and kind != 4:
             since = self.physics.billing_start(at - timedelta(seconds=1))
-            frozen_demands: list[ItemValue | Value | float] = []
-            for tariff in range(TARIFFS + 1):
-                demand, ended_at = self.physics.maximum_demand(since, at, _DEMANDS[column - 8], tariff)
-                local = None if ended_at is None else self.physics.local(ended_at).replace(tzinfo=None)
-                frozen_demands.append(ItemValue("", "", demand, at=local))
-            return frozen_demands
+            return [self._demand("", since, at, _DEMANDS[column - 8], tariff) for tariff in range(TARIFFS + 1)]
         if column == 0x10 and kind != 4:
             measured = self.physics.instant(at)
             powers: list[ItemValue | Value | float] = []
@@ -240,12 +237,14 @@ class Dlt645Memory:
         return b"".join(part for part in parts if part is not None)
 
     def load_records(self, request: LoadRequest, wall: datetime) -> list[LoadRecord] | None:
-        """The records a reader asks for, oldest first; None where this edition keeps none."""
-        if self.variant != "2007":
+        """The records a reader asks for, oldest first; None where this edition or meter keeps none."""
+        if self.variant != "2007" or not self.memory.present:
             return None
-        times = load_record_times(request.which, request.count, request.at, wall)
         kinds = range(1, 7) if request.kind == 0 else (request.kind,)
-        return [LoadRecord(at, {kind: self._load_class(kind, self._instant(at)) for kind in kinds}) for at in times]
+        return [
+            LoadRecord(kept.label, {kind: self._load_class(kind, kept.at) for kind in kinds})
+            for kept in self.memory.load_records(request, wall)
+        ]
 
     def _load_class(self, kind: int, at: datetime) -> tuple[Decimal | None, ...]:
         physics, now = self.physics, self.physics.instant(at)
@@ -328,8 +327,9 @@ class Dlt645Memory:
 _CONSTANT = 6400
 
 
-def _parameters(address: str, serial: str, physics: Physics, baud: int) -> dict[str, Sequence[Value]]:
+def _parameters(address: str, serial: str, physics: Physics, memory: Memory, baud: int) -> dict[str, Sequence[Value]]:
     """The parameters of a 2007 meter that never change."""
+    load_period_min = Decimal(memory.load_period // timedelta(minutes=1))
     speed = bytes((_SPEEDS.get(baud, 0),))
     schedule = tariff_schedule()
     changes = [slot for slot in range(len(schedule)) if slot == 0 or schedule[slot] != schedule[slot - 1]]
@@ -360,7 +360,7 @@ def _parameters(address: str, serial: str, physics: Physics, baud: int) -> dict[
         "04000703": [_bits(speed)],
         "04000901": [_bits(b"\x3f")],
         "04000A01": ["01010000"],
-        **{f"04000A{one:02X}": [Decimal(15)] for one in range(2, 8)},
+        **{f"04000A{one:02X}": [load_period_min] for one in range(2, 8)},
         "04000B01": ["0100"],
         "04000B02": ["9999"],
         "04000B03": ["9999"],

@@ -101,7 +101,11 @@ class Faults:
 
     def active(self, kind: str, since_start_s: float) -> bool:
         """True while a fault of this kind is active; for those that change values instead of bytes."""
-        return any(fault.kind == kind and fault.active(since_start_s) for fault in self._faults)
+        return self.since(kind, since_start_s) is not None
+
+    def since(self, kind: str, since_start_s: float) -> float | None:
+        """When the fault of this kind that is active now began, in seconds from the start; None while none is."""
+        return next((one.from_s for one in self._faults if one.kind == kind and one.active(since_start_s)), None)
 
     def apply(self, request: bytes, reply: bytes, since_start_s: float) -> Said | None:
         """What really goes out for a reply; None for silence."""

@@ -1,16 +1,23 @@
 """What a meter with memory kept, and when: freezes, billing days, load records. Values are recomputed from the past.
 
-All times here are the meter's own wall clock, naive, as they stand in its memory.
+Labels are what the meter's own clock showed: its wall clock, naive, as they stand in its memory. A label comes with the
+true instant at which the clock showed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 
-LOAD_PERIOD = timedelta(minutes=15)
+from meter_batch_engine.protocol.dlt645.load_record import LoadRequest
+
+from .clock import MeterClock
+
+LOAD_RECORDS = 366 * 96
+"""Clause 4.1.2: a meter keeps its energy data for a year, at 15 min. A shorter period fills the same memory sooner."""
 LOAD_MEMORY = timedelta(days=366)
-"""Clause 4.1.2: a meter keeps its energy data for a year."""
 BILLING_DAYS = 12
 
 _FREEZES: dict[int, tuple[timedelta, int]] = {
@@ -21,38 +28,83 @@ _FREEZES: dict[int, tuple[timedelta, int]] = {
 """Kind of freeze (second byte of 05 kk cc nn) → its period and how many are kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One entry of a memory: its label by the meter's wall clock, and when that was."""
+
+    label: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Which instants a meter kept. `since` is when the meter that hangs here came, without a memory; None = long ago.
+
+    `load_period` is that of its load records. With `present` false it keeps nothing, as meters without memory do.
+    """
+
+    clock: MeterClock
+    utc_offset: timedelta
+    load_period: timedelta = timedelta(minutes=15)
+    since: datetime | None = None
+    present: bool = True
+
+    def wall(self, at: datetime) -> datetime:
+        """What the meter's clock shows at an instant, naive."""
+        return (self.clock.shown(at) + self.utc_offset).replace(tzinfo=None)
+
+    def freeze(self, kind: int, number: int, wall: datetime) -> Kept | None:
+        """The freeze of a kind, number 1 being the newest; None where the meter keeps none."""
+        period, kept = _FREEZES.get(kind, (timedelta(), 0))
+        if not 1 <= number <= kept:
+            return None
+        newest = _floor(wall, period)
+        return self._numbered(number, (newest - back * period for back in range(kept + 1)))
+
+    def billing(self, number: int, wall: datetime) -> Kept | None:
+        """The billing day of a number: 1 is the newest, first of the month at midnight; None beyond 12."""
+        if not 1 <= number <= BILLING_DAYS:
+            return None
+        first = _floor(wall, timedelta(days=1)).replace(day=1)
+        months = first.year * 12 + first.month - 1
+        return self._numbered(
+            number,
+            (
+                first.replace(year=(months - back) // 12, month=(months - back) % 12 + 1)
+                for back in range(BILLING_DAYS + 1)
+            ),
+        )
+
+    def load_records(self, request: LoadRequest, wall: datetime) -> list[Kept]:
+        """The load records that a reader asks for, oldest first: "earliest", "at" (and after), "newest"."""
+        period = self.load_period
+        newest = _floor(wall, period)
+        oldest = newest - min(LOAD_RECORDS * period, LOAD_MEMORY)
+        if self.since is not None:
+            oldest = max(oldest, _floor(self.wall(self.since), period))
+        if request.which == "newest":
+            backwards = (newest - back * period for back in range((newest - oldest) // period + 1))
+            return list(islice(self._those(backwards), request.count))[::-1]
+        first = oldest
+        if request.which == "at" and request.at is not None:
+            first = _floor(request.at, period)
+            first = max(oldest, first if first == request.at else first + period)
+        forwards = (first + on * period for on in range((newest - first) // period + 1))
+        return list(islice(self._those(forwards), request.count))
+
+    def _numbered(self, number: int, labels: Iterable[datetime]) -> Kept | None:
+        return next(islice(self._those(labels), number - 1, None), None)
+
+    def _those(self, labels: Iterable[datetime]) -> Iterator[Kept]:
+        """The labels that the clock really showed while this meter hung here."""
+        if not self.present:
+            return
+        for label in labels:
+            at = self.clock.instant(label.replace(tzinfo=UTC) - self.utc_offset)
+            if at is not None and (self.since is None or at >= self.since):
+                yield Kept(label, at)
+
+
 def _floor(at: datetime, period: timedelta) -> datetime:
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     return midnight + (at - midnight) // period * period
-
-
-def freeze_at(kind: int, number: int, now: datetime) -> datetime | None:
-    """When the freeze of a kind happened, number 1 being the newest; None where the meter keeps none."""
-    period, kept = _FREEZES.get(kind, (timedelta(), 0))
-    if not 1 <= number <= kept:
-        return None
-    return _floor(now, period) - (number - 1) * period
-
-
-def billing_at(number: int, now: datetime) -> datetime | None:
-    """When the billing day of a number was closed: 1 is the newest, first of the month at midnight; None beyond 12."""
-    if not 1 <= number <= BILLING_DAYS:
-        return None
-    months = now.year * 12 + now.month - 1 - (number - 1)
-    return now.replace(year=months // 12, month=months % 12 + 1, day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def load_record_times(which: str, count: int, at: datetime | None, now: datetime) -> Iterator[datetime]:
-    """The times of the load records that a reader asks for, oldest first: "earliest", "at" (and after), "newest"."""
-    newest = _floor(now, LOAD_PERIOD)
-    oldest = newest - LOAD_MEMORY
-    if which == "newest":
-        first = max(oldest, newest - (count - 1) * LOAD_PERIOD)
-    elif which == "at" and at is not None:
-        first = _floor(at, LOAD_PERIOD)
-        first = max(oldest, first if first == at else first + LOAD_PERIOD)
-    else:
-        first = oldest
-    for number in range(count):
-        if first + number * LOAD_PERIOD <= newest:
-            yield first + number * LOAD_PERIOD

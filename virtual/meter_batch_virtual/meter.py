@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 
@@ -12,14 +12,18 @@ from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Kind, Measure
 from meter_batch_engine.model.reading import Value
 from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
+from meter_batch_engine.protocol.modbus.pdu import ILLEGAL_FUNCTION
+from meter_batch_engine.protocol.modbus.server import ModbusException
 from meter_batch_engine.template import ModbusWords, Template, WordImage, encode, shown
 
-from .clock import FleetClock
+from .clock import FleetClock, MeterClock
 from .config import MeterConfig
 from .dlt645 import CLOCK_WINDOW, Dlt645Memory
 from .fault import Faults
 from .load import TARIFFS, mix
+from .memory import Memory
 from .physics import Physics
+from .profile import ProfileMemory
 
 _ENERGIES = (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY)
 
@@ -32,6 +36,7 @@ class VirtualMeter:
         self.template = config.template
         self.address = config.address
         self._clock = clock
+        self.clock = MeterClock(config.clock_offset_s, config.clock_drift_ppm, clock.started_at)
         self._utc_offset = utc_offset
         self._baud = baud
         self.faults = Faults(config.faults, mix(config.seed, 100))
@@ -73,6 +78,15 @@ class VirtualMeter:
         return self._other
 
     @property
+    def hangs_since(self) -> datetime | None:
+        """When the meter that hangs here now came; None where it hung here before the fleet started.
+
+        Its memory begins there: what a meter measured elsewhere is not the memory of this place.
+        """
+        since_start_s = self.faults.since("swap", self._clock.since_start_s())
+        return self._clock.at_s(since_start_s) if since_start_s else None
+
+    @property
     def serial(self) -> str:
         """The serial number of the meter that hangs here now."""
         own = self.config.serial
@@ -95,7 +109,20 @@ class VirtualMeter:
 
 
 class ModbusMeter(VirtualMeter):
-    """A `RegisterBank`: only the addresses of its template exist."""
+    """A `RegisterBank`: only the addresses of its template exist. A `FileBank` where it has a memory."""
+
+    def __init__(self, config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> None:
+        super().__init__(config, clock, utc_offset, baud)
+        self._memory: ProfileMemory | None = None
+
+    def read_file(self, file: int, record: int, words: int) -> Sequence[int]:
+        """See `FileBank.read_file`."""
+        if not self.config.memory:
+            raise ModbusException(ILLEGAL_FUNCTION)
+        physics = self.physics
+        if self._memory is None or self._memory.physics is not physics:
+            self._memory = ProfileMemory(self.template, physics, self.clock, self.hangs_since)
+        return self._memory.read(file, record, words, self._clock.now())
 
     def read(self, function: int, address: int, count: int) -> Sequence[int]:
         """See `RegisterBank.read`."""
@@ -118,25 +145,29 @@ class Dlt645VirtualMeter(VirtualMeter):
     def __init__(self, config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> None:
         super().__init__(config, clock, utc_offset, baud)
         self.variant = config.template.dlt645.variant
-        self._clock_offset = timedelta(seconds=config.clock_offset_s)
         self._set_on: object = None
         self._memory: Dlt645Memory | None = None
 
     @property
     def memory(self) -> Dlt645Memory:
         """The identifiers of the meter that hangs here now."""
-        if self._memory is None or self._memory.physics is not self.physics:
-            self._memory = Dlt645Memory(self.address, self.serial, self.variant, self.physics, self._baud)
+        physics = self.physics
+        if self._memory is None or self._memory.physics is not physics:
+            load_period = timedelta(minutes=self.config.load_period_min)
+            memory = Memory(self.clock, self._utc_offset, load_period, self.hangs_since, self.config.memory)
+            self._memory = Dlt645Memory(self.address, self.serial, self.variant, physics, memory, self._baud)
         return self._memory
 
     def wall(self, now: datetime) -> datetime:
         """What the meter's own clock shows, naive."""
-        return (self.physics.local(now) + self._clock_offset).replace(tzinfo=None)
+        return self.memory.memory.wall(now)
 
     def item(self, di: str) -> bytes | None:
         """See `Dlt645Meter.item`."""
         now = self._clock.now()
-        return self.memory.item(di, now, self.wall(now), zeroed=self.is_zeroed and di[:2] in ("00", "01", "90", "91"))
+        # What a meter kept (other billing days) does not go with its supply.
+        running = di[:2] in ("90", "91") or (di[:2] in ("00", "01") and di.endswith("00"))
+        return self.memory.item(di, now, self.wall(now), zeroed=running and self.is_zeroed)
 
     def load_records(self, request: LoadRequest) -> Sequence[LoadRecord] | None:
         """See `Dlt645Meter.load_records`."""
@@ -144,9 +175,10 @@ class Dlt645VirtualMeter(VirtualMeter):
 
     def set_clock(self, at: datetime) -> None:
         """See `Dlt645Meter.set_clock`: obeyed within ten minutes, on the same date, once a day."""
-        wall = self.wall(self._clock.now())
+        now = self._clock.now()
+        wall = self.wall(now)
         if abs(at - wall) <= CLOCK_WINDOW and at.date() == wall.date() and self._set_on != wall.date():
-            self._clock_offset += at - wall
+            self.clock.set(now, at.replace(tzinfo=UTC) - self._utc_offset)
             self._set_on = wall.date()
 
     def values(self, at: datetime, wanted: Sequence[Obis] | None = None) -> dict[Obis, Value]:

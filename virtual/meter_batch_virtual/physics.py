@@ -8,7 +8,7 @@ pulses of one register resolution for each phase and tariff; so all sums over ph
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -174,6 +174,26 @@ class Physics:
         count -= sum(self.pulses(kind, at, register.phase, register.tariff) for kind in register.minus)
         return count * self.resolution_kwh
 
+    def totals(self, registers: Sequence[Energy], instants: Iterable[datetime]) -> list[tuple[int, ...]]:
+        """Energy registers of all phases and tariffs at ascending instants, in units of their resolution.
+
+        The same to the digit as `energy` one by one, but what neighbours share is reckoned once.
+        """
+        kinds = sorted({kind for register in registers for kind in register.plus + register.minus})
+        counting = [_Counting(self, kind) for kind in kinds]
+        terms = [
+            tuple((kinds.index(kind), sign) for sign, own in ((1, one.plus), (-1, one.minus)) for kind in own)
+            for one in registers
+        ]
+        found = []
+        for at in instants:
+            number, slot, part = self._place(at)
+            # Before their first day meters stand at what they were delivered with.
+            place = (number, slot, part) if number >= 0 else (0, 0, 0.0)
+            pulses = [one.until(*place) for one in counting]
+            found.append(tuple(sum(sign * pulses[index] for index, sign in own) for own in terms))
+        return found
+
     def mean_kw(self, since: datetime, until: datetime) -> float:
         """Mean active power between two instants, import less export; finer than the registers."""
         units = sum(
@@ -334,6 +354,53 @@ class Physics:
         if measure in (Measure.ACTIVE_POWER, Measure.REACTIVE_POWER):
             return round(sum(of_phases), 4)
         return sum(of_phases)
+
+
+class _Counting:
+    """The pulses of one kind over all phases and tariffs at ascending instants; remembers what did not move."""
+
+    def __init__(self, physics: Physics, kind: str) -> None:
+        self._physics = physics
+        self._kind = kind
+        self._day = -1
+        self._rows: list[tuple[int, tuple[float, ...]]] = []
+        self._passed: list[float] = []
+        self._pulses: list[int] = []
+        self._still = 0
+        self._scale = 0.0
+
+    def until(self, number: int, slot: int, part: float) -> int:
+        """The pulses until a place in time, as `Physics.pulses` of phase 0 and tariff 0 counts them."""
+        if number != self._day:
+            self._begin(number)
+        for index, (until, sums) in enumerate(self._rows):
+            passed = sums[slot]
+            if sums[slot + 1] != passed:
+                passed = min(passed + (sums[slot + 1] - passed) * self._physics._passed(part), sums[slot + 1])
+            if passed != self._passed[index]:
+                self._passed[index] = passed
+                self._pulses[index] = self._pulses_of(until + round(self._scale * passed))
+        return self._still + sum(self._pulses)
+
+    def _begin(self, number: int) -> None:
+        physics, kind = self._physics, self._kind
+        weekend, variant, factor = physics._day(number)
+        self._day = number
+        self._scale = physics._slot_unit * factor
+        self._rows, self._still = [], 0
+        for tariff in range(1, TARIFFS + 1):
+            until = physics._until_day(kind, tariff, number)
+            sums = physics.load.sums(kind, tariff)[weekend][variant]
+            if sums[-1]:
+                self._rows.append((until, sums))
+            else:
+                self._still += self._pulses_of(until)
+        self._passed = [-1.0] * len(self._rows)
+        self._pulses = [0] * len(self._rows)
+
+    def _pulses_of(self, counted: int) -> int:
+        per_pulse = 1_000_000 * self._physics._pulse
+        return sum(counted * share // per_pulse for share in self._physics._shares)
 
 
 _LINE_VOLTAGES = frozenset({"voltage_l1_l2", "voltage_l2_l3", "voltage_l3_l1", "voltage_line_mean"})
