@@ -49,7 +49,6 @@ def test_the_site_has_what_the_demo_must_show() -> None:
     wires = {(line.protocol, line.baud if line.is_wired else 0, line.listen.partition(":")[0]) for line in config.lines}
     assert wires == {
         ("modbus-tcp", 0, "tcp"),
-        ("modbus-rtu", 9600, "tcp"),
         ("dlt645-2007", 2400, "tcp"),
         ("dlt645-2007", 9600, "tcp"),
         ("mixed", 9600, "tcp"),
@@ -72,6 +71,21 @@ def test_the_site_has_what_the_demo_must_show() -> None:
         "night",
         "pv",
     }
+
+
+def test_most_meters_of_the_demo_can_give_their_year_at_once() -> None:
+    """They are on lines without wire time and think for a millisecond at most; the others keep minutes."""
+    config, rows = site(66)
+    quick = [line for line in config.lines if not line.is_wired]
+    assert [line.name for line in quick] == ["Substation", "Workshop"]
+    meters = [meter for line in quick for meter in line.meters]
+    assert (len(meters), len(rows)) == (38, 66)
+    assert all(meter.memory and meter.turnround_s + meter.jitter_s <= 0.001 for meter in meters)
+    assert all(meter.template.protocol == "modbus" for meter in meters)
+    kept = {
+        meter.load_period_min for line in config.lines for meter in line.meters if meter.template.protocol != "modbus"
+    }
+    assert kept == {1}
 
 
 def test_ports_are_used_in_order_and_free_ones_are_found() -> None:

@@ -188,6 +188,7 @@ def _line(line: dict[str, Any], name: str, listen: str) -> str:
     table = ["[[line]]", f"name = {_text(name)}", f"listen = {_text(listen)}", f"protocol = {_text(line['protocol'])}"]
     if line["protocol"] != "modbus-tcp":
         table += [f"baud = {line['baud']}", f"parity = {_text(line['parity'])}"]
+    table += [f"{key} = {line[key]}" for key in ("turnround_ms", "load_period_min") if key in line]
     for fault in line.get("fault", ()):
         table += ["[[line.fault]]", *(f"{key} = {json.dumps(value)}" for key, value in fault.items())]
     return "\n".join(table)
