@@ -29,6 +29,12 @@ class Book:
     void: dict[int, int] = field(default_factory=dict)
     factors: list[tuple[int, str]] = field(default_factory=list)
     """Since when (seconds), and CT × PT as text."""
+    first: int | None = None
+    """The boundary of its oldest record."""
+    live: int | None = None
+    """The boundary of the oldest record that was read from its registers: what is before is the memory's."""
+    span: tuple[Record | None, Record] | None = None
+    """Two records between which there is none: where a meter's memory is being read, one call after the other."""
 
     @property
     def restarted_us(self) -> int:
@@ -45,6 +51,7 @@ def load(store: Store, number: int) -> Book:
     """From the file."""
     book = Book(number)
     execute = store.db.execute
+    book.first, book.live = execute("SELECT first, live FROM point WHERE number = ?", (number,)).fetchone()
     for obis, at_us, kind, last, first in execute(
         "SELECT obis, at_us, kind, last, first FROM restart WHERE point = ? ORDER BY at_us", (number,)
     ):
@@ -89,12 +96,24 @@ def note_ends(store: Store, book: Book, ends: Iterable[tuple[Obis, Decimal]]) ->
             book.ends[obis] = scaled(value)
 
 
+def note_first(store: Store, book: Book, boundary: int, *, live: bool) -> None:
+    """Keeps where the records of a point begin."""
+    if book.first is None or boundary < book.first:
+        book.first = boundary
+        store.db.execute("UPDATE point SET first = ? WHERE number = ?", (boundary, book.number))
+    if live and (book.live is None or boundary < book.live):
+        book.live = boundary
+        store.db.execute("UPDATE point SET live = ? WHERE number = ?", (boundary, book.number))
+
+
 def neighbours(store: Store, names: Names, book: Book, at: int, wanted: Iterable[Obis], *, later: bool) -> list[Record]:
     """The nearest record before (or after) a boundary, and those beyond it that have what it lacks of `wanted`.
 
     By boundary.
     """
     open_, taken = set(wanted), dict[int, Record]()
+    if not later and (book.first is None or at <= book.first):
+        return []
     reach = store.reach()
     if reach is None:
         return []
@@ -114,7 +133,7 @@ def neighbours(store: Store, names: Names, book: Book, at: int, wanted: Iterable
                 open_ -= record.values.keys()
             if not open_:
                 break
-        if not open_ or distance is None:
+        if (taken and not open_) or distance is None:
             break
     return sorted(taken.values(), key=lambda one: one.boundary)
 

@@ -6,11 +6,11 @@ multiplier. Each register of a point is closed by itself, because a record may l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
-from math import gcd
 
 from ..model.obis import Obis
 from ..model.quantity import QUANTITIES, Kind
@@ -23,6 +23,8 @@ NEAR_ZERO = 1000
 """A register that fell below this fraction of itself began again at zero; else it is another meter's."""
 LONGEST_FILL_S = 400 * 86400
 """What was counted in a longer silence is spread over its last part of this length: a first clock may be years off."""
+LONG_S = 2 * 86400
+"""In a longer silence estimates are made by the hour."""
 HOUR_S = 3600
 US = 1_000_000
 
@@ -203,6 +205,28 @@ def _fell(obis: Obis, before: Record, after: Record) -> bool:
     return at_exponent(before.values[obis], exponent) > at_exponent(after.values[obis], exponent)
 
 
+def partition(records: Sequence[Record], existing: Sequence[Row], length: int) -> list[int]:
+    """Where the intervals from the first to the last record begin and end, ascending.
+
+    Every record is an edge, and so is every edge there was: a partition only becomes finer. Time that had no intervals
+    is cut at the multiples of `length`, in a silence of more than two days at the hours.
+    """
+    edges = {one.boundary for one in records}
+    for row in existing:
+        edges |= {row.start, row.start + row.length}
+    for before, after in pairwise(records):
+        at, grid = filled_from(before, after), HOUR_S if after.boundary - before.boundary > LONG_S else length
+        first = bisect_left(existing, at, key=lambda row: row.start)
+        last = bisect_left(existing, after.boundary, key=lambda row: row.start)
+        edges.add(at)
+        at = max(at, existing[first - 1].end) if first else at
+        for start, end in [*((row.start, row.end) for row in existing[first:last]), (after.boundary, 0)]:
+            if at < start:
+                edges |= {at, *range(at - at % grid + grid, start, grid)}
+            at = end
+    return sorted(edges)
+
+
 def close(
     records: Sequence[Record],
     fresh: Collection[int],
@@ -214,22 +238,24 @@ def close(
     """The intervals between the records that change because those at the boundaries `fresh` are new.
 
     `records` ascend and reach from the last known before the fresh ones to the first known after them; `existing`
-    are the intervals now known from the first to the last record. `length` is what new intervals get if the
+    are the intervals now known from the first to the last record, by start. `length` is what new intervals get if the
     boundaries allow. `shape_of` is asked only for stretches that have to be shared out.
     """
     if len(records) < 2:
         return []
-    grid = gcd(*((row.length for row in existing) if existing else (length,)))
-    grid = gcd(grid, *(one.boundary % HOUR_S for one in records)) or length
-    old = {row.start: row for row in _split(existing, grid)}
-    whole = {row.start for row in existing if row.length == grid}
-    new: dict[int, Row] = {}
+    pairs = []
     for obis in sorted({obis for one in records for obis in one.values}):
-        sequence = [one for one in records if obis in one.values]
-        again = restarts.get(obis, ())
-        for before, after in pairwise(sequence):
+        for before, after in pairwise([one for one in records if obis in one.values]):
             if before.boundary in fresh or after.boundary in fresh:
-                _close_one(obis, before, after, again, grid, shape_of, new)
+                pairs.append((obis, before, after))
+    edges = partition(records, existing, length)
+    if more := {filled_from(before, after) for _, before, after in pairs}.difference(edges):
+        edges = sorted({*edges, *more})
+    old = {row.start: row for row in cut(existing, edges)}
+    whole = {row.start for row in existing if old[row.start].length == row.length}
+    new: dict[int, Row] = {}
+    for obis, before, after in pairs:
+        _close_one(obis, before, after, restarts.get(obis, ()), edges, shape_of, new)
     for start, row in new.items():
         known = old.get(start)
         if known is None:
@@ -258,12 +284,14 @@ def _close_one(
     before: Record,
     after: Record,
     restarts: Iterable[Again],
-    grid: int,
+    edges: Sequence[int],
     shape_of: Callable[[Obis], Shape],
     new: dict[int, Row],
 ) -> None:
     total, exponent, rule = difference(obis, before, after, restarts)
-    starts = range(filled_from(before, after), after.boundary, grid)
+    first, last = bisect_left(edges, filled_from(before, after)), bisect_left(edges, after.boundary)
+    starts = edges[first:last]
+    lengths = [end - start for start, end in pairwise(edges[first : last + 1])]
     flags = ESTIMATED if len(starts) > 1 else MEMORY if "memory" in (before.source, after.source) else MEASURED
     if rule is not None:
         flags |= SUSPECT
@@ -272,31 +300,33 @@ def _close_one(
     if len(starts) == 1:
         parts = [total]
     elif total == 0 or before.boundary // HOUR_S == (after.boundary - 1) // HOUR_S:
-        parts = distribute(total, [1] * len(starts))
+        parts = distribute(total, lengths)
     else:
-        parts = distribute(total, shape_of(obis).weights(starts, grid))
-    for start, count in zip(starts, parts, strict=True):
+        rates = shape_of(obis).rates(starts)
+        parts = distribute(total, [rate * long for rate, long in zip(rates, lengths, strict=True)])
+    for start, long, count in zip(starts, lengths, parts, strict=True):
         row = new.get(start)
         if row is None:
-            new[start] = Row(start, grid, {obis: (count, exponent)}, flags, rule, source, skew_s)
+            new[start] = Row(start, long, {obis: (count, exponent)}, flags, rule, source, skew_s)
         else:
             row.counts[obis] = (count, exponent)
             row.flags |= flags
             row.rule = row.rule or rule
 
 
-def _split(rows: Iterable[Row], grid: int) -> Iterable[Row]:
-    """Rows at a finer grid, each count shared out evenly."""
+def cut(rows: Iterable[Row], edges: Sequence[int], *, flag: int = ESTIMATED) -> Iterator[Row]:
+    """Rows cut where an edge falls into them: each count shared out by time, so that it is an estimate."""
     for row in rows:
-        if row.length == grid:
+        inner = edges[bisect_right(edges, row.start) : bisect_left(edges, row.end)]
+        if not inner:
             yield row
             continue
-        pieces = row.length // grid
+        pieces = list(pairwise((row.start, *inner, row.end)))
         shares = {
-            obis: [(part, exponent) for part in distribute(count, [1] * pieces)]
+            obis: [(part, exponent) for part in distribute(count, [end - start for start, end in pieces])]
             for obis, (count, exponent) in row.counts.items()
         }
-        for number in range(pieces):
+        for number, (start, end) in enumerate(pieces):
             counts = {obis: parts[number] for obis, parts in shares.items()}
-            flags = (row.flags & SUSPECT) | ESTIMATED
-            yield Row(row.start + number * grid, grid, counts, flags, row.rule, row.source, row.skew_s, row.seen)
+            flags = (row.flags & SUSPECT) | flag
+            yield Row(start, end - start, counts, flags, row.rule, row.source, row.skew_s, row.seen)

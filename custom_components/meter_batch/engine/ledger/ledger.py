@@ -228,17 +228,15 @@ class Ledger:
                 work()
                 if batch.raws or batch.intervals or batch.changed:
                     self._store.insert(batch.raws, batch.intervals)
-                    self._store.db.execute(
-                        "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)",
-                        (
-                            batch.revision,
-                            seconds(self._now()),
-                            author,
-                            reason,
-                            len(batch.raws),
-                            len(batch.intervals),
-                        ),
+                    self._store.revise(
+                        batch.revision, seconds(self._now()), author, reason, len(batch.raws), len(batch.intervals)
                     )
+                    if batch.edited:
+                        batch.revision += 1
+                        self._store.insert((), batch.edited)
+                        self._store.revise(
+                            batch.revision, seconds(self._now()), AUTHOR, "edited cut", 0, len(batch.edited)
+                        )
                 else:
                     batch.revision = self._revision
         except LedgerError as error:

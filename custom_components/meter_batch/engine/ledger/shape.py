@@ -35,8 +35,8 @@ class Shape:
             self._rates = {one: count * FINE // lengths[one] for one, count in counts.items()}
             self._mean = sum(counts.values()) * FINE // self._lengths
 
-    def weights(self, starts: Sequence[int], length: int) -> list[int]:
-        """A weight for each interval of `length` seconds: the same day and hour, else any day's hour, else the mean."""
+    def rates(self, starts: Sequence[int]) -> list[int]:
+        """How fast it counts in each interval, by start: the same day and hour, else any day's hour, else the mean."""
         if not self._rates:
             return [1] * len(starts)
         by_hour: dict[int, list[int]] = {}

@@ -20,7 +20,7 @@ from zlib import crc32
 from ..errors import LedgerError
 from ..sentences import say
 
-VERSION = 1
+VERSION = 2
 BUCKET_S = 4 * 3600
 FOREVER = 1 << 40
 FAR_S = 40 * 86400
@@ -36,7 +36,10 @@ INSERT_RAW = f"INSERT INTO raw ({RAW}) VALUES ({', '.join('?' * 12)})"
 INSERT_INTERVAL = f"INSERT INTO interval ({INTERVAL}) VALUES ({', '.join('?' * 18)})"
 
 SCHEMA = """
-CREATE TABLE point (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
+-- first: boundary of its oldest record; live: of the oldest that was read from its registers.
+CREATE TABLE point (
+  number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, first INTEGER, live INTEGER
+) STRICT;
 -- Which registers the numbers of a row are, with their exponents: "1-0:1.8.0/-2 1-0:2.8.0/-2".
 CREATE TABLE layout (number INTEGER PRIMARY KEY, registers TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE meter (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
@@ -86,7 +89,16 @@ CREATE TABLE subscriber (name TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL) S
 CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    1: """
+ALTER TABLE point ADD COLUMN first INTEGER;
+ALTER TABLE point ADD COLUMN live INTEGER;
+UPDATE point SET first = ends.first, live = ends.live FROM (
+  SELECT point, min(boundary) AS first, min(CASE source WHEN 'poll' THEN boundary END) AS live
+  FROM raw WHERE used > 0 GROUP BY point
+) AS ends WHERE ends.point = point.number;
+"""
+}
 """Version → the statements that lead from it to the next one."""
 
 type Row = Sequence[Any]
@@ -266,6 +278,10 @@ class Store:
         """Rows as in RAW and INTERVAL, checksums included."""
         self.db.executemany(INSERT_RAW, raws)
         self.db.executemany(INSERT_INTERVAL, intervals)
+
+    def revise(self, number: int, at: int, author: str, reason: str, raws: int, intervals: int) -> None:
+        """Notes a revision and how many rows are its."""
+        self.db.execute("INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)", (number, at, author, reason, raws, intervals))
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy in one step; LedgerError where it cannot be written."""

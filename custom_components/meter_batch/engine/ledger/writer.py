@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
@@ -11,55 +12,37 @@ from functools import cache
 
 from ..model.interval import GapReason
 from ..model.obis import Obis
-from ..model.quantity import QUANTITIES, Kind
-from .book import Book, load, neighbours, note_ends, note_restarts
+from .book import Book, load, neighbours, note_ends, note_first, note_restarts
 from .closer import (
+    EDITED,
     ESTIMATED,
     KNOWN_FLAGS,
-    MEASURED,
-    MEMORY,
-    MOST_PER_HOUR,
+    UNSEEN,
     US,
     WITHDRAWN,
     Record,
+    Row,
     at_exponent,
     close,
+    cut,
     fits,
     scaled,
 )
-from .gaps import update_gaps
+from .gaps import Window, cut_gaps, update_gaps
+from .head import Head, follow, head_of
 from .record import EPOCH, SECOND, Boundary, Restart
-from .rows import Names, Raw, columns_of, interval_row, newest, raw_row, records_from, row_from, seen_of
+from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of
 from .shape import HISTORY_S, Shape
-from .store import BUCKET_S, FOREVER, Store, checksum_interval, checksum_raw
+from .store import FOREVER, Store
 
 LATE_S = 60.0
 """A register read later than this after its boundary gives way to one that was read nearer to it."""
 OLDEST = 1_577_836_800
 """Before 2020 there was no ledger: a clock that says so was never set."""
+LEAST_RUN = 3
+"""From so many records on it is worth while to look whether they are a run."""
 WRONG_CLOCK_RECORDS = 8
 """So many records may a clock have put into the future before they are taken back; more are believed."""
-
-
-@dataclass(slots=True)
-class Head:
-    """The newest record of a point, ready for the next one."""
-
-    boundary: int
-    meter: str
-    meter_number: int
-    layout: int
-    columns: list[tuple[Obis, Decimal]]
-    """OBIS and counts a unit."""
-    counts: list[int]
-    most: int
-    """The greatest growth of any that is believed within an interval."""
-    form: str
-    """How counts become text."""
-    factor: str
-    factor_until: int
-    skew_s: float
-    memory: bool
 
 
 @dataclass(slots=True)
@@ -69,6 +52,8 @@ class Batch:
     revision: int
     raws: list[Raw] = field(default_factory=list)
     intervals: list[Raw] = field(default_factory=list)
+    edited: list[Raw] = field(default_factory=list)
+    """Corrections of people that had to be cut: rows of the revision after this one."""
     changed: bool = False
     """True where something beside rows was written."""
     unused: int = 0
@@ -120,78 +105,48 @@ class Writer:
         for one in restarts:
             again.setdefault(one.point, []).append(one)
         long: dict[str, list[Boundary]] = {point: [] for point in again}
-        for boundary in self._short(boundaries, again, batch):
-            long.setdefault(boundary.point, []).append(boundary)
+        short = boundaries
+        if again or len({one.point for one in boundaries}) < len(boundaries):
+            # One step of a point depends on the one before, which is not in the file yet.
+            times = Counter(one.point for one in boundaries)
+            short = [one for one in boundaries if times[one.point] == 1 and one.point not in again]
+            for one in boundaries:
+                if times[one.point] > 1 or one.point in again:
+                    long.setdefault(one.point, []).append(one)
+        for one in follow(
+            short,
+            self._heads,
+            self._names.points,
+            self._length,
+            batch.revision,
+            batch.raws.append,
+            batch.intervals.append,
+        ):
+            long.setdefault(one.point, []).append(one)
         for point, all_ in long.items():
             self._long(point, all_, again.get(point, ()), batch)
-
-    def _short(self, boundaries: Sequence[Boundary], again: Container[str], batch: Batch) -> list[Boundary]:
-        """Writes the next boundaries of points of which all is as usual; returns those for the long way.
-
-        No lookup in the file, and of decimal arithmetic one product a register: this is what every quarter of an hour
-        costs a thousand points.
-        """
-        rest: list[Boundary] = []
-        heads, numbers, length, revision = self._heads, self._names.points, self._length, batch.revision
-        add_raw, add_interval = batch.raws.append, batch.intervals.append
-        several = {one.point for one in boundaries}
-        alone = len(several) == len(boundaries)
-        when, at = None, 0
-        for new in boundaries:
-            point, registers = new.point, new.registers
-            head = heads.get(point)
-            if new.at is not when:
-                when = new.at
-                at = (when - EPOCH) // SECOND
-            if (
-                head is None
-                or not alone
-                or point in again
-                or at - head.boundary != length
-                or new.meter != head.meter
-                or len(registers) != len(head.counts)
-                or head.boundary >= head.factor_until
-            ):
-                rest.append(new)
-                continue
-            shifted = [registers[obis] * scale for obis, scale in head.columns if obis in registers]
-            counts = list(map(int, shifted))
-            grown = [one - before for one, before in zip(counts, head.counts, strict=False)]
-            # A finer digit than before, another register, a fall, or more than can be.
-            if len(counts) != len(registers) or counts != shifted or min(grown) < 0 or max(grown) > head.most:
-                rest.append(new)
-                continue
-            start, number, skew_s, source = head.boundary, numbers[point], new.skew_s, new.source
-            read_us = at * US + round(skew_s * US)
-            raw = (
-                at // BUCKET_S, number, at, revision, 1, read_us, head.meter_number, source, head.layout,
-                head.form % tuple(counts), skew_s,
-            )  # fmt: skip
-            add_raw((*raw, checksum_raw(*raw)))
-            memory = head.memory or source == "memory"
-            seen = new.observed
-            interval = (
-                start // BUCKET_S, number, start, revision, length, head.layout, head.form % tuple(grown), head.factor,
-                MEMORY if memory else MEASURED, None, "memory" if memory else source,
-                skew_s if abs(skew_s) > abs(head.skew_s) else head.skew_s,
-                seen.demand_max_kw, seen.voltage_min_v, seen.voltage_mean_v, seen.voltage_max_v, seen.power_factor,
-            )  # fmt: skip
-            add_interval((*interval, checksum_interval(*interval)))
-            head.boundary, head.counts, head.skew_s, head.memory = at, counts, skew_s, source == "memory"
-        return rest
 
     def _long(self, point: str, boundaries: list[Boundary], restarts: Iterable[Restart], batch: Batch) -> None:
         number = self._names.point(point)
         book = self.book(point)
-        self._heads.pop(point, None)
+        ends = None
         for one in boundaries:
-            note_ends(self._store, book, one.ends.items())
+            if one.ends is not ends:
+                ends = one.ends
+                note_ends(self._store, book, ends.items())
+        boundaries = sorted((one for one in boundaries if one.registers), key=lambda one: one.at)
+        least = max(self.pruned_until, OLDEST)
+        late = bisect_left(boundaries, least, key=lambda one: (one.at - EPOCH) // SECOND)
+        batch.refused += late
+        boundaries = boundaries[late:]
+        if len(boundaries) >= LEAST_RUN and not restarts and self._run(point, book, boundaries, batch):
+            return
+        head = self._heads.pop(point, None)
+        book.span = None
+        voided = len(book.void)
         restarted = note_restarts(self._store, book, restarts, batch.revision)
         batch.changed = batch.changed or bool(restarted)
-        new = sorted((self._record(one, book) for one in boundaries if one.registers), key=lambda one: one.boundary)
-        late = [one for one in new if one.boundary < max(self.pruned_until, OLDEST)]
-        batch.refused += len(late)
-        new = new[len(late) :]
+        new = [self._record(one, book) for one in boundaries]
         edges = [one.boundary for one in new] + [at // US for at in restarted]
         if not edges:
             return
@@ -214,7 +169,97 @@ class Writer:
             fresh |= {min((one.boundary for one in all_.values() if one.read_us >= at_us), default=-1)}
         if fresh:
             self._close(point, book, all_, fresh, batch)
-        self._lift(point, book, all_)
+        if head is not None and hi < head.boundary and not restarted and len(book.void) == voided:
+            self._heads[point] = head
+        else:
+            self._lift(point, book, all_)
+
+    def _run(self, point: str, book: Book, boundaries: Sequence[Boundary], batch: Batch) -> bool:
+        """A run of records where there was none, as a meter's memory gives them; False where it is none.
+
+        Only where it begins and ends does it meet what is there; between, one follows the other on the short way.
+        """
+        first, last = self._record(boundaries[0], book), self._record(boundaries[-1], book)
+        found = self._span(book, first, last)
+        if found is None:
+            return False
+        before, after = found
+        near = [one for one in (before, after) if one is not None]
+        again = any(first.read_us < one.at_us <= last.read_us for all_ in book.restarts.values() for one in all_)
+        if again or any(one.values.keys() != first.values.keys() for one in (*near, last)):
+            return False
+        head = head_of(self._names, book, first)
+        if head is None or not fits(first, before, after, book.restarts) or not fits(last, before, after, {}):
+            return False
+        raws, intervals = [raw_row(self._names, book.number, first, batch.revision, 1)], list[Raw]()
+        numbers = {point: book.number}
+        if follow(boundaries[1:], {point: head}, numbers, self._length, batch.revision, raws.append, intervals.append):
+            return False
+        edges = {raw[2] for raw in raws}
+        lo = first.boundary if before is None else before.boundary
+        hi = last.boundary if after is None else after.boundary
+        stored = self._store.intervals(book.number, lo, hi)
+        existing = []
+        for raw in newest(stored, final=False):
+            if raw[8] & WITHDRAWN:
+                continue
+            row = row_from(self._names, raw)
+            if not row.counts.keys() <= first.values.keys():
+                return False
+            for edge in (row.start, row.end):
+                if first.boundary < edge < last.boundary and edge not in edges:
+                    return False
+            existing.append(row)
+        if any(raw[8] & EDITED for raw in stored):
+            return False
+        seen = {row.end: row.seen for row in existing}
+        rows: list[Row] = []
+        shape = cache(lambda obis: self._shape(book, obis, lo))
+        for left, right in ((before, first), (last, after)):
+            if left is not None and right is not None:
+                here = [row for row in existing if left.boundary <= row.start and row.end <= right.boundary]
+                fresh = {first.boundary, last.boundary}
+                rows += close([left, right], fresh, book.restarts, here, self._length, shape)
+        for row in rows:
+            if row.seen == UNSEEN:
+                row.seen = seen.get(row.end, UNSEEN)
+        batch.raws += raws
+        batch.intervals += intervals
+        batch.intervals += [
+            interval_row(self._names, book.number, row, book.factor(row.start), batch.revision) for row in rows
+        ]
+        left_over = [row for row in existing if not first.boundary <= row.start < last.boundary]
+        live = next((one for one in boundaries if one.source == "poll"), None)
+        note_first(self._store, book, first.boundary, live=False)
+        if live is not None:
+            note_first(self._store, book, (live.at - EPOCH) // SECOND, live=True)
+        self._note_gaps(point, book, last, left_over, rows, (lo, hi), batch)
+        if before is None or after is None or first.boundary - lo < hi - last.boundary:
+            book.span = None if after is None else (last, after)
+            if before is None and after is not None:
+                book.span = (None, first)
+        else:
+            book.span = (before, first)
+        if after is None:
+            self._heads.pop(point, None)
+            if book.live is not None:
+                self._heads[point] = head
+        return True
+
+    def _span(self, book: Book, first: Record, last: Record) -> tuple[Record | None, Record | None] | None:
+        """The records before and after where there is none between; None where there are some."""
+        if book.span is not None:
+            before, after = book.span
+            if (before is None or before.boundary < first.boundary) and last.boundary < after.boundary:
+                return before, after
+        if self._store.raws(book.number, first.boundary, last.boundary):
+            return None
+        wanted = first.values.keys()
+        earlier = neighbours(self._store, self._names, book, first.boundary, wanted, later=False)
+        later = neighbours(self._store, self._names, book, last.boundary, wanted, later=True)
+        if len(earlier) > 1 or len(later) > 1:
+            return None
+        return earlier[0] if earlier else None, later[0] if later else None
 
     def _record(self, one: Boundary, book: Book) -> Record:
         at = (one.at - EPOCH) // SECOND
@@ -268,6 +313,7 @@ class Writer:
                 insort(order, at)
             all_[at] = record
             fresh.add(at)
+            note_first(self._store, book, at, live=record.source == "poll")
 
     def _clock_was_wrong(self, record: Record, all_: dict[int, Record], book: Book, batch: Batch) -> bool:
         """Takes back what a clock put into the future, where `record`, which came later, shows no less than they."""
@@ -286,7 +332,9 @@ class Writer:
         for one in future:
             self._store.db.execute("INSERT INTO void VALUES (?, ?, ?)", (book.number, one.boundary, batch.revision))
             book.void[one.boundary] = batch.revision
+            batch.changed = True
             all_.pop(one.boundary, None)
+        cut_gaps(self._store, book.number, record.boundary, batch.revision)
         for raw in newest(self._store.intervals(book.number, record.boundary, future[-1].boundary), final=False):
             if not raw[8] & WITHDRAWN:
                 row = row_from(self._names, raw)
@@ -297,7 +345,8 @@ class Writer:
     def _close(self, point: str, book: Book, all_: dict[int, Record], fresh: set[int], batch: Batch) -> None:
         records = [all_[at] for at in sorted(all_)]
         lo, hi = records[0].boundary, records[-1].boundary
-        stored = newest(self._store.intervals(book.number, lo, hi), final=False)
+        stored_all = self._store.intervals(book.number, lo, hi)
+        stored = newest(stored_all, final=False)
         gone = {raw[2] for raw in batch.intervals if raw[1] == book.number}
         existing = [row_from(self._names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
         shape = cache(lambda obis: self._shape(book, obis, lo))
@@ -310,14 +359,46 @@ class Writer:
         batch.intervals += [
             interval_row(self._names, book.number, row, book.factor(row.start), batch.revision) for row in rows
         ]
+        batch.edited += self._cut_edited(book, stored_all, {row.start: row.length for row in rows}, batch.revision)
+        self._note_gaps(point, book, all_[max(fresh)], existing, rows, (lo, hi), batch)
+
+    def _note_gaps(
+        self,
+        point: str,
+        book: Book,
+        newest_: Record,
+        existing: Iterable[Row],
+        rows: Iterable[Row],
+        window: tuple[int, int],
+        batch: Batch,
+    ) -> None:
         estimated = {row.start: row.length for row in existing if row.flags & ESTIMATED}
         for row in rows:
             estimated.pop(row.start, None)
-        now = {row.start: row.length for row in rows if row.flags & ESTIMATED}
-        reason = self.reasons.pop(point, GapReason.HOST)
-        if update_gaps(self._store, book.number, max(fresh), now, estimated, (lo, hi), reason, batch.revision):
+            if row.flags & ESTIMATED:
+                estimated[row.start] = row.length
+        reason = self.reasons.get(point, GapReason.HOST)
+        if newest_.source == "poll":
+            self.reasons.pop(point, None)
+        seen = Window(*window, estimated)
+        if update_gaps(self._store, book, newest_.boundary, seen, reason, batch.revision):
             batch.changed = True
         self.open_gaps.discard(book.number)
+
+    def _cut_edited(self, book: Book, stored: Sequence[Raw], lengths: Mapping[int, int], revision: int) -> list[Raw]:
+        """People's corrections of intervals that are cut are cut with them."""
+        edited = {raw[2]: raw for raw in stored if raw[8] & EDITED}
+        found: list[Raw] = []
+        for start, raw in edited.items():
+            if raw[8] & WITHDRAWN or lengths.get(start, raw[4]) == raw[4]:
+                continue
+            row = row_from(self._names, raw)
+            row.flags = EDITED
+            found += [
+                interval_row(self._names, book.number, piece, raw[7], revision + 1)
+                for piece in cut([row], sorted(lengths), flag=EDITED)
+            ]
+        return found
 
     def _shape(self, book: Book, obis: Obis, until: int) -> Shape:
         """The typical shape of a register before an instant, from what is wholly known."""
@@ -338,29 +419,11 @@ class Writer:
         record = all_[max(all_)]
         if self._store_has_later(book, record.boundary):
             return
-        if book.number in self.open_gaps or book.restarted_us > record.read_us:
+        # The first record that is read from the registers goes the long way: gaps end there.
+        if book.live is None or book.number in self.open_gaps or book.restarted_us > record.read_us:
             return
-        columns, counts = [], []
-        for obis, (count, exponent) in sorted(record.values.items()):
-            if exponent > 0 or QUANTITIES[obis].kind is Kind.BALANCE:
-                return
-            columns.append((obis, Decimal(10**-exponent)))
-            counts.append(count)
-        until = min((since for since, _ in book.factors if since > record.boundary), default=1 << 60)
-        self._heads[point] = Head(
-            record.boundary,
-            record.meter,
-            self._names.meter(record.meter),
-            self._names.layout(columns_of(record.values)[0]),
-            columns,
-            counts,
-            MOST_PER_HOUR * min(int(scale) for _, scale in columns),
-            " ".join(["%d"] * len(counts)),
-            book.factor(record.boundary),
-            until,
-            record.skew_s,
-            record.source == "memory",
-        )
+        if (head := head_of(self._names, book, record)) is not None:
+            self._heads[point] = head
 
     def _store_has_later(self, book: Book, boundary: int) -> bool:
         return bool(neighbours(self._store, self._names, book, boundary, (), later=True))

@@ -111,6 +111,8 @@ class GapReason(StrEnum):
     """Our clock was wrong."""
     DROPPED = "dropped"
     """The disk was full for so long that memory was full too."""
+    BEFORE = "before"
+    """From before the meter was read first: no alarm, but its memory may know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +131,11 @@ class Gap:
     def recoverable(self, now: datetime) -> bool:
         """Whether the meter's memory still has all of it."""
         return self.recoverable_until is not None and now < self.recoverable_until
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Time of a point of which the ledger knows nothing but, at most, the sum: what a meter's memory may fill."""
+
+    start: datetime
+    end: datetime
