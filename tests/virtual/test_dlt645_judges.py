@@ -168,6 +168,37 @@ async def test_load_records_of_a_year_in_following_frames(master: Master) -> Non
     assert earliest["records"][0]["time"].startswith(f"{local - timedelta(days=366):%y%m%d}")
 
 
+async def test_minutes_of_a_meter_with_a_wrong_clock_in_following_frames(
+    start_fleet: StartFleet, shared_dir: Path
+) -> None:
+    """Load records by the minute, hourly freezes and settlement, each at the time of the meter's own clock."""
+    toml = LINE.format(listen="tcp://127.0.0.1:0").replace("turnround_ms", "load_period_min = 1\nturnround_ms")
+    master = Master(
+        await start_fleet(toml.replace(f'"{A}"', f'"{A}"\nclock_offset_s = 754', 1)), shared_dir, "--timeout", "3"
+    )
+    one, shift = meter(master, A), timedelta(seconds=754)
+    assert await master.value(A, "04000A05") == 1
+    wall = one.physics.local(master.fleet.clock.now()) + shift
+    start = (wall - timedelta(days=20)).replace(second=0, microsecond=0)
+    answer = await master("read", A, "06040001", "--n", "30", "--at", f"{start:%Y-%m-%dT%H:%M}", "--follow")
+    assert len(answer["records"]) == 30
+    for number, record in enumerate(answer["records"]):
+        label = start + timedelta(minutes=number)
+        assert record["time"] == f"{label:%y%m%d%H%M}"
+        energy = one.physics.energy(ENERGIES["1-0:1.8.0"], label - shift - one.physics.utc_offset)
+        assert Decimal(record["forward_active"]) == energy
+    (newest,) = (await master("read", A, "06040002", "--n", "1"))["records"]
+    assert newest["time"] == f"{wall:%y%m%d%H%M}"
+    hour = wall.replace(minute=0, second=0, microsecond=0) - timedelta(hours=253)
+    assert (await master("read", A, "050400FE"))["datetime"].replace("T", " ").startswith(f"{hour:%Y-%m-%d %H:%M}")
+    assert await master.values(A, "050401FE") == [
+        one.physics.energy(ENERGIES["1-0:1.8.0"], hour - shift - one.physics.utc_offset)
+    ]
+    month = wall.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    settled = one.physics.energy(ENERGIES["1-0:1.8.0"], month - shift - one.physics.utc_offset)
+    assert await master.value(A, "00010001") == settled
+
+
 async def test_parameters_clock_and_address(master: Master) -> None:
     assert (await master("read", A, "04000401"))["digits"] == A
     assert (await master("read", A, "04000402"))["digits"] == "002026110001"

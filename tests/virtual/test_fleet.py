@@ -73,6 +73,12 @@ def test_the_least_that_must_work_works() -> None:
             "address = 7\nclock_offset_s = nan",
             r"1: clock_offset_s must be a number of at most",
         ),
+        ("address = 7", "address = 7\nmemory = 1", r"\[\[line.meter\]\] 1: memory = 1 must be true or false"),
+        ("baud = 9600", 'memory = "no"', r"\[\[line\]\] 1 \"workshop\": memory = 'no' must be true or false"),
+        ("address = 7", "address = 7\nload_period_min = 7", r"1: load_period_min = 7; it may be 1, 2, 3, .*, 60"),
+        ("baud = 9600", "load_period_min = 0", r"\"workshop\".*: load_period_min = 0; it may be 1,"),
+        ("address = 7", "address = 7\nclock_drift_ppm = 5000", r"1: clock_drift_ppm = 5000 must be within ±1000"),
+        ("address = 7", "address = 7\nclock_drift = 5", r"unknown key clock_drift; did you mean clock_drift_ppm\?"),
         ("address = 7", f"address = 7\nturnround_ms = 1{400 * '0'}", r"turnround_ms must be a number of at most"),
         ("[[line]]\nname", "utc_offset_h = inf\n[[line]]\nname", r"fleet.toml: utc_offset_h must be a number of"),
         ("[{ kind", '["silent", { kind', r"faults 1: it must be a table such as .*, not 'silent'"),
@@ -94,6 +100,14 @@ def test_names_and_places_must_be_unique() -> None:
     other = MINIMAL.replace("workshop", "other").replace(":0", ":1502")
     with pytest.raises(ConfigError, match=r'listen "tcp://127.0.0.1:1502" is there twice'):
         parse(MINIMAL.replace(":0", ":1502") + other)
+
+
+def test_a_meter_says_more_than_its_line() -> None:
+    toml = MINIMAL.replace("baud = 9600", "memory = false\nload_period_min = 5")
+    (meter,) = parse(toml).lines[0].meters
+    assert (meter.memory, meter.load_period_min, meter.clock_drift_ppm) == (False, 5, 0)
+    (meter,) = parse(toml.replace("address = 7", "address = 7\nmemory = true\nload_period_min = 60")).lines[0].meters
+    assert (meter.memory, meter.load_period_min) == (True, 60)
 
 
 def test_a_file_that_is_not_there_or_is_no_text_is_said(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import re
 import shutil
 import socket
 import struct
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.client.base import ModbusBaseClient
 from pymodbus.exceptions import ModbusIOException
+from pymodbus.pdu.file_message import FileRecord
 
 from meter_batch_virtual.fleet import VirtualFleet
 from tests.conftest import need
@@ -32,6 +35,7 @@ load = "chiller"
 address = 9
 template = "abb/b23"
 load = "pv"
+memory = false
 [[line.meter]]
 address = 11
 template = "carlo-gavazzi/em340"
@@ -83,10 +87,45 @@ async def check_by_pymodbus(fleet: VirtualFleet, client: ModbusBaseClient) -> No
         assert refused.isError() and refused.exception_code == 1
 
 
+async def check_memory_by_pymodbus(fleet: VirtualFleet, client: ModbusBaseClient) -> None:
+    """The header and a stretch of the 15-min profile, each word understood here and not by our engine."""
+
+    async def words(unit: int, file: int, record: int, count: int) -> tuple[int, ...]:
+        asked = FileRecord(file_number=file, record_number=record, record_data=bytes(2 * count))
+        answer = await client.read_file_record([asked], device_id=unit)
+        if answer.isError():
+            return (-answer.exception_code,)
+        (found,) = answer.records
+        return struct.unpack(f">{count}H", found.record_data)
+
+    async with client:
+        now = fleet.clock.now()
+        head = await words(7, 1, 0, 64)
+        assert struct.pack(">2H", *head[:2]) == b"MBLP"
+        assert (head[2], head[3] << 16 | head[4], head[5]) == (1, int(now.timestamp()), 2)
+        period_s, days, first_file, columns = head[6:10]
+        assert (period_s, days, columns) == (900, 366, 4)
+        codes, exponents = head[10:18:2], head[11:18:2]
+        assert codes == (1, 2, 3, 4)
+        (meter,) = (one for _, one in fleet.meters if one.address == "7")
+        day = (now - datetime(2000, 1, 1, tzinfo=UTC)).days - 200
+        label = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=day, hours=7)
+        record = await words(7, first_file + day, 28, 2 * columns * 15)
+        numbers = struct.unpack(">60I", struct.pack(">120H", *record))
+        for number in range(15):
+            true = meter.truth(label + timedelta(minutes=15 * number))
+            for code, exponent, value in zip(codes, exponents, numbers[4 * number :], strict=False):
+                shown = value * Decimal(1).scaleb(exponent - 0x10000)
+                assert float(shown) == pytest.approx(float(true[f"1-0:{code}.8.0"]), rel=1e-7, abs=0)
+        assert await words(7, first_file + day + 201, 0, 8) == (-2,), "tomorrow"
+        assert await words(9, 1, 0, 64) == (-1,), "without memory"
+
+
 async def test_over_modbus_tcp(start_fleet: StartFleet) -> None:
     fleet = await start_fleet(LINE.format(listen="tcp://127.0.0.1:0", protocol="modbus-tcp"))
     await check_by_pymodbus(fleet, AsyncModbusTcpClient("127.0.0.1", port=int(port(fleet)), retries=0))
     await check_by_mbpoll(fleet, "-m", "tcp", "-p", port(fleet), "127.0.0.1")
+    await check_memory_by_pymodbus(fleet, AsyncModbusTcpClient("127.0.0.1", port=int(port(fleet)), retries=0))
 
 
 async def test_over_rtu_in_tcp(start_fleet: StartFleet) -> None:
@@ -101,6 +140,7 @@ async def test_over_a_pseudo_terminal(start_fleet: StartFleet) -> None:
     where = fleet.lines[0].where
     await check_by_pymodbus(fleet, AsyncModbusSerialClient(where, baudrate=19200, retries=0))
     await check_by_mbpoll(fleet, "-m", "rtu", "-b", "19200", "-P", "none", where)
+    await check_memory_by_pymodbus(fleet, AsyncModbusSerialClient(where, baudrate=19200, retries=0))
 
 
 async def test_over_a_gateway_from_tcp_to_a_wire(start_fleet: StartFleet) -> None:

@@ -25,7 +25,7 @@ from serial import rfc2217
 from meter_batch_engine.errors import AbsentRegister, NoReply, Refused
 from meter_batch_engine.line import Line, LineSettings
 from meter_batch_engine.protocol.dlt645.exchange import ReadAddress, ReadData
-from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
+from meter_batch_engine.protocol.modbus.exchange import ReadFile, ReadRegisters
 from meter_batch_engine.transport import open_transport
 
 
@@ -90,6 +90,21 @@ async def test_pymodbus_over_tcp_is_read_in_both_framings(framing):
             assert (
                 volts((await line.exchange(ReadRegisters(9, 4, 0, 2, framing=framing), turnround_s=2)).answer) == 239.0
             )
+    finally:
+        await server.shutdown()
+
+
+@pytest.mark.parametrize("framing", ["rtu", "tcp"])
+async def test_the_files_of_pymodbus_are_read_in_both_framings(framing):
+    """Its server has one record for all files, ten words long."""
+    framer = FramerType.RTU if framing == "rtu" else FramerType.SOCKET
+    server = ModbusTcpServer([device(1)], framer=framer, address=("127.0.0.1", 0))
+    await server.listen()
+    try:
+        port = server.transport.sockets[0].getsockname()[1]
+        async with line_to(f"tcp://127.0.0.1:{port}", LineSettings(baud=115200, framing=framing)) as line:
+            reply = await line.exchange(ReadFile(1, 4, 7, 10, framing=framing, transaction=3), turnround_s=2)
+            assert struct.pack(">10H", *reply.answer) == b"SERVER DUMMY RECORD."
     finally:
         await server.shutdown()
 
