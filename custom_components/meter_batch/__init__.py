@@ -10,7 +10,7 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
-from . import access, websocket
+from . import access, api, websocket
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
 from .entity import LineEntry, Population, device_of, populations, set_area
@@ -30,6 +30,7 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     site = await async_get_site(hass)
     async_setup_services(hass)
     websocket.async_setup(hass)
+    api.async_setup(hass)
     mover = Mover(hass, site)
     site.registry.async_listen(mover.async_changed)
     _check_lines(hass, site)
@@ -133,7 +134,7 @@ class Mover:
             if change.after is None and (device := device_of(self._hass, change.id)) is not None:
                 dr.async_get(self._hass).async_remove_device(device.id)
             if change.before and change.after and change.before.meters != change.after.meters and after in lines:
-                lines[after].coordinator.async_forget(change.id)
+                lines[after].coordinator.async_swapped(change.before, change.after)
         changed = {change.id for change in changes}
         for population in lines.values():
             # The size of the fleet decides the detail of points that nobody decided, so others may change too.

@@ -19,13 +19,15 @@ class Operation(StrEnum):
     """What somebody may want to do."""
 
     READ = "read"
-    """See what is known already: points, values."""
+    """See what is known already: points, values, history."""
     READ_METER = "read_meter"
     """Take time of a line for a reading outside the schedule."""
     CONFIGURE = "configure"
     """Change points, their meters, multipliers and routes."""
     READ_LOG = "read_log"
     """See who changed what."""
+    SUBSCRIBE = "subscribe"
+    """Be told of every change of the ledger, which keeps it until then; prove that the ledger is whole."""
 
 
 EVERYBODY = frozenset({Operation.READ})

@@ -256,6 +256,15 @@ def set_area(hass: HomeAssistant, point: Point) -> None:
         dr.async_get(hass).async_update_device(device.id, area_id=area.id if area else None)
 
 
+@callback
+def area_name(hass: HomeAssistant, point: Point) -> str | None:
+    """The area a point is in: where its device was put in Home Assistant, else where the point is said to be."""
+    if (device := device_of(hass, point.id)) is None:
+        return point.area
+    area = ar.async_get(hass).async_get_area(device.area_id) if device.area_id else None
+    return area.name if area else None
+
+
 def device_of(hass: HomeAssistant, point: str) -> dr.DeviceEntry | None:
     """The device of a point, on whichever line it is."""
     found = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, point)})

@@ -9,7 +9,7 @@ import probatio
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 
-from . import access
+from . import access, query
 from .access import Operation
 from .cells import as_rows
 from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
@@ -37,6 +37,7 @@ IMPORT_POINTS = probatio.Schema(
 )
 EXPORT_POINTS = probatio.Schema({probatio.Optional("path"): cv.string})
 UNDO = probatio.Schema({})
+GET_HISTORY = probatio.Schema(query.FIELDS)
 
 
 @callback
@@ -48,6 +49,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
         ("import_points", import_points, IMPORT_POINTS, SupportsResponse.OPTIONAL),
         ("export_points", export_points, EXPORT_POINTS, SupportsResponse.OPTIONAL),
         ("undo", undo, UNDO, SupportsResponse.OPTIONAL),
+        ("get_history", get_history, GET_HISTORY, SupportsResponse.ONLY),
     ):
         hass.services.async_register(DOMAIN, name, handler, schema, supports_response=response)
 
@@ -138,6 +140,14 @@ async def undo(call: ServiceCall) -> ServiceResponse:
     actor = await access.async_check(call.hass, call.context, Operation.CONFIGURE)
     site = await async_get_site(call.hass)
     return {"applied": await async_apply(site, actor, dict(site.registry.last_change), "undo")}
+
+
+async def get_history(call: ServiceCall) -> ServiceResponse:
+    """What points consumed, from the ledger: by interval, hour, day, week, month or year."""
+    site = await async_get_site(call.hass)
+    asked = query.parse(site, call.data)
+    await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in asked.points))
+    return await query.async_answer(site, asked)
 
 
 def _allowed(hass: HomeAssistant, text: str) -> Path:

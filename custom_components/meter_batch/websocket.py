@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import probatio
 from homeassistant.components import websocket_api
+from homeassistant.components.http.auth import async_sign_path
 from homeassistant.components.websocket_api.connection import ActiveConnection
 from homeassistant.components.websocket_api.decorators import async_response, websocket_command
 from homeassistant.components.websocket_api.messages import event_message
 from homeassistant.core import HomeAssistant, callback
+from homeassistant.helpers.dispatcher import async_dispatcher_connect
 from homeassistant.helpers.event import async_call_later
+from homeassistant.util.ulid import ulid_now
+from yarl import URL
 
-from . import access
+from . import access, query
 from .access import Operation
-from .commands import async_import, find_point, line_by_name, state_of
+from .api import HistoryView, progress_signal
+from .commands import async_import, find_point, line_by_name, refuse, state_of
 from .const import DOMAIN
 from .engine.wire import point_as_dict
+from .export import WRITERS
 from .site import async_get_site
 
 BATCH_S = 1.0
 """Changes of values are gathered for so long before they are sent."""
+EXPORT_WITHIN = timedelta(minutes=15)
+"""So long the address of an export can be opened."""
+MOST_ADDRESS = 7_000
+"""Letters of an address; web servers and browsers take little more."""
 
 
 @callback
 def async_setup(hass: HomeAssistant) -> None:
     """Registers the commands."""
-    for command in (list_points, subscribe_values, import_points, list_log):
+    for command in (list_points, subscribe_values, import_points, list_log, history, export_history):
         websocket_api.async_register_command(hass, command)
 
 
@@ -123,3 +134,52 @@ async def list_log(hass: HomeAssistant, connection: ActiveConnection, msg: dict[
     access.check_user(connection.user, Operation.READ_LOG)
     site = await async_get_site(hass)
     connection.send_result(msg["id"], {"entries": await site.log.async_read(msg["limit"])})
+
+
+@websocket_command({probatio.Required("type"): f"{DOMAIN}/history", **query.FIELDS})
+@async_response
+async def history(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """What points consumed, as the action `get_history` answers."""
+    site = await async_get_site(hass)
+    asked = query.parse(site, msg)
+    access.check_user(connection.user, Operation.READ, (point.id for point in asked.points))
+    connection.send_result(msg["id"], await query.async_answer(site, asked))
+
+
+@websocket_command(
+    {
+        probatio.Required("type"): f"{DOMAIN}/history/export",
+        probatio.Optional("format", default="csv"): str,
+        **query.FIELDS,
+    }
+)
+@async_response
+async def export_history(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """An address from which the file can be loaded; while it is, events say which share is done, and `finished`."""
+    site = await async_get_site(hass)
+    asked = query.parse(site, msg)
+    access.check_user(connection.user, Operation.READ, (point.id for point in asked.points))
+    if msg["format"] not in WRITERS:
+        raise refuse("unknown_format", format=msg["format"], some=", ".join(WRITERS))
+    export = ulid_now()
+    fields = {
+        "since": asked.since.isoformat(),
+        "until": asked.until.isoformat(),
+        "resolution": asked.resolution,
+        "time_zone": asked.zone.key,
+        "format": msg["format"],
+        "export": export,
+        **{key: msg[key] for key in ("points", "areas", "lines", "quantities") if msg.get(key)},
+    }
+    path = str(URL(HistoryView.url).with_query(fields))
+    if len(path) > MOST_ADDRESS:
+        raise refuse("query_too_long")
+
+    @callback
+    def tell(done: float | None) -> None:
+        event = {"finished": True} if done is None else {"done": round(done, 3)}
+        connection.send_message(event_message(msg["id"], event))
+
+    connection.subscriptions[msg["id"]] = async_dispatcher_connect(hass, progress_signal(export), tell)
+    path = async_sign_path(hass, path, EXPORT_WITHIN)
+    connection.send_result(msg["id"], {"path": path, "rows": asked.most_rows, "points": len(asked.points)})

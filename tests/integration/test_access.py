@@ -22,7 +22,7 @@ from custom_components.meter_batch.const import DOMAIN
 
 LIST = "name,line,address,template\nHall,East,1,eastron/sdm630\n"
 
-READING = [("get_values", {}), ("export_points", {})]
+READING = [("get_values", {}), ("export_points", {}), ("get_history", {"period": "today"})]
 CHANGING = [
     ("read_now", {"point": "Hall"}),
     ("import_points", {"content": LIST}),
@@ -191,5 +191,6 @@ def test_every_action_and_command_asks_the_gate() -> None:
         assert len(handlers) >= 4
         for handler, body in handlers:
             assert "access.async_check(" in body or "access.check_user(" in body, f"{name}: {handler}"
+    # of the HTTP API each view is asked in test_api.py
     described = json.loads((folder / "icons.json").read_text(encoding="utf-8"))["services"]
-    assert len(described) == 5
+    assert len(described) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,18 +11,18 @@ from typing import Literal
 from ..model.interval import Interval, Quality
 from ..model.obis import Obis
 from ..model.point import Term
-from .period import gathered
+from .period import joined
 
 HOUR_S = 3600
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HOUR = timedelta(hours=1)
+_HOUR, _SECOND = timedelta(hours=1), timedelta(seconds=1)
 
 
 def combine(point: str, terms: Sequence[Term], intervals: Iterable[Interval]) -> list[Interval]:
     """The intervals of a virtual point from those of its parts, by start; all of one resolution.
 
-    Parts may be read at different intervals: within an hour the longest counts. An energy is given where every part
-    that has an interval has it. `parts` says how many parts were wholly known of how many; what is missing is not
+    Parts may be read at different intervals: what lies between two edges that all of an hour have is compared. An
+    energy is given where every part that has an interval has it. `parts` says how many parts were wholly known of how many; what is missing is not
     guessed, so an incomplete difference is no loss yet.
     """
     signs = {term.point: term.sign for term in terms}
@@ -33,24 +34,31 @@ def combine(point: str, terms: Sequence[Term], intervals: Iterable[Interval]) ->
 
 
 def _alike(intervals: Sequence[Interval]) -> Iterator[Interval]:
-    """The same energies in intervals of one length within each hour."""
-    if len({one.length_s for one in intervals}) == 1:
-        yield from intervals
-        return
-    hours: dict[int, list[Interval]] = {}
+    """The same energies in intervals that are cut alike within each hour."""
+    hours: dict[int, dict[str, list[Interval]]] = {}
     for one in intervals:
-        if one.length_s <= HOUR_S:
-            hours.setdefault((one.start - _EPOCH) // _HOUR, []).append(one)
-        else:
+        if one.length_s > HOUR_S:
             yield one
+        else:
+            hours.setdefault((one.start - _EPOCH) // _HOUR, {}).setdefault(one.point, []).append(one)
     for hour in hours.values():
-        longest = max(one.length_s for one in hour)
-        slots: dict[tuple[str, datetime], list[Interval]] = {}
-        for one in hour:
-            start = _EPOCH + (one.start - _EPOCH) // timedelta(seconds=longest) * timedelta(seconds=longest)
-            slots.setdefault((one.point, one.start if one.length_s == longest else start), []).append(one)
-        for (_, start), slot in slots.items():
-            yield slot[0] if len(slot) == 1 and slot[0].length_s == longest else gathered(start, longest, slot)
+        edges = [{edge for one in part for edge in (one.start, one.end)} for part in hour.values()]
+        common = sorted(set.intersection(*edges))
+        if len(common) == len(set.union(*edges)):
+            for part in hour.values():
+                yield from part
+            continue
+        for part in hour.values():
+            slots: dict[int, list[Interval]] = {}
+            for one in part:
+                place = bisect_right(common, one.start)
+                if 0 < place < len(common):
+                    slots.setdefault(place, []).append(one)
+                else:
+                    yield one
+            for place, slot in slots.items():
+                start, length_s = common[place - 1], (common[place] - common[place - 1]) // _SECOND
+                yield slot[0] if len(slot) == 1 else joined(start, length_s, slot)
 
 
 def _combined(point: str, signs: dict[str, Literal[1, -1]], group: list[Interval]) -> Interval:
