@@ -1,5 +1,8 @@
 """Reading all meters of a line: what is due when, validation on arrival, the report of a round."""
 
+from .backfill import BackfillHealth
+from .clock import ClockReading
+from .memory import Hole, MemoryRecord
 from .meter import PollMeter
 from .once import Found, ItemData, find_address, read_items, read_once
 from .poller import Poller
@@ -10,10 +13,14 @@ from .schedule import PollSettings
 from .validate import Validator
 
 __all__ = [
+    "BackfillHealth",
+    "ClockReading",
     "Found",
+    "Hole",
     "ItemData",
     "LineHealth",
     "LineTest",
+    "MemoryRecord",
     "PollMeter",
     "PollReport",
     "PollSettings",

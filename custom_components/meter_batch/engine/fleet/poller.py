@@ -2,7 +2,8 @@
 
 A round asks every meter that is due once. What fails is tried once more at the end of the round; who misses twice is
 silent and is asked cheaply and ever more rarely, so that nobody waits for the dead. At an interval boundary the
-energies of all meters go before everything else.
+energies of all meters go before everything else. What is left of the time, within its budget, reads from the meters'
+memory what is missing.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
 from ..line import Line, utc_now
 from ..model.obis import Obis
-from ..model.reading import Reading
+from ..model.reading import Flag, Reading
 from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
+from .backfill import BROADCAST_PAUSE_S, Backfill
+from .memory import Hole
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
@@ -33,6 +36,14 @@ RETRY_S = 10.0
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
 PROBE_SPACING_S = 5.0
+MEMORY_TURNROUND_S = 1.0
+"""How long a meter may look in its memory at least."""
+SATURATED_S = 0.1
+"""A line is saturated where less time than this is left between rounds: back-fill then goes between visits."""
+STARVED_S = 120.0
+"""So does a step for which there has been no room for so long."""
+ROOM_S = 0.02
+"""What is left free before something live is due."""
 REVIVAL_SHARE = 0.85
 """Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
 
@@ -69,6 +80,10 @@ class Poller:
         self._cycle_s: float | None = None
         self._news = News()
         self._reader = Reader(line, self._news, monotonic)
+        self._backfill = Backfill(line.settings, settings, monotonic())
+        self._recalled_at = monotonic()
+        self._saturated = False
+        """True while a round is not over before the next one is due."""
         line.on_late = self._late
 
     # --- from outside
@@ -87,9 +102,18 @@ class Poller:
             self._meters[poll.key] = meter
         self._conflicts = find_conflicts(self._meters.values())
         self._news.keep(self._meters)
+        self._backfill.set_meters(self._meters)
         for key, meter in self._meters.items():
             if meter.flaw is not None:
                 self._news.failed[key] = meter.flaw
+        self._wake.set()
+
+    def set_holes(self, holes: Mapping[str, Sequence[Hole]]) -> None:
+        """What is missing of meters, by key, to be read from their memory; nothing changes for those not named.
+
+        May be called at any time, and is to be called whenever records of a report have been stored.
+        """
+        self._backfill.set_holes(holes)
         self._wake.set()
 
     async def read_now(self, key: str, obis: Iterable[Obis] | None = None) -> list[Reading]:
@@ -150,6 +174,7 @@ class Poller:
                 raise
             if whole:
                 self._cycle_s = self._monotonic() - started
+                self._saturated = self._gap_s() < SATURATED_S
             self._report_if_time(end_of_round=True)
 
     async def _round(self, jobs: deque[Job]) -> None:
@@ -166,6 +191,9 @@ class Poller:
                     jobs.append(job)
                     raise
                 await self._probe_one(busy=True)
+                starved = self._monotonic() - self._recalled_at > STARVED_S
+                if (self._saturated or starved) and not self._urgent and not self._boundaries.passed():
+                    await self._recall(self._boundaries.next_s - ROOM_S)
             elif jobs and not await self._wait_for_late_replies(jobs):
                 return
             self._report_if_time()
@@ -246,6 +274,41 @@ class Poller:
             self._due_again(meter, given_up, RETRY_S)
         job.requests = [one for one in job.requests if one not in given_up]
 
+    # --- memory
+
+    def _gap_s(self) -> float:
+        """How long nothing live is due."""
+        now = self._monotonic()
+        due = next_due(self._meters.values(), now)
+        return min(self._boundaries.next_s, 60.0 if due is None else due - now)
+
+    async def _recall(self, room_s: float) -> bool:
+        """Takes one step of back-fill that is over within `room_s`; False where there is none."""
+        if room_s <= 0 or self._reader.waits_for_late_replies:
+            return False
+        backfill, began = self._backfill, self._monotonic()
+        step = backfill.next(self._now(), began, room_s)
+        if step is None:
+            return False
+        meter = None if step.recall is None else step.recall.meter
+        turnround_s = BROADCAST_PAUSE_S if meter is None else max(MEMORY_TURNROUND_S, meter.turnround.timeout_s)
+        try:
+            answer = await self._reader.converse(step.question.talk(), meter, turnround_s)
+        except Refused as error:
+            backfill.refused(step, error, self._monotonic())
+        except MeterError:
+            backfill.failed(step, self._monotonic())
+        else:
+            records = backfill.took(step, answer, self._now(), self._monotonic())
+            if meter is not None:
+                self._news.add_memory(meter.poll.key, records)
+                if step.question.about != "records" and (clock := backfill.clock_of(meter.poll.key)) is not None:
+                    self._news.clocks[meter.poll.key] = clock
+        finally:
+            self._recalled_at = self._monotonic()
+            backfill.spent(step, self._monotonic() - began, self._monotonic())
+        return True
+
     # --- silent meters
 
     async def _probe_one(self, *, busy: bool) -> None:
@@ -320,6 +383,8 @@ class Poller:
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
         await self._probe_one(busy=False)
+        while not self._urgent and await self._recall(self._gap_s() - ROOM_S):
+            self._report_if_time()
         self._report_if_time(end_of_round=True)
         self._check_deaf()
         now = self._monotonic()
@@ -329,6 +394,7 @@ class Poller:
                 self._boundaries.next_s,
                 *([] if due is None else [due - now]),
                 *(meter.probe_at - now for meter in self._meters.values() if meter.silent),
+                self._backfill.wait_s(now),
                 # However long nothing is due: a lost wake-up or a set clock costs a minute at most.
                 60.0,
             ]
@@ -352,6 +418,8 @@ class Poller:
         point, key = meter.poll.point, meter.poll.key
         checked = meter.validator.check(readings)
         final = checked if point is None else [point.apply(one) for one in checked]
+        if any(one.flags and Flag.SWAP in one.flags for one in checked):
+            self._backfill.swapped(key, self._now())
         self._news.add(key, final)
         if meter.snapshot_for is not None:
             energies = meter.wanted(("energy",))
@@ -370,7 +438,7 @@ class Poller:
             cycle_s=self._cycle_s,
             counters=replace(self._line.counters),
         )
-        if (report := self._news.report(self._now(), silent, health)) is not None:
+        if (report := self._news.report(self._now(), silent, health, self._backfill, now)) is not None:
             self._reported_at = now
             self._on_report(report)
 

@@ -16,6 +16,7 @@ from ..protocol.exchange import Exchange
 from ..protocol.modbus.exchange import ReadRegisters
 from ..sentences import say
 from ..template import ModbusRequest, Request, decode
+from .memory import Talk
 from .meter import Meter
 from .report import News
 from .request import may_be_smaller, smaller
@@ -133,6 +134,38 @@ class Reader:
             return reply.answer, reply
         long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
         return await ask_whole(self._line, first, long, patience, heard)
+
+    async def converse[Answer](self, talk: Talk[Answer], meter: Meter | None, turnround_s: float) -> Answer:
+        """What a talk about a meter's memory comes to; nothing else goes over the line meanwhile.
+
+        What a meter needs to look something up says nothing about its usual turn-round. Raises MeterError or LineError.
+        """
+        patience = Patience(turnround_s, 0.0 if meter is None else meter.template.modbus.gap_s, 1)
+        try:
+            question = next(talk)
+            while True:
+                try:
+                    reply = await ask(self._line, question, patience)
+                except MeterError as error:
+                    if isinstance(error, Refused) and meter is not None:
+                        self._lives(meter)
+                    question = talk.throw(error)
+                else:
+                    if meter is not None:
+                        self._lives(meter)
+                    question = talk.send(reply)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+
+    @property
+    def waits_for_late_replies(self) -> bool:
+        """True while a reply to a question that was given up may still come."""
+        return self._line.expects_late_replies
+
+    def _lives(self, meter: Meter) -> None:
+        self.heard_at = self._monotonic()
+        meter.answered()
 
     def blocked_s(self, meter: Meter, request: Request) -> float:
         """How long a request would have to wait because a late reply to an earlier one could answer it."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 
 from ..errors import MeterError
 from ..line import LineCounters
 from ..model.obis import Obis
 from ..model.reading import Reading
+from .backfill import Backfill, BackfillHealth
+from .clock import ClockReading
+from .memory import Hole, MemoryRecord
 
 WINDOW = 300
 """How many of the last exchanges success rate and latency are made of."""
@@ -55,6 +58,15 @@ class PollReport:
     silent: frozenset[str] = frozenset()
     """Keys of meters that do not answer now; they are asked cheaply and ever more rarely."""
     health: LineHealth = field(default_factory=LineHealth)
+    memory: Mapping[str, tuple[MemoryRecord, ...]] = field(default_factory=dict)
+    """What came from the meters' memory for boundaries that were missing (`Poller.set_holes`); × multiplier."""
+    clocks: Mapping[str, ClockReading] = field(default_factory=dict)
+    """Clocks of meters as they were read, each about once a day."""
+    depths: Mapping[str, timedelta] = field(default_factory=dict)
+    """How far back a meter's memory goes, where that was learned anew; 0 where it has none."""
+    exhausted: Mapping[str, tuple[Hole, ...]] = field(default_factory=dict)
+    """What is missing and not in the meter's memory either, where that has changed."""
+    backfill: BackfillHealth = field(default_factory=BackfillHealth)
 
 
 class News:
@@ -64,6 +76,8 @@ class News:
         self.failed: dict[str, MeterError] = {}
         self._readings: dict[str, dict[Obis, Reading]] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._memory: dict[str, list[MemoryRecord]] = {}
+        self.clocks: dict[str, ClockReading] = {}
         self._answered: deque[bool] = deque(maxlen=WINDOW)
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._told: tuple[object, ...] = ()
@@ -80,6 +94,11 @@ class News:
             self._snapshots[key] = Snapshot(boundary, skew_s, taken)
         return bool(taken)
 
+    def add_memory(self, key: str, records: list[MemoryRecord]) -> None:
+        """Records from a meter's memory."""
+        if records:
+            self._memory.setdefault(key, []).extend(records)
+
     def answered(self, duration_s: float | None = None) -> None:
         """An exchange was answered, whole after `duration_s`."""
         self._answered.append(True)
@@ -95,11 +114,17 @@ class News:
         self.failed = {key: one for key, one in self.failed.items() if key in keys}
         self._readings = {key: one for key, one in self._readings.items() if key in keys}
         self._snapshots = {key: one for key, one in self._snapshots.items() if key in keys}
+        self._memory = {key: one for key, one in self._memory.items() if key in keys}
+        self.clocks = {key: one for key, one in self.clocks.items() if key in keys}
 
-    def report(self, at: datetime, silent: frozenset[str], health: LineHealth) -> PollReport | None:
+    def report(
+        self, at: datetime, silent: frozenset[str], health: LineHealth, backfill: Backfill, monotonic: float
+    ) -> PollReport | None:
         """All news as one report, and none are left; None where there are none. `health` is completed."""
         told = (health.connected, health.problem, silent)
-        if told == self._told and not (self._readings or self._snapshots or self.failed):
+        depths, exhausted = backfill.depths(), backfill.exhausted(at)
+        news = (self._readings, self._snapshots, self.failed, self._memory, self.clocks, depths, exhausted)
+        if told == self._told and not any(news):
             return None
         self._told = told
         report = PollReport(
@@ -113,6 +138,11 @@ class News:
                 success_rate=sum(self._answered) / len(self._answered) if self._answered else None,
                 latency_s=median(self._latencies) if self._latencies else None,
             ),
+            memory={key: tuple(records) for key, records in self._memory.items()},
+            clocks=self.clocks,
+            depths=depths,
+            exhausted=exhausted,
+            backfill=backfill.health(at, monotonic),
         )
-        self._readings, self._snapshots, self.failed = {}, {}, {}
+        self._readings, self._snapshots, self.failed, self._memory, self.clocks = {}, {}, {}, {}, {}
         return report

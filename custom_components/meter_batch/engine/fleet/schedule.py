@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import ConfigError, MeterError
 from ..model.obis import Obis
@@ -25,12 +26,24 @@ class PollSettings:
     """How long a meter may think of which nothing is known yet."""
     probe_cap_s: float = 60.0
     """A silent meter that answers again is seen within this time."""
+    budget: float = 0.2
+    """The share of a line's time that reading from the meters' memory may take; 0 never reads from it."""
+    clock_care: bool = True
+    """Whether clocks of meters are read each day and put right where the standard allows it."""
+    time_zone: str = "UTC"
+    """Of the wall clocks in meters."""
 
     def __post_init__(self) -> None:
         if not self.fast_s > 0 or not self.slow_s > 0:
             raise ConfigError("fast_s and slow_s must be more than 0 s")
         if self.interval_s <= 0 or 3600 % self.interval_s:
             raise ConfigError(f"interval_s is {self.interval_s}; it must divide an hour: 300, 900, 1800 or 3600")
+        if not 0 <= self.budget <= 1:
+            raise ConfigError(f"budget is {self.budget:g}; it is a share of the line's time from 0 to 1")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ConfigError(f'time_zone "{self.time_zone}" is not known; one looks like "Asia/Shanghai"') from error
 
 
 @dataclass(slots=True)

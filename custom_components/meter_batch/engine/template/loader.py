@@ -22,6 +22,7 @@ from .schema import (
     DltItem,
     Group,
     Limits,
+    Memory,
     ModbusOptions,
     ModbusWords,
     Register,
@@ -87,6 +88,7 @@ def parse(text: str, template_id: str, file: str) -> Template:
         modbus=_modbus(top.table("modbus")) if protocol == "modbus" else ModbusOptions(),
         dlt645=_dlt645(top.table("dlt645"), protocol) if protocol != "modbus" else Dlt645Options(),
         limits=_limits(top.table("limits")),
+        memory=_memory(top.table("memory")) if protocol != "modbus" and "memory" in content else None,
         virtual=_virtual(top.table("virtual")),
         sources=named,
         doubt=top.text("doubt", None),
@@ -235,6 +237,7 @@ def _modbus(table: _Table) -> ModbusOptions:
         holes=table.flag("holes", False),
         turnround_s=_seconds(table, "turnround_ms", None),
         gap_s=_seconds(table, "gap_ms", 0) or 0.0,
+        profile=table.flag("profile", True),
     )
     table.done()
     return found
@@ -261,6 +264,21 @@ def _limits(table: _Table) -> Limits:
     )
     if found.roll_over_kwh is not None and found.roll_over_kwh <= 0:
         table.fail("roll_over_kwh", "must be more than 0")
+    table.done()
+    return found
+
+
+def _memory(table: _Table) -> Memory:
+    found = Memory(
+        load_records_days=table.integer("load_records_days", 0, 3660, 0),
+        hourly=table.integer("hourly", 0, 254, 0),
+        daily=table.integer("daily", 0, 254, 0),
+        monthly=table.integer("monthly", 0, 12, 0),
+        clock=table.choice("clock", ("local", "utc"), "local"),
+        dst=table.flag("dst", False),
+    )
+    if found.clock == "utc" and found.dst:
+        table.fail("dst", "a clock that shows UTC knows no daylight-saving time")
     table.done()
     return found
 

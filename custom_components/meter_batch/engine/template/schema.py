@@ -122,6 +122,8 @@ class ModbusOptions:
     """How long the model usually thinks, where known."""
     gap_s: float = 0.0
     """Silence that the model wants before a request."""
+    profile: bool = True
+    """False where a meter must not even be asked whether it keeps a load profile in files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,24 @@ class Dlt645Options:
     preamble: int = 0
     """FE bytes that the model needs before a request."""
     turnround_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a DL/T 645 model remembers of its energies, and what its clock knows; 0 = nothing of that kind."""
+
+    load_records_days: int = 0
+    """Load records of class 4 (06 04): for how many days."""
+    hourly: int = 0
+    """Hourly freezes (05 04): how many."""
+    daily: int = 0
+    """Daily freezes (05 06): how many."""
+    monthly: int = 0
+    """Settlements on billing days: how many."""
+    clock: Literal["local", "utc"] = "local"
+    """Whether its clock shows the wall time of the site or UTC."""
+    dst: bool = False
+    """True where a local clock is put forward and back with daylight-saving time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,8 @@ class Template:
     modbus: ModbusOptions = ModbusOptions()
     dlt645: Dlt645Options = Dlt645Options()
     limits: Limits = Limits()
+    memory: Memory | None = None
+    """None where the template says nothing; Modbus meters tell themselves what they keep."""
     virtual: Virtual = Virtual()
     sources: Mapping[str, str] = field(default_factory=dict)
     """Short name → where the facts are from."""

@@ -1,0 +1,48 @@
+"""How much of a line's time reading from memory may take, and has taken."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW_S = 600.0
+"""Over what the share is told."""
+SAVED_S = 60.0
+"""What was not used is kept for so long, and no longer: no burst after a quiet day."""
+
+
+class Airtime:
+    """A share of the time, earned second by second and spent step by step. Seconds are the poller's monotonic ones."""
+
+    def __init__(self, budget: float, now: float) -> None:
+        self.budget = budget
+        self._credit_s = 0.0
+        self._at = self._since = now
+        self._spent: deque[tuple[float, float]] = deque()
+
+    def _earn(self, now: float) -> None:
+        self._credit_s = min(self.budget * SAVED_S, self._credit_s + self.budget * max(0.0, now - self._at))
+        self._at = now
+
+    def allows(self, seconds: float, now: float) -> bool:
+        """Whether a step of so many seconds is earned. One that costs more than can be saved waits until all is."""
+        self._earn(now)
+        return self._credit_s >= min(seconds, self.budget * SAVED_S * 0.99)
+
+    def wait_s(self, seconds: float, now: float) -> float:
+        """How long until it is."""
+        self._earn(now)
+        missing = min(seconds, self.budget * SAVED_S * 0.99) - self._credit_s
+        return max(0.0, missing / self.budget)
+
+    def spend(self, seconds: float, now: float) -> None:
+        """A step took so long, until now."""
+        self._earn(now)
+        self._credit_s -= seconds
+        self._spent.append((now, seconds))
+
+    def share(self, now: float) -> float:
+        """The share of the last ten minutes that was spent."""
+        while self._spent and self._spent[0][0] < now - WINDOW_S:
+            self._spent.popleft()
+        passed = min(WINDOW_S, now - self._since)
+        return sum(seconds for _, seconds in self._spent) / passed if passed > 0 else 0.0
