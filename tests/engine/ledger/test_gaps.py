@@ -65,3 +65,59 @@ def test_a_point_that_never_answered_has_a_gap_too_and_a_closed_boundary_has_non
     desk.ledger.miss(["p"], desk.now, GapReason.METER)
     assert desk.ledger.revision == before
     assert [gap.point for gap in desk.ledger.gaps()] == ["never"]
+
+
+def holes(desk, since=-1000, point="p"):
+    found = desk.ledger.holes(point, start(desk) + since * QUARTER)
+    return [((one.start - start(desk)) // QUARTER, (one.end - start(desk)) // QUARTER) for one in found]
+
+
+def test_holes_are_what_memory_may_fill_and_vanish_as_it_does(desk):
+    desk.take(0, "10")
+    desk.take(1, "11")
+    assert holes(desk, -96) == [(-96, 0)]
+    desk.take(5, "15")
+    assert holes(desk, -96) == [(-96, 0), (1, 5)]
+    assert holes(desk, 3) == [(3, 5)]
+    assert holes(desk, 7) == []
+    desk.take(3, "13", source="memory")
+    assert holes(desk, -96) == [(-96, 0), (1, 5)]
+    desk.take(2, "12", source="memory")
+    assert holes(desk, -96) == [(-96, 0), (3, 5)]
+    desk.take(4, "14", source="memory")
+    desk.ledger.take(desk.boundary(at, "9", source="memory") for at in range(-96, 0))
+    assert holes(desk, -96) == [] and desk.ledger.gaps() == []
+    assert holes(desk.reopen() and desk, -97) == [(-97, -96)]
+
+
+def test_what_is_from_before_the_first_reading_is_no_alarm(desk):
+    for at in (40, 41, 50):
+        desk.take(at, at)
+    desk.take(-30 * 96, 0, source="memory")
+    desk.take(-20 * 96, 10, source="memory")
+    found = [(gap.reason, gap.start, gap.end) for gap in desk.ledger.gaps()]
+    zero = start(desk)
+    assert found == [
+        (GapReason.BEFORE, zero - timedelta(days=30), zero + 40 * QUARTER),
+        (GapReason.HOST, zero + 41 * QUARTER, zero + 50 * QUARTER),
+    ]
+    assert holes(desk, -40 * 96) == [(-40 * 96, 40), (41, 50)]
+    desk.take(39, 39, source="memory")
+    assert holes(desk, -40 * 96) == [(-40 * 96, 39), (41, 50)]
+    assert [gap.reason for gap in desk.ledger.gaps()] == [GapReason.BEFORE, GapReason.HOST]
+
+
+def test_memory_first_and_the_first_reading_later_makes_what_is_between_a_time_before(desk):
+    desk.ledger.take(desk.boundary(at, at, source="memory") for at in range(5))
+    desk.take(9, 9)
+    assert [(gap.reason, gap.missing) for gap in desk.ledger.gaps()] == [(GapReason.BEFORE, 5)]
+    desk.take(12, 12)
+    assert [(gap.reason, gap.missing) for gap in desk.ledger.gaps()] == [(GapReason.BEFORE, 5), (GapReason.HOST, 3)]
+
+
+def test_a_reading_before_the_first_record_of_a_point_that_did_not_answer_is_missed_by_nobody(desk):
+    desk.now = start(desk) + QUARTER
+    desk.ledger.miss(["p"], desk.now, GapReason.METER)
+    assert [gap.missing for gap in desk.ledger.gaps()] == [1]
+    desk.take(2, "10")
+    assert desk.ledger.gaps() == []

@@ -209,3 +209,65 @@ def test_a_snapshot_reaches_the_ledger_as_the_meter_shows_it():
 
 def test_a_boundary_without_registers_changes_nothing(desk):
     assert desk.ledger.take([Boundary("p", desk.boundary(0, 0).at, {})]).records == 0
+
+
+def test_what_is_streamed_is_what_is_listed_at_every_resolution(desk):
+    chance = random.Random(5)
+    value = {"p": 0, "q": 0}
+    for point in value:
+        records = []
+        for at in range(0, 96 * 70):
+            value[point] += chance.randrange(9)
+            if chance.random() < 0.9:
+                seen = Observed(chance.random(), 220 + chance.random(), 230, 240, 0.9)
+                records.append(desk.boundary(at, value[point], point, observed=seen))
+        desk.ledger.take(records)
+    since, until = desk.boundary(5, 0).at, desk.boundary(96 * 69, 0).at
+    finest = desk.ledger.intervals(["q", "p"], since, until)
+    for resolution in ("interval", "hour", "day", "week", "month", "year"):
+        stream = desk.ledger.stream(["q", "p"], since, until, resolution)
+        assert next(stream).point == "p"
+        found = desk.ledger.intervals(["q", "p"], since, until, resolution)
+        assert found == sorted(found, key=lambda one: (one.point, one.start))
+        assert found[1:] == list(stream)
+        for point in ("p", "q"):
+            mine, all_ = ([one for one in many if one.point == point] for many in (found, finest))
+            assert sum(one.energies[IMPORT] for one in mine) == sum(one.energies[IMPORT] for one in all_)
+            assert sum(one.known_s for one in mine) == sum(one.known_s for one in all_)
+            assert max(one.demand_max_kw or 0 for one in mine) == max(one.demand_max_kw or 0 for one in all_)
+
+
+def test_the_newest_registers_at_an_instant_are_as_the_meter_showed_them(desk):
+    desk.ledger.set_multipliers("p", [Multiplier(desk.boundary(-9, 0).at, Decimal(40), Decimal(1))])
+    desk.take(0, "10.50")
+    desk.take(3, "13.70")
+    zero = desk.boundary(0, 0).at
+    assert desk.ledger.register_at("p", zero - QUARTER) is None
+    assert desk.ledger.register_at("p", zero) == {IMPORT: Decimal("10.50")}
+    assert desk.ledger.register_at("p", zero + 2.9 * QUARTER) == {IMPORT: Decimal("10.50")}
+    assert desk.ledger.register_at("p", zero + timedelta(days=999)) == {IMPORT: Decimal("13.70")}
+
+
+def test_a_correction_of_an_interval_that_is_cut_later_is_cut_with_it_and_counts_once(desk):
+    desk.take(0, 0)
+    desk.take(1, 9)
+    desk.take(2, 10)
+    desk.ledger.edit("p", desk.boundary(0, 0).at, {IMPORT: Decimal(30)}, author="Li", reason="why")
+    desk.take(1 / 3, 4, source="memory")
+    found = desk.ledger.intervals(["p"], desk.boundary(0, 0).at, desk.boundary(9, 0).at)
+    assert [(one.length_s, one.energies[IMPORT]) for one in found] == [(300, 10), (600, 20), (900, 1)]
+    assert [Quality.EDITED in one.flags for one in found] == [True, True, False]
+    assert desk.ledger.verify().ok, desk.ledger.verify().named
+    for one in found[:2]:
+        desk.ledger.edit("p", one.start, None, author="Li", reason="no")
+    found = desk.ledger.intervals(["p"], desk.boundary(0, 0).at, desk.boundary(9, 0).at)
+    assert sum(one.energies[IMPORT] for one in found) == 10
+
+
+def test_parts_of_a_virtual_point_that_are_cut_differently_are_compared_between_the_edges_they_share(desk):
+    desk.ledger.take(desk.boundary(at, at * 2) for at in (0, 1, 2, 3, 4))
+    desk.ledger.take(desk.boundary(at, at, "q") for at in (0, 0.2, 0.4, 1, 1.6, 2, 3, 4))
+    found = desk.ledger.intervals(["p", "q"], desk.boundary(0, 0).at, desk.boundary(9, 0).at)
+    terms = [Term(1, "p"), Term(-1, "q")]
+    assert [one.length_s for one in combine("v", terms, found)] == [900] * 4
+    assert [one.energies[IMPORT] for one in combine("v", terms, found)] == [1] * 4

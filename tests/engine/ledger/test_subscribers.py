@@ -91,3 +91,68 @@ def test_a_silent_point_is_counted_on_from_its_last_record_though_that_was_prune
     assert desk.ledger.verify().ok, desk.ledger.verify().named
     desk.take(96 * 2 + 1, 150)
     assert desk.energies()[96 * 2] == 1
+
+
+def test_a_revision_larger_than_a_subscribers_hand_comes_in_parts_that_are_acknowledged_one_by_one(desk):
+    desk.ledger.subscribe("archive")
+    desk.ledger.take(desk.boundary(at, at) for at in range(100))
+    desk.take(100, 100)
+    mirror, parts = {}, 0
+    while True:
+        changes = desk.ledger.changes("archive", limit=30)
+        assert len(changes.intervals) <= 30
+        assert desk.ledger.changes("archive", limit=30) == changes, "asked again it says the same"
+        mirror |= {one.start: one.energies[IMPORT] for one in changes.intervals}
+        desk.ledger.acknowledge("archive", changes.revision, changes.cursor)
+        parts += 1
+        if parts == 2:
+            desk.reopen()
+            # What was given already changes before the rest is fetched: it comes once more.
+            desk.ledger.edit("p", desk.boundary(2, 0).at, {IMPORT: Decimal(7)}, author="Li", reason="why")
+        if not changes.more:
+            break
+    assert parts == 5
+    found = desk.ledger.intervals(["p"], desk.boundary(0, 0).at, desk.boundary(200, 0).at)
+    assert mirror == {one.start: one.energies[IMPORT] for one in found}
+    assert desk.ledger.changes("archive").intervals == []
+
+
+def test_nothing_is_pruned_of_a_revision_that_a_subscriber_has_in_part(desk):
+    desk.ledger.subscribe("archive")
+    desk.ledger.take(desk.boundary(at, at) for at in range(96 * 3))
+    changes = desk.ledger.changes("archive", limit=200)
+    assert changes.cursor and changes.more
+    desk.ledger.acknowledge("archive", changes.revision, changes.cursor)
+    assert desk.ledger.prune(desk.boundary(96, 0).at) == 0
+    with pytest.raises(LedgerError, match="cannot acknowledge"):
+        desk.ledger.acknowledge("archive", changes.revision)
+
+
+def test_beyond_its_age_the_ledger_forgets_whole_days_and_counts_what_somebody_lacked(desk):
+    desk.ledger.subscribe("archive")
+    desk.ledger.take(desk.boundary(at, at) for at in range(96 * 4 + 1))
+    assert desk.ledger.bound(timedelta(days=10)) is None
+    changes = desk.ledger.changes("archive")
+    desk.ledger.acknowledge("archive", changes.revision)
+    dropped = desk.ledger.bound(timedelta(days=2))
+    assert (dropped.before, dropped.intervals, dropped.lost) == (desk.boundary(96 * 2, 0).at, 96 * 2, 0)
+    assert desk.ledger.health.dropped_intervals == 0
+    desk.ledger.unsubscribe("archive")
+    dropped = desk.ledger.bound(timedelta(days=1))
+    assert (dropped.intervals, dropped.lost) == (96, 96)
+    assert desk.ledger.bound(timedelta(days=1)) is None
+    assert desk.reopen().health.dropped_intervals == 96
+    assert min(desk.energies()) == 96 * 3 and desk.ledger.verify().ok, desk.ledger.verify().named
+    desk.take(96 * 4 + 1, 96 * 4 + 2)
+    assert desk.energies()[96 * 4] == 2 and desk.ledger.verify().ok
+
+
+def test_beyond_its_size_the_oldest_days_go_first_and_the_room_is_used_again(desk):
+    desk.ledger.take(desk.boundary(at, at) for at in range(96 * 12))
+    size, used = desk.reopen().health.size_bytes, desk.ledger._store.used_bytes
+    dropped = desk.ledger.bound(max_bytes=used // 2)
+    assert 96 * 4 < dropped.intervals < 96 * 11 and dropped.lost == dropped.intervals
+    assert desk.ledger._store.used_bytes <= used // 2
+    desk.ledger.take(desk.boundary(at, at) for at in range(96 * 12, 96 * 16))
+    assert desk.reopen().health.size_bytes <= 1.2 * size
+    assert desk.ledger.verify().ok, desk.ledger.verify().named

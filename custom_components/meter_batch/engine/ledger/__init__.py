@@ -2,8 +2,8 @@
 
 from ..model.interval import Changes
 from ..model.point import Term
-from .ledger import Ledger, LedgerHealth, Taken
-from .period import RESOLUTIONS, Resolution, gather, period_of
+from .ledger import Dropped, Ledger, LedgerHealth, Taken
+from .period import RESOLUTIONS, Resolution, gather, gathered, period_of
 from .record import NOTHING, Boundary, Observed, Observer, Restart, boundary_of, restarts_of, swap
 from .verify import Verdict
 from .virtual import combine
@@ -13,6 +13,7 @@ __all__ = [
     "RESOLUTIONS",
     "Boundary",
     "Changes",
+    "Dropped",
     "Ledger",
     "LedgerHealth",
     "Observed",
@@ -25,6 +26,7 @@ __all__ = [
     "boundary_of",
     "combine",
     "gather",
+    "gathered",
     "period_of",
     "restarts_of",
     "swap",

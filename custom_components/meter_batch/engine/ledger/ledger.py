@@ -7,22 +7,23 @@ Longer than other modules because it is the one face of the ledger: its methods 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import ConfigError, LedgerError
-from ..model.interval import Changes, Gap, GapReason, Interval
+from ..model.interval import Changes, Gap, GapReason, Hole, Interval
 from ..model.obis import Obis
 from ..model.point import Multiplier
 from ..sentences import say
 from .closer import EDITED, HOUR_S, WITHDRAWN, scaled
-from .gaps import open_gap, unresolved
-from .period import RESOLUTIONS, Resolution, gather
+from .gaps import holes_of, open_gap, unresolved
+from .period import RESOLUTIONS, Resolution, gathered
 from .record import EPOCH, SECOND, Boundary, Restart, instant, seconds
 from .rows import Names, interval_from, interval_row, newest, row_from
 from .store import BUCKET_S, FOREVER, Store
@@ -33,6 +34,13 @@ MOST_PENDING = 200_000
 """Records kept in memory while the disk refuses them: two days of a thousand points at 15 min."""
 AUTHOR = "meter_batch"
 CHANGES_LIMIT = 10_000
+DAY_S = 86400
+PART_S = 192 * BUCKET_S
+"""How much of a point is read at once."""
+
+type Part = tuple[int, int, int]
+"""Bucket, point and start: up to where a subscriber has a revision."""
+NO_PART: Part = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,16 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was forgotten to keep the ledger within its bounds."""
+
+    before: datetime
+    intervals: int
+    lost: int
+    """Of these, what not every subscriber had (without a subscriber: all)."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerHealth:
     """How the ledger is doing."""
 
@@ -60,6 +78,8 @@ class LedgerHealth:
     """Records lost since it was opened because memory was full too."""
     problem: str | None
     """Why the last write failed: a `Sentence`."""
+    dropped_intervals: int = 0
+    """Intervals forgotten for want of room before all subscribers had them, ever."""
 
 
 def utc_now() -> datetime:
@@ -285,8 +305,20 @@ class Ledger:
         resolution: Resolution = "interval",
         time_zone: str | None = None,
     ) -> list[Interval]:
+        """The final layer from `since` up to before `until`, by point and start; see `stream`."""
+        return list(self.stream(points, since, until, resolution, time_zone))
+
+    def stream(
+        self,
+        points: Collection[str],
+        since: datetime,
+        until: datetime,
+        resolution: Resolution = "interval",
+        time_zone: str | None = None,
+    ) -> Iterator[Interval]:
         """The final layer from `since` up to before `until`, by point and start; unknown points are LedgerErrors.
 
+        It is read as it is asked for, by the ledger's thread; what is written meanwhile may be in it or not.
         Longer resolutions are periods at the site's (or the given) time zone and begin with the one that holds
         `since`, of which what lies before it is left out.
         """
@@ -295,14 +327,26 @@ class Ledger:
         if resolution not in RESOLUTIONS:
             raise ConfigError(f'"{resolution}" is no resolution; there are {", ".join(RESOLUTIONS)}')
         zone = self.zone if time_zone is None else zone_of(time_zone)
-        found: list[Interval] = []
-        for id_ in sorted(points):
-            number = self._known_point(id_)
+        numbers = [self._known_point(id_) for id_ in sorted(points)]
+        return self._streamed(numbers, _up(since), _up(until), resolution, zone)
+
+    def _streamed(
+        self, numbers: Iterable[int], lo: int, hi: int, resolution: Resolution, zone: ZoneInfo
+    ) -> Iterator[Interval]:
+        with self._store.failures():
+            reach = self._store.reach()
+        lo, hi = (max(lo, reach[0]), min(hi, reach[1])) if reach else (0, 0)
+        for number in numbers:
+            yield from gathered(self._final(number, lo, hi), resolution, zone)
+
+    def _final(self, number: int, lo: int, hi: int) -> Iterator[Interval]:
+        """The final layer of a point, a month at a time."""
+        for at in range(lo, hi, PART_S):
             with self._store.failures():
-                rows = newest(self._store.intervals(number, _up(since), _up(until)), final=True)
-            one = [interval_from(self._names, row) for row in rows if not row[8] & WITHDRAWN]
-            found += gather(one, resolution, zone)
-        return found
+                rows = newest(self._store.intervals(number, at, min(hi, at + PART_S)), final=True)
+            for row in rows:
+                if not row[8] & WITHDRAWN:
+                    yield interval_from(self._names, row)
 
     def history(self, point: str, start: datetime) -> list[tuple[Interval, str, str, datetime]]:
         """All revisions of one interval, oldest first, each with author, reason and when it was written."""
@@ -332,6 +376,13 @@ class Ledger:
         rows = [row for row in rows if not row[8] & WITHDRAWN]
         return interval_from(self._names, rows[-1]) if rows else None
 
+    def register_at(self, point: str, at: datetime) -> Mapping[Obis, Decimal] | None:
+        """The newest registers at or before an instant as the meter showed them, without multiplier."""
+        self._known_point(point)
+        with self._store.failures():
+            found = self._writer.record_at(point, seconds(at))
+        return None if found is None else {obis: Decimal(count).scaleb(e) for obis, (count, e) in found.items()}
+
     def completeness(self, points: Collection[str], since: datetime, until: datetime) -> dict[str, float]:
         """Share of a period that is measured, from memory or edited, by point."""
         known = dict.fromkeys(points, 0)
@@ -347,18 +398,35 @@ class Ledger:
         with self._store.failures():
             return unresolved(self._store, self._names, numbers, seconds(self._now()), self.length_s, memory or {})
 
+    def holes(self, point: str, since: datetime) -> list[Hole]:
+        """From `since` to its newest record, where intervals of a point are estimated or from before its first record.
+
+        A point without records has none; nor has time that was pruned. Cheap: it reads no intervals.
+        """
+        number = self._known_point(point)
+        with self._store.failures():
+            first = self._writer.book(point).first
+            if first is None:
+                return []
+            found = holes_of(self._store, number, max(seconds(since), self._writer.pruned_until), first)
+        return [Hole(instant(start), instant(end)) for start, end in found]
+
     @property
     def health(self) -> LedgerHealth:
         """How it is doing; costs a look at the file's size."""
         waiting = sum(len(boundaries) for boundaries, _ in self._pending)
-        return LedgerHealth(self._revision, self._store.size_bytes, waiting, self._dropped, self._problem)
+        return LedgerHealth(
+            self._revision, self._store.size_bytes, waiting, self._dropped, self._problem, self._writer.dropped
+        )
 
     # --- subscribers
 
     def subscribe(self, name: str, *, since_revision: int = 0) -> None:
         """A subscriber that is told what changes after a revision; one that is known keeps its place."""
         with self._store.transaction():
-            self._store.db.execute("INSERT OR IGNORE INTO subscriber VALUES (?, ?)", (name, since_revision))
+            self._store.db.execute(
+                "INSERT OR IGNORE INTO subscriber (name, acknowledged) VALUES (?, ?)", (name, since_revision)
+            )
 
     def unsubscribe(self, name: str) -> None:
         """Nobody waits for it any more."""
@@ -371,11 +439,12 @@ class Ledger:
             return dict(self._store.db.execute("SELECT name, acknowledged FROM subscriber ORDER BY name"))
 
     def changes(self, name: str, *, limit: int = CHANGES_LIMIT) -> Changes:
-        """What a subscriber has not acknowledged, whole revisions, about `limit` intervals at most.
+        """What a subscriber has not acknowledged, `limit` intervals at most, unless many small revisions share them.
 
-        Asked again it says the same or newer, so whoever takes it may take it twice.
+        Whole revisions; a revision of more than `limit` intervals comes in parts, each with a `cursor`. Asked again it
+        says the same or newer, so whoever takes it may take it twice.
         """
-        acknowledged = self._acknowledged(name)
+        acknowledged, part = self._acknowledged(name)
         with self._store.failures():
             upto, counted = acknowledged, 0
             for number, count in self._store.db.execute(
@@ -384,24 +453,28 @@ class Ledger:
                 if counted and counted + count > limit:
                     break
                 upto, counted = number, counted + count
-            keys = self._store.db.execute(
-                "SELECT DISTINCT bucket, point, start FROM interval INDEXED BY interval_revision "
-                "WHERE revision > ? AND revision <= ? ORDER BY bucket, point, start",
-                (acknowledged, upto),
-            ).fetchall()
-            found = []
-            for _, point, start in keys:
-                row = newest(self._store.intervals(point, start, start + 1), final=True)[0]
-                found.append(interval_from(self._names, row))
-        return Changes(upto, found)
+                if part or count > limit:
+                    break
+            rows = list(self._store.changed(acknowledged, upto, part or NO_PART, limit + 1))
+        found: list[Interval] = []
+        last = None
+        for key, all_ in groupby(rows, key=lambda row: row[:3]):
+            if len(found) == limit and counted > limit:
+                return Changes(upto - 1, found, True, _cursor(last))
+            found.append(interval_from(self._names, newest(all_, final=True)[0]))
+            last = key
+        return Changes(upto, found, upto < self._revision)
 
-    def acknowledge(self, name: str, revision: int) -> None:
-        """A subscriber has everything up to a revision, safely."""
-        acknowledged = self._acknowledged(name)
-        if not acknowledged <= revision <= self._revision:
+    def acknowledge(self, name: str, revision: int, cursor: str | None = None) -> None:
+        """A subscriber has everything up to the revision and cursor of `Changes`, safely."""
+        acknowledged, part = self._acknowledged(name)
+        new = _part(cursor)
+        if not acknowledged <= revision <= self._revision or (revision == acknowledged and (new or ()) < (part or ())):
             raise LedgerError(say("ledger_bad_acknowledgement", name=name, revision=revision, newest=self._revision))
         with self._store.transaction():
-            self._store.db.execute("UPDATE subscriber SET acknowledged = ? WHERE name = ?", (revision, name))
+            self._store.db.execute(
+                "UPDATE subscriber SET acknowledged = ?, part = ? WHERE name = ?", (revision, cursor or "", name)
+            )
 
     def prune(self, before: datetime) -> int:
         """Forgets intervals and records before an instant, if every subscriber has them; returns how many intervals.
@@ -410,11 +483,50 @@ class Ledger:
         """
         cut = seconds(before) // BUCKET_S
         execute = self._store.db.execute
-        with self._store.transaction():
+        with self._store.failures():
             least = execute("SELECT min(acknowledged) FROM subscriber").fetchone()[0]
             last = execute("SELECT max(revision) FROM interval WHERE bucket < ?", (cut,)).fetchone()[0]
-            if least is None or last is None or last > least:
-                return 0
+        if least is None or last is None or last > least:
+            return 0
+        return self._prune(cut)[0]
+
+    def bound(self, max_age: timedelta | None = None, max_bytes: int | None = None) -> Dropped | None:
+        """Forgets the oldest whole days (UTC) beyond an age or size, whether all have them or not; None without any.
+
+        What not every subscriber had is counted (`health.dropped_intervals`) and stands among the revisions. Half a
+        day of the newest always stays.
+        """
+        oldest = self._oldest()
+        if oldest is None:
+            return None
+        day, today = oldest // DAY_S + 1, seconds(self._now()) // DAY_S
+        until = day - 1 if max_age is None else min(today, seconds(self._now() - max_age) // DAY_S)
+        gone = lost = 0
+        if until >= day:
+            gone, lost = self._prune(until * DAY_S // BUCKET_S)
+            day = until + 1
+        while max_bytes is not None and day <= today and self._used_bytes() > max_bytes:
+            more = self._prune(day * DAY_S // BUCKET_S)
+            gone, lost, until, day = gone + more[0], lost + more[1], day, day + 1
+        return Dropped(instant(until * DAY_S), gone, lost) if gone else None
+
+    def _oldest(self) -> int | None:
+        with self._store.failures():
+            bucket = self._store.db.execute("SELECT min(bucket) FROM interval").fetchone()[0]
+        return None if bucket is None else int(bucket) * BUCKET_S
+
+    def _used_bytes(self) -> int:
+        with self._store.failures():
+            return self._store.used_bytes
+
+    def _prune(self, cut: int) -> tuple[int, int]:
+        """Forgets what is in buckets before one: how many intervals, and how many of them somebody lacks."""
+        execute, at = self._store.db.execute, cut * BUCKET_S
+        with self._store.transaction():
+            least = execute("SELECT min(acknowledged) FROM subscriber").fetchone()[0]
+            lost = execute(
+                "SELECT count(*) FROM interval WHERE bucket < ? AND revision > ?", (cut, -1 if least is None else least)
+            ).fetchone()[0]
             gone = execute("DELETE FROM interval WHERE bucket < ?", (cut,)).rowcount
             # The last record of a point before the cut stays: what comes next is counted from it.
             execute(
@@ -422,11 +534,21 @@ class Ledger:
                 "(SELECT point, max(boundary) FROM raw WHERE bucket < ?1 AND used > 0 GROUP BY point)",
                 (cut,),
             )
-            newest_ = execute("SELECT max(number) FROM revision").fetchone()[0]
-            execute("INSERT OR REPLACE INTO fact VALUES ('pruned_until', ?)", (cut * BUCKET_S,))
-            execute("INSERT OR REPLACE INTO fact VALUES ('pruned_revision', ?)", (newest_,))
+            execute("UPDATE gap SET resolved = ? WHERE resolved IS NULL AND end <= ?", (self._revision, at))
+            execute("UPDATE gap SET start = ?1 WHERE resolved IS NULL AND start < ?1 AND end > ?1", (at,))
+            revision = self._revision
+            if lost:
+                revision += 1
+                self._store.revise(revision, seconds(self._now()), AUTHOR, f"dropped before {instant(at):%F}", 0, 0)
+            for name, value in (
+                ("pruned_until", at),
+                ("pruned_revision", revision),
+                ("dropped", self._writer.dropped + lost),
+            ):
+                execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+        self._revision = revision
         self._recover()
-        return int(gone)
+        return int(gone), int(lost)
 
     # --- care
 
@@ -451,12 +573,12 @@ class Ledger:
             raise LedgerError(say("ledger_no_point", point=id_))
         return number
 
-    def _acknowledged(self, name: str) -> int:
+    def _acknowledged(self, name: str) -> tuple[int, Part | None]:
         with self._store.failures():
-            row = self._store.db.execute("SELECT acknowledged FROM subscriber WHERE name = ?", (name,)).fetchone()
+            row = self._store.db.execute("SELECT acknowledged, part FROM subscriber WHERE name = ?", (name,)).fetchone()
         if row is None:
             raise LedgerError(say("ledger_no_subscriber", name=name))
-        return int(row[0])
+        return int(row[0]), _part(row[1])
 
     @staticmethod
     def _named(author: str, reason: str) -> None:
@@ -470,6 +592,18 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(f'"{name}" is no IANA time zone, for example Europe/Berlin') from error
+
+
+def _cursor(part: Sequence[int] | None) -> str:
+    return ".".join(map(str, part or ()))
+
+
+def _part(cursor: str | None) -> Part | None:
+    try:
+        bucket, point, start = map(int, cursor.split(".")) if cursor else NO_PART
+    except ValueError as error:
+        raise ConfigError(f'"{cursor}" is no cursor that the ledger gave') from error
+    return (bucket, point, start) if cursor else None
 
 
 def _up(at: datetime) -> int:

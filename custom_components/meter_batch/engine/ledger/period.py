@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Literal
@@ -50,48 +48,104 @@ def gather(intervals: Iterable[Interval], resolution: Resolution, zone: tzinfo) 
     """Intervals of points → one a point and period, by point and start; each interval counts where it starts."""
     if resolution == "interval":
         return list(intervals)
-    groups: dict[tuple[str, datetime], list[Interval]] = defaultdict(list)
-    lengths: dict[datetime, int] = {}
-    # The period of an interval is looked up, not worked out, as long as it is the same one.
-    start, end = datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+    return list(gathered(sorted(intervals, key=lambda one: (one.point, one.start)), resolution, zone))
+
+
+def gathered(intervals: Iterable[Interval], resolution: Resolution, zone: tzinfo) -> Iterator[Interval]:
+    """The same of intervals by point and start, one period after the other."""
+    if resolution == "interval":
+        yield from intervals
+        return
+    sums: _Sums | None = None
     for one in intervals:
-        if not start <= one.start < end:
-            start, end = period_of(one.start, resolution, zone)
-            lengths[start] = (end - start) // timedelta(seconds=1)
-        groups[one.point, start].append(one)
-    return [gathered(start, lengths[start], group) for (_, start), group in sorted(groups.items())]
+        if sums is None or one.point != sums.first.point or not sums.start <= one.start < sums.end:
+            if sums is not None:
+                yield sums.interval()
+            sums = _Sums(one, *period_of(one.start, resolution, zone))
+        sums.add(one)
+    if sums is not None:
+        yield sums.interval()
 
 
-def gathered(start: datetime, length_s: int, group: list[Interval]) -> Interval:
-    """One period from the intervals of one point in it."""
-    energies: dict[Obis, Decimal] = {}
-    flags: set[Quality] = set()
-    for one in group:
-        flags |= one.flags
+def joined(start: datetime, length_s: int, intervals: Sequence[Interval]) -> Interval:
+    """Intervals of one point that follow each other as one."""
+    sums = _Sums(intervals[0], start, start + timedelta(seconds=length_s))
+    for one in intervals:
+        sums.add(one)
+    return sums.interval()
+
+
+class _Sums:
+    """What a period holds so far."""
+
+    def __init__(self, first: Interval, start: datetime, end: datetime) -> None:
+        self.first, self.start, self.end = first, start, end
+        self._energies: dict[Obis, Decimal] = {}
+        self._flags: set[Quality] = set()
+        self._sources: set[str] = set()
+        self._rules: set[str] = set()
+        self._revision = self._known_s = 0
+        self._skew_s = 0.0
+        self._demand: float | None = None
+        self._lowest: float | None = None
+        self._highest: float | None = None
+        self._voltage, self._factor = _Mean(), _Mean()
+
+    def add(self, one: Interval) -> None:
+        """One more interval."""
+        energies = self._energies
         for obis, energy in one.energies.items():
-            energies[obis] = energies.get(obis, Decimal(0)) + energy
-    means = [(one.voltage_mean_v, one.length_s) for one in group if one.voltage_mean_v is not None]
-    factors = [(one.power_factor, one.length_s) for one in group if one.power_factor is not None]
-    return replace(
-        group[0],
-        start=start,
-        length_s=length_s,
-        energies=energies,
-        flags=frozenset(flags),
-        revision=max(one.revision for one in group),
-        source=" ".join(sorted({one.source for one in group})),
-        skew_s=max((one.skew_s for one in group), key=abs),
-        rule=" ".join(sorted({one.rule for one in group if one.rule})) or None,
-        demand_max_kw=max((one.demand_max_kw for one in group if one.demand_max_kw is not None), default=None),
-        voltage_min_v=min((one.voltage_min_v for one in group if one.voltage_min_v is not None), default=None),
-        voltage_mean_v=_mean(means),
-        voltage_max_v=max((one.voltage_max_v for one in group if one.voltage_max_v is not None), default=None),
-        power_factor=_mean(factors),
-        known_s=sum(one.known_s for one in group),
-        parts=(int(sum(one.known_s for one in group) == length_s), 1),
-    )
+            energies[obis] = energies[obis] + energy if obis in energies else energy
+        self._flags |= one.flags
+        self._sources.add(one.source)
+        if one.rule:
+            self._rules.add(one.rule)
+        self._revision = max(self._revision, one.revision)
+        self._known_s += one.known_s
+        self._skew_s = max(self._skew_s, one.skew_s, key=abs)
+        if (high := one.demand_max_kw) is not None and (self._demand is None or high > self._demand):
+            self._demand = high
+        if (high := one.voltage_max_v) is not None and (self._highest is None or high > self._highest):
+            self._highest = high
+        if (low := one.voltage_min_v) is not None and (self._lowest is None or low < self._lowest):
+            self._lowest = low
+        self._voltage.add(one.voltage_mean_v, one.length_s)
+        self._factor.add(one.power_factor, one.length_s)
+
+    def interval(self) -> Interval:
+        """The period."""
+        length_s = (self.end - self.start) // timedelta(seconds=1)
+        return Interval(
+            self.first.point,
+            self.start,
+            length_s,
+            self._energies,
+            frozenset(self._flags),
+            self._revision,
+            " ".join(sorted(self._sources)),
+            self._skew_s,
+            " ".join(sorted(self._rules)) or None,
+            self._demand,
+            self._lowest,
+            self._voltage.value,
+            self._highest,
+            self._factor.value,
+            self._known_s,
+            (int(self._known_s == length_s), 1),
+        )
 
 
-def _mean(values: list[tuple[float, int]]) -> float | None:
-    whole = sum(seconds for _, seconds in values)
-    return sum(value * seconds for value, seconds in values) / whole if whole else None
+class _Mean:
+    """By time."""
+
+    def __init__(self) -> None:
+        self._sum, self._seconds = 0.0, 0
+
+    def add(self, value: float | None, seconds: int) -> None:
+        if value is not None:
+            self._sum += value * seconds
+            self._seconds += seconds
+
+    @property
+    def value(self) -> float | None:
+        return self._sum / self._seconds if self._seconds else None

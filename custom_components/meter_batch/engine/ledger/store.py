@@ -85,7 +85,10 @@ CREATE TABLE gap (
   revision INTEGER NOT NULL, resolved INTEGER
 ) STRICT;
 CREATE INDEX gap_point ON gap (point, start) WHERE resolved IS NULL;
-CREATE TABLE subscriber (name TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- acknowledged: all of a revision and those before it; part: of the next one, up to this bucket, point and start.
+CREATE TABLE subscriber (
+  name TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL, part TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -93,6 +96,7 @@ MIGRATIONS: dict[int, str] = {
     1: """
 ALTER TABLE point ADD COLUMN first INTEGER;
 ALTER TABLE point ADD COLUMN live INTEGER;
+ALTER TABLE subscriber ADD COLUMN part TEXT NOT NULL DEFAULT '';
 UPDATE point SET first = ends.first, live = ends.live FROM (
   SELECT point, min(boundary) AS first, min(CASE source WHEN 'poll' THEN boundary END) AS live
   FROM raw WHERE used > 0 GROUP BY point
@@ -269,6 +273,21 @@ class Store:
             (lo // BUCKET_S, hi // BUCKET_S, point, lo, hi),
         ).fetchall()
 
+    def changed(self, after: int, upto: int, part: tuple[int, int, int], limit: int) -> Iterator[tuple[Any, ...]]:
+        """All rows of the intervals that revisions after one up to another wrote, by bucket, point, start, revision.
+
+        Of `limit` intervals at most, and of those beyond the bucket, point and start in `part`.
+        """
+        wanted = ", ".join(f"t.{one.strip()}" for one in INTERVAL.split(","))
+        return self.db.execute(
+            "WITH k AS (SELECT DISTINCT bucket, point, start FROM interval INDEXED BY interval_revision "
+            "WHERE revision > ? AND revision <= ? AND (bucket, point, start) > (?, ?, ?) "
+            "ORDER BY bucket, point, start LIMIT ?) "
+            f"SELECT {wanted} FROM k CROSS JOIN interval t USING (bucket, point, start) "
+            "ORDER BY k.bucket, k.point, k.start, t.revision",
+            (after, upto, *part, limit),
+        )
+
     def reach(self) -> tuple[int, int] | None:
         """The first and last second of the buckets that hold raw rows."""
         lo, hi = self.db.execute("SELECT (SELECT min(bucket) FROM raw), (SELECT max(bucket) FROM raw)").fetchone()
@@ -291,6 +310,14 @@ class Store:
                 self.db.backup(other)
             finally:
                 other.close()
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the pages that hold something: what is deleted leaves room in the file, it does not make it smaller."""
+        pages, free, size = (
+            self.db.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     @property
     def size_bytes(self) -> int:

@@ -22,8 +22,8 @@ def combine(point: str, terms: Sequence[Term], intervals: Iterable[Interval]) ->
     """The intervals of a virtual point from those of its parts, by start; all of one resolution.
 
     Parts may be read at different intervals: what lies between two edges that all of an hour have is compared. An
-    energy is given where every part that has an interval has it. `parts` says how many parts were wholly known of how many; what is missing is not
-    guessed, so an incomplete difference is no loss yet.
+    energy is given where every part that has an interval has it. `parts` says how many parts were wholly known of how
+    many; what is missing is not guessed, so an incomplete difference is no loss yet.
     """
     signs = {term.point: term.sign for term in terms}
     groups: dict[tuple[int, object], list[Interval]] = {}

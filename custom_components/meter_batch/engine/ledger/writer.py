@@ -20,6 +20,7 @@ from .closer import (
     UNSEEN,
     US,
     WITHDRAWN,
+    Count,
     Record,
     Row,
     at_exponent,
@@ -78,8 +79,10 @@ class Writer:
         self._books: dict[str, Book] = {}
         execute = self._store.db.execute
         self.open_gaps: set[int] = {row[0] for row in execute("SELECT point FROM gap WHERE end IS NULL")}
-        row = execute("SELECT value FROM fact WHERE name = 'pruned_until'").fetchone()
-        self.pruned_until: int = row[0] if row else 0
+        facts = dict(execute("SELECT name, value FROM fact"))
+        self.pruned_until: int = facts.get("pruned_until", 0)
+        self.dropped: int = facts.get("dropped", 0)
+        """Intervals that were forgotten before everybody had them."""
 
     def book(self, point: str) -> Book:
         """What is remembered of a point."""
@@ -95,6 +98,11 @@ class Writer:
         found = neighbours(self._store, self._names, self.book(point), reach[1], (), later=False) if reach else []
         return found[-1].boundary if found else None
 
+    def record_at(self, point: str, at: int) -> Mapping[Obis, Count] | None:
+        """The registers of the newest record at or before a second."""
+        found = neighbours(self._store, self._names, self.book(point), at + 1, (), later=False)
+        return found[-1].values if found else None
+
     def unheaded(self, point: str) -> None:
         """The short way is closed until the point was read anew."""
         self._heads.pop(point, None)
@@ -102,8 +110,8 @@ class Writer:
     def add(self, boundaries: Sequence[Boundary], restarts: Iterable[Restart], batch: Batch) -> None:
         """Everything of one revision; records of a point in any order, at most one a boundary."""
         again: dict[str, list[Restart]] = {}
-        for one in restarts:
-            again.setdefault(one.point, []).append(one)
+        for restart in restarts:
+            again.setdefault(restart.point, []).append(restart)
         long: dict[str, list[Boundary]] = {point: [] for point in again}
         short = boundaries
         if again or len({one.point for one in boundaries}) < len(boundaries):

@@ -88,12 +88,12 @@ class Changes:
     """Intervals that changed, in their final form, for a subscriber who acknowledges them once they are safe."""
 
     revision: int
-    """To be acknowledged."""
+    """All of it, and of those before it, is given with this: to be acknowledged."""
     intervals: list[Interval]
     more: bool = False
     """Whether there is more already: ask again after acknowledging."""
     cursor: str | None = None
-    """How far into a revision that is too large for one answer; acknowledged together with the revision."""
+    """How far into the revision after `revision`, if that is too large for one answer; acknowledged together."""
 
 
 class GapReason(StrEnum):
