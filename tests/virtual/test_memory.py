@@ -18,6 +18,8 @@ from meter_batch_engine.protocol.modbus.profile import (
     FIRST_DAY,
     HEADER_FILE,
     HEADER_WORDS,
+    MOST,
+    NOT_RECORDED,
     Profile,
     ProfileHeader,
     decode_header,
@@ -27,6 +29,7 @@ from meter_batch_engine.template import available, load, shown
 from meter_batch_virtual.clock import FleetClock, MeterClock
 from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.energies import ENERGIES
+from meter_batch_virtual.load import Load
 from meter_batch_virtual.meter import Dlt645VirtualMeter, ModbusMeter, VirtualMeter, virtual_meter
 from meter_batch_virtual.physics import Physics
 from meter_batch_virtual.profile import _digits
@@ -160,8 +163,17 @@ def test_many_at_once_are_the_same_to_the_digit_as_one_by_one(
     ]
 
 
+def test_a_load_that_rests_on_weekends_is_counted_in_bulk_too() -> None:
+    rest = {"weekday": [1.0] * 24, "weekend": [0.0] * 24, "tan_phi": 0.5, "noise": 0.0}
+    physics = Physics(7)
+    physics.load = Load("rest", rest | {"day_spread": 0.1, "season": 0.1, "ripple": 0.1, "ripple_periods": 3})
+    saturday = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+    ((count,),) = physics.totals([ENERGIES[IMPORT]], [saturday])
+    assert count * physics.resolution_kwh == physics.energy(ENERGIES[IMPORT], saturday) > 0
+
+
 @pytest.mark.parametrize("template", MODBUS)
-@given(counts=st.lists(st.one_of(st.integers(0, 10**7), st.integers(0, 4 * 10**8)), min_size=1, max_size=10))
+@given(counts=st.lists(st.one_of(st.integers(0, 10**7), st.integers(0, 10**10)), min_size=1, max_size=10))
 def test_a_profile_shows_an_energy_as_the_register_of_the_model_does(template: str, counts: list[int]) -> None:
     from meter_batch_virtual.meter import resolution_kwh
 
@@ -173,7 +185,8 @@ def test_a_profile_shows_an_energy_as_the_register_of_the_model_does(template: s
             exponent, digits = _digits(model, obis, resolution)
             for count in counts:
                 register = shown(model, {obis: count * resolution}, [obis])[obis]
-                assert Decimal(digits(count)).scaleb(exponent) == Decimal(str(register)), (key, count)
+                expected = Decimal(str(register)).scaleb(-exponent)
+                assert digits(count) == (expected if expected <= MOST else NOT_RECORDED), (key, count)
 
 
 # --- Modbus
@@ -247,6 +260,16 @@ def test_what_is_not_yet_and_what_is_no_longer_kept_is_not_there() -> None:
         with pytest.raises(ModbusException) as refused:
             meter.read_file(file, record, 80)
         assert refused.value.code == 2
+
+
+def test_every_day_and_both_profiles_have_their_own_values_however_they_are_asked_for() -> None:
+    meter = modbus_meter(Stopped())
+    year, minute = header(meter).profiles
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    for days, profile in ((1, year), (2, year), (2, minute), (1, minute), (1, year), (40, year), (2, year)):
+        label = midnight - timedelta(days=days)
+        ((_, registers),) = records(meter, profile, label)
+        assert registers == shown(meter.template, meter.physics.registers(label, registers))
 
 
 def test_records_come_with_time_and_do_not_change() -> None:
@@ -331,6 +354,8 @@ def test_load_records_freezes_and_billing_days_are_labelled_by_the_meters_clock(
     for number, (label, value) in enumerate(found):
         assert label + UTC_OFFSET == at.replace(tzinfo=UTC) + number * timedelta(minutes=period)
         assert value == meter.physics.energy(ENERGIES[IMPORT], label - shift)
+    between = next(labels(meter, LoadRequest(4, "at", 1, at - timedelta(seconds=30))))
+    assert between[0] + UTC_OFFSET == at.replace(tzinfo=UTC), "never one from before"
     (newest,) = labels(meter, LoadRequest(4, "newest", 1))
     assert timedelta() <= wall - (newest[0] + UTC_OFFSET).replace(tzinfo=None) < timedelta(minutes=period)
     midnight = wall.replace(hour=0, minute=0, second=0).replace(tzinfo=UTC) - timedelta(days=days)
@@ -338,6 +363,17 @@ def test_load_records_freezes_and_billing_days_are_labelled_by_the_meters_clock(
     month = wall.replace(day=1, hour=0, minute=0, second=0).replace(tzinfo=UTC)
     for di, label in ((f"050601{days + 1:02X}", midnight), (f"050401{days + 1:02X}", hour), ("00010001", month)):
         assert frozen(meter, di) == meter.physics.energy(ENERGIES[IMPORT], label - UTC_OFFSET - shift), di
+
+
+def test_the_time_of_a_maximum_demand_is_that_of_the_meters_clock() -> None:
+    meter = dlt645_meter(Stopped(), clock_offset_s=-600)
+    data = meter.item("01010000")
+    assert data is not None
+    (found,) = decode_item("01010000", data, "2007")
+    month = NOW.replace(day=1, hour=0, minute=10, second=0) - UTC_OFFSET
+    demand, ended_at = meter.physics.maximum_demand(month, NOW)
+    assert ended_at is not None and found.value == demand
+    assert found.at == (ended_at + UTC_OFFSET - timedelta(minutes=10)).replace(tzinfo=None)
 
 
 @pytest.mark.parametrize("period", [1, 15, 60])

@@ -14,7 +14,7 @@ from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.client.base import ModbusBaseClient
 from pymodbus.exceptions import ModbusIOException
-from pymodbus.pdu.file_message import FileRecord
+from pymodbus.pdu.file_message import FileRecord, ReadFileRecordResponse
 
 from meter_batch_virtual.fleet import VirtualFleet
 from tests.conftest import need
@@ -95,6 +95,7 @@ async def check_memory_by_pymodbus(fleet: VirtualFleet, client: ModbusBaseClient
         answer = await client.read_file_record([asked], device_id=unit)
         if answer.isError():
             return (-answer.exception_code,)
+        assert isinstance(answer, ReadFileRecordResponse)
         (found,) = answer.records
         return struct.unpack(f">{count}H", found.record_data)
 
