@@ -9,9 +9,16 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from meter_batch_engine.errors import LineLost, LineUnavailable
+from meter_batch_engine.line import Line, LineSettings
+from meter_batch_virtual.clock import FleetClock
+from meter_batch_virtual.config import FleetConfig, parse_fleet
+from meter_batch_virtual.line import Bus
+from meter_batch_virtual.meter import VirtualMeter, virtual_meter
 
 type Answers = Callable[[bytes], Iterable[tuple[float, bytes]]]
 """A request → replies, each with its delay after the last byte of the request (s)."""
@@ -124,3 +131,80 @@ class Wire:
 
     async def close(self) -> None:
         self.on_lost = None
+
+
+class SimulatedClock(FleetClock):
+    """The time of a virtual fleet that goes by a simulated loop; `at` is the instant at which it starts."""
+
+    def __init__(self, loop: SimulatedLoop, at: datetime) -> None:
+        super().__init__()
+        self._loop, self._began = loop, loop.time()
+        self.started_at = at
+
+    def now(self) -> datetime:
+        """See `FleetClock.now`."""
+        return self.at_s(self.since_start_s())
+
+    def since_start_s(self) -> float:
+        """See `FleetClock.since_start_s`."""
+        return self._loop.time() - self._began
+
+
+class VirtualSite:
+    """The lines of a virtual fleet on simulated wires: real virtual meters, no sockets, no time that passes."""
+
+    def __init__(self, loop: SimulatedLoop, fleet: str, at: datetime) -> None:
+        self.clock = SimulatedClock(loop, at)
+        self.config: FleetConfig = parse_fleet(fleet, Path("fleet.toml"))
+        self.meters: dict[str, dict[str, VirtualMeter]] = {}
+        """By line, then address."""
+        self.wires: dict[str, Wire] = {}
+        self.lines: dict[str, Line] = {}
+        for config in self.config.lines:
+            meters = [virtual_meter(one, self.clock, self.config.utc_offset, config.baud) for one in config.meters]
+            bus, free = Bus(meters, config, self.clock), not config.is_wired
+            settings = LineSettings(
+                baud=config.baud,
+                parity=config.parity,
+                stop_bits=config.stop_bits,
+                framing="tcp" if config.protocol == "modbus-tcp" else "rtu",
+            )
+            wire = Wire(
+                self._answers(bus, settings, free),
+                baud=config.baud,
+                bits=config.bits,
+                packed=True,
+                free=free,
+                name=config.name,
+            )
+            self.meters[config.name] = {meter.address: meter for meter in meters}
+            self.wires[config.name] = wire
+            self.lines[config.name] = Line(wire, settings, now=self.clock.now)
+
+    def _answers(self, bus: Bus, settings: LineSettings, free: bool) -> Answers:
+        peer: Any = object() if not free else _Peer()
+
+        def answers(request: bytes) -> Iterable[tuple[float, bytes]]:
+            heard = bus.hear_network(peer, request) if free else bus.hear(request, 1.0)
+            return [(one.turnround_s + settings.silence_s * one.after_gap, one.raw) for one in heard]
+
+        return answers
+
+    def cut(self, line: str) -> None:
+        """Pulls the plug of a line."""
+        wire = self.wires[line]
+        wire.refuses = "pulled"
+        if wire.on_lost is not None:
+            wire.lose()
+
+    def mend(self, line: str) -> None:
+        """Puts it back."""
+        self.wires[line].refuses = ""
+
+    def until(self, at: datetime) -> float:
+        """Seconds until an instant of the fleet."""
+        return (at - self.clock.now()) / timedelta(seconds=1)
+
+
+class _Peer:
+    """Something that connects."""

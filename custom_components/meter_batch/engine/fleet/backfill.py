@@ -77,6 +77,7 @@ class Recall:
         wall = WallClock(None if keeps is None or keeps.clock == "utc" else zone, keeps is not None and keeps.dst)
         self.clock = MeterClock(wall)
         self._asked_of = Asked(meter.address, template, line, meter.wanted(("energy",)))
+        self.told_clock: ClockReading | None = None
         self.memory: Memory | None = None
         if template.protocol == "modbus":
             self.memory = ModbusMemory(self._asked_of, self.clock)
@@ -85,6 +86,8 @@ class Recall:
         self.missing, self._history = Spans(), Spans()
         self.since = 0
         """Another meter hung here before."""
+        self._came = Spans()
+        """What came since the program started: a ledger may take a while until it misses it no more."""
         self._forget(0.0)
         self.clock_due = self.contents_due = float("-inf")
         self.later = float("-inf")
@@ -103,9 +106,8 @@ class Recall:
         return not TURN_S <= (now + round(self.clock.offset_s)) % 1800 < 1800 - TURN_S
 
     def _forget(self, now: float) -> None:
-        """What was asked and came; all of it may be asked again after a day."""
+        """What was asked in vain may be asked again after a day."""
         self._asked: dict[str, Spans] = {}
-        self._came = Spans()
         self._forgot_at = now
 
     # --- what is missing
@@ -516,14 +518,18 @@ class Backfill:
 
     # --- what there is to tell
 
-    def clock_of(self, key: str) -> ClockReading | None:
-        """The newest reading of a meter's clock, just after it was read."""
-        clock = self._recalls[key].clock
-        if clock.newest is not None and key in self._setting:
+    def new_clock(self, step: Step) -> ClockReading | None:
+        """The reading of a meter's clock that a step has brought; None where it brought none."""
+        recall = step.recall
+        if recall is None or recall.clock.newest is None or recall.clock.newest is recall.told_clock:
+            return None
+        key = recall.meter.poll.key
+        if key in self._setting:
             self._setting.discard(key)
-            if abs(clock.newest.offset_s) <= SET_FROM_S:
-                clock.was_set()
-        return clock.newest
+            if abs(recall.clock.newest.offset_s) <= SET_FROM_S:
+                recall.clock.was_set()
+        recall.told_clock = recall.clock.newest
+        return recall.clock.newest
 
     def depths(self) -> dict[str, timedelta]:
         """How far back memories go, of those of which that is new."""

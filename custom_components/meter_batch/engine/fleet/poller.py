@@ -42,6 +42,8 @@ SATURATED_S = 0.1
 """A line is saturated where less time than this is left between rounds: back-fill then goes between visits."""
 STARVED_S = 120.0
 """So does a step for which there has been no room for so long."""
+MOST_BETWEEN = 2
+"""Steps of back-fill between two visits."""
 ROOM_S = 0.02
 """What is left free before something live is due."""
 REVIVAL_SHARE = 0.85
@@ -191,9 +193,7 @@ class Poller:
                     jobs.append(job)
                     raise
                 await self._probe_one(busy=True)
-                starved = self._monotonic() - self._recalled_at > STARVED_S
-                if (self._saturated or starved) and not self._urgent and not self._boundaries.passed():
-                    await self._recall(self._boundaries.next_s - ROOM_S)
+                await self._recall_between_visits()
             elif jobs and not await self._wait_for_late_replies(jobs):
                 return
             self._report_if_time()
@@ -282,6 +282,14 @@ class Poller:
         due = next_due(self._meters.values(), now)
         return min(self._boundaries.next_s, 60.0 if due is None else due - now)
 
+    async def _recall_between_visits(self) -> None:
+        """Where rounds leave no room, back-fill takes its share of the time between the visits of a round."""
+        if not self._saturated and self._monotonic() - self._recalled_at <= STARVED_S:
+            return
+        for _ in range(MOST_BETWEEN):
+            if self._urgent or self._boundaries.passed() or not await self._recall(self._boundaries.next_s - ROOM_S):
+                return
+
     async def _recall(self, room_s: float) -> bool:
         """Takes one step of back-fill that is over within `room_s`; False where there is none."""
         if room_s <= 0 or self._reader.waits_for_late_replies:
@@ -302,7 +310,7 @@ class Poller:
             records = backfill.took(step, answer, self._now(), self._monotonic())
             if meter is not None:
                 self._news.add_memory(meter.poll.key, records)
-                if step.question.about != "records" and (clock := backfill.clock_of(meter.poll.key)) is not None:
+                if (clock := backfill.new_clock(step)) is not None:
                     self._news.clocks[meter.poll.key] = clock
         finally:
             self._recalled_at = self._monotonic()
