@@ -62,8 +62,6 @@ class Truth:
             self.used.append(used)
 
     def _note(self, at: datetime, kind: Flag, last: Decimal | None, first: Decimal | None) -> None:
-        if kind is not Flag.ROLL_OVER and last is not None and last >= self.end:
-            last -= self.end
         if self.told:
             self.restarts.append(Restart("p", IMPORT, at, kind, last, first))
 
@@ -294,3 +292,133 @@ def test_without_history_a_gap_is_filled_evenly_and_the_remainder_is_spread(desk
     desk.take(0, "10.00")
     desk.take(12, "10.05")
     assert sorted(desk.energies().values()) == [Decimal("0.00")] * 7 + [Decimal("0.01")] * 5
+
+
+class Year:
+    """A meter with two registers that can be asked for any minute, and the ways in which it is asked."""
+
+    def __init__(self, seed: int, days: int) -> None:
+        self.random = chance = random.Random(seed)
+        self.days, self.beginning = days, BEGINNINGS[0].replace(hour=0)
+        self._hours = {obis: [chance.randrange(10**6)] for obis in (IMPORT, EXPORT)}
+        for hours in self._hours.values():
+            for hour in range(days * 24 + 1):
+                busy = 8 <= hour % 24 < 18 and hour // 24 % 7 < 5
+                hours.append(hours[-1] + chance.randrange(400 if busy else 40) * (chance.random() < 0.9))
+
+    def count(self, obis: str, minute: int) -> int:
+        hour, rest = divmod(minute, 60)
+        low, high = self._hours[obis][hour : hour + 2]
+        return low + (high - low) * rest // 60
+
+    def records(self, minutes, source: str, wanted=(IMPORT, EXPORT)) -> list[Boundary]:
+        return [
+            Boundary(
+                "p",
+                self.beginning + timedelta(minutes=one),
+                {obis: Decimal(self.count(obis, one)).scaleb(-2) for obis in wanted},
+                0.0,
+                source,
+                "m",
+            )
+            for one in minutes
+            if 0 <= one <= self.days * 1440
+        ]
+
+    def question(self) -> list[Boundary]:
+        """What one question to the meter gives."""
+        chance, whole = self.random, self.days * 1440
+        at = chance.randrange(self.days) * 1440
+        match chance.randrange(8):
+            case 0:
+                found = self.records(range(0, whole + 1, 30 * 1440), "memory")
+            case 1:
+                found = self.records(range(0, whole + 1, 1440)[chance.randrange(9) :: chance.choice([1, 2])], "memory")
+            case 2 | 3:
+                found = self.records(range(at, at + 1440 * chance.choice([1, 1, 5]), 15), "memory")
+            case 4:
+                at += chance.randrange(1440)
+                found = self.records(range(at, at + chance.randrange(2, 90)), "memory")
+            case 5:
+                at += chance.randrange(24) * 60
+                found = self.records(range(at, at + 300, 60), "memory", chance.choice([(IMPORT,), (IMPORT, EXPORT)]))
+            case 6:
+                at += chance.randrange(96) * 15
+                found = self.records(range(at, at + 15 * chance.randrange(2, 12), 15), "poll")
+            case _:
+                # With one register between two lines of the grid the other could never be known.
+                found = self.records([chance.randrange(whole)], "poll")
+                found += self.records([chance.randrange(whole // 60) * 60], "poll", (EXPORT,))
+        if chance.random() < 0.2:
+            found = [one for one in found if chance.random() < 0.8]
+        if chance.random() < 0.3:
+            found.reverse()
+        return found
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), days=st.sampled_from([3, 10, 70]), length=st.sampled_from([900, 900, 3600, 60]))
+def test_memory_of_every_grain_in_any_order_adds_up_and_nothing_fine_becomes_coarse(seed, days, length):
+    year = Year(seed, days)
+    chance = random.Random(seed)
+    if length == 60:
+        days = year.days = 3
+    until = year.beginning + timedelta(days=days)
+    seen: dict[str, set[int]] = {IMPORT: set(), EXPORT: set()}
+    edges: set[datetime] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "l.db"
+        ledger = Ledger(path, length_s=length, now=lambda: until)
+        try:
+            ledger.subscribe("mirror")
+            mirror: dict[datetime, dict[str, Decimal]] = {}
+            asked = []
+            for _ in range(chance.randrange(2, 14)):
+                records = year.question()
+                asked.append(records)
+                ledger.take(records)
+                for one in records:
+                    for obis in one.registers:
+                        seen[obis].add((one.at - year.beginning) // timedelta(minutes=1))
+                if chance.random() < 0.2:
+                    ledger.close()
+                    ledger = Ledger(path, length_s=length, now=lambda: until)
+                if not ledger.points:
+                    continue
+                found = ledger.intervals(["p"], year.beginning, until)
+                now = {one.start for one in found}
+                assert edges <= now, "a coarser partition replaced a finer one"
+                edges = now
+                assert all(a.end <= b.start for a, b in pairwise(found))
+                for obis, minutes in seen.items():
+                    said = sum((one.energies.get(obis, Decimal(0)) for one in found), Decimal(0))
+                    least, most = (year.count(obis, one) for one in (min(minutes), max(minutes))) if minutes else (0, 0)
+                    assert said == Decimal(most - least).scaleb(-2)
+                while True:
+                    changes = ledger.changes("mirror", limit=500)
+                    mirror |= {one.start: dict(one.energies) for one in changes.intervals}
+                    ledger.acknowledge("mirror", changes.revision, changes.cursor)
+                    if not changes.more:
+                        break
+                assert mirror == {one.start: one.energies for one in found}
+                estimated = sum(one.length_s for one in found if "estimated" in one.flags)
+                assert sum((gap.end - gap.start).total_seconds() for gap in ledger.gaps()) == estimated
+            assert ledger.verify().ok, ledger.verify().named
+            revision = ledger.revision
+            chance.shuffle(asked)
+            for records in asked:
+                ledger.take(records)
+            assert ledger.revision == revision, "the same again is no change"
+            # Its whole memory, newest days first: all is known.
+            for day in reversed(range(days)):
+                ledger.take(year.records(range(day * 1440, (day + 1) * 1440 + 1, length // 60), "memory"))
+            assert ledger.verify().ok, ledger.verify().named
+            assert ledger.gaps() == [] and ledger.holes("p", year.beginning) == []
+            found = ledger.intervals(["p"], year.beginning, until)
+            assert all(one.known_s == one.length_s for one in found)
+            for one in found:
+                lo, hi = ((at - year.beginning) // timedelta(minutes=1) for at in (one.start, one.end))
+                for obis, energy in one.energies.items():
+                    assert energy == Decimal(year.count(obis, hi) - year.count(obis, lo)).scaleb(-2)
+        finally:
+            ledger.close()

@@ -216,7 +216,7 @@ def test_what_is_streamed_is_what_is_listed_at_every_resolution(desk):
     value = {"p": 0, "q": 0}
     for point in value:
         records = []
-        for at in range(0, 96 * 70):
+        for at in range(96 * 70):
             value[point] += chance.randrange(9)
             if chance.random() < 0.9:
                 seen = Observed(chance.random(), 220 + chance.random(), 230, 240, 0.9)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 
 from ..model.interval import GapReason
 from ..model.obis import Obis
@@ -17,7 +17,6 @@ from .closer import (
     EDITED,
     ESTIMATED,
     KNOWN_FLAGS,
-    UNSEEN,
     US,
     WITHDRAWN,
     Count,
@@ -33,6 +32,7 @@ from .gaps import Window, cut_gaps, update_gaps
 from .head import Head, follow, head_of
 from .record import EPOCH, SECOND, Boundary, Restart
 from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of
+from .run import LEAST_RUN, insert_run
 from .shape import HISTORY_S, Shape
 from .store import FOREVER, Store
 
@@ -40,8 +40,6 @@ LATE_S = 60.0
 """A register read later than this after its boundary gives way to one that was read nearer to it."""
 OLDEST = 1_577_836_800
 """Before 2020 there was no ledger: a clock that says so was never set."""
-LEAST_RUN = 3
-"""From so many records on it is worth while to look whether they are a run."""
 WRONG_CLOCK_RECORDS = 8
 """So many records may a clock have put into the future before they are taken back; more are believed."""
 
@@ -67,17 +65,17 @@ class Writer:
     """Makes rows. Its memory is right only as long as every batch is committed; else `forget`."""
 
     def __init__(self, store: Store, names: Names, length: int, zone: tzinfo) -> None:
-        self._store, self._names, self._length, self._zone = store, names, length, zone
+        self.store, self.names, self.length, self._zone = store, names, length, zone
         self.reasons: dict[str, GapReason] = {}
         """Why records of a point are missing, where somebody said so."""
         self.forget()
 
     def forget(self) -> None:
         """Reads all anew from the file."""
-        self._names.forget()
-        self._heads: dict[str, Head] = {}
+        self.names.forget()
+        self.heads: dict[str, Head] = {}
         self._books: dict[str, Book] = {}
-        execute = self._store.db.execute
+        execute = self.store.db.execute
         self.open_gaps: set[int] = {row[0] for row in execute("SELECT point FROM gap WHERE end IS NULL")}
         facts = dict(execute("SELECT name, value FROM fact"))
         self.pruned_until: int = facts.get("pruned_until", 0)
@@ -87,25 +85,25 @@ class Writer:
     def book(self, point: str) -> Book:
         """What is remembered of a point."""
         if (book := self._books.get(point)) is None:
-            book = self._books[point] = load(self._store, self._names.point(point))
+            book = self._books[point] = load(self.store, self.names.point(point))
         return book
 
     def newest_boundary(self, point: str) -> int | None:
         """The boundary up to which a point is closed."""
-        if (head := self._heads.get(point)) is not None:
+        if (head := self.heads.get(point)) is not None:
             return head.boundary
-        reach = self._store.reach()
-        found = neighbours(self._store, self._names, self.book(point), reach[1], (), later=False) if reach else []
+        reach = self.store.reach()
+        found = neighbours(self.store, self.names, self.book(point), reach[1], (), later=False) if reach else []
         return found[-1].boundary if found else None
 
     def record_at(self, point: str, at: int) -> Mapping[Obis, Count] | None:
         """The registers of the newest record at or before a second."""
-        found = neighbours(self._store, self._names, self.book(point), at + 1, (), later=False)
+        found = neighbours(self.store, self.names, self.book(point), at + 1, (), later=False)
         return found[-1].values if found else None
 
     def unheaded(self, point: str) -> None:
         """The short way is closed until the point was read anew."""
-        self._heads.pop(point, None)
+        self.heads.pop(point, None)
 
     def add(self, boundaries: Sequence[Boundary], restarts: Iterable[Restart], batch: Batch) -> None:
         """Everything of one revision; records of a point in any order, at most one a boundary."""
@@ -123,9 +121,9 @@ class Writer:
                     long.setdefault(one.point, []).append(one)
         for one in follow(
             short,
-            self._heads,
-            self._names.points,
-            self._length,
+            self.heads,
+            self.names.points,
+            self.length,
             batch.revision,
             batch.raws.append,
             batch.intervals.append,
@@ -135,38 +133,38 @@ class Writer:
             self._long(point, all_, again.get(point, ()), batch)
 
     def _long(self, point: str, boundaries: list[Boundary], restarts: Iterable[Restart], batch: Batch) -> None:
-        number = self._names.point(point)
+        number = self.names.point(point)
         book = self.book(point)
         ends = None
         for one in boundaries:
             if one.ends is not ends:
                 ends = one.ends
-                note_ends(self._store, book, ends.items())
+                note_ends(self.store, book, ends.items())
         boundaries = sorted((one for one in boundaries if one.registers), key=lambda one: one.at)
         least = max(self.pruned_until, OLDEST)
         late = bisect_left(boundaries, least, key=lambda one: (one.at - EPOCH) // SECOND)
         batch.refused += late
         boundaries = boundaries[late:]
-        if len(boundaries) >= LEAST_RUN and not restarts and self._run(point, book, boundaries, batch):
+        if len(boundaries) >= LEAST_RUN and not restarts and insert_run(self, book, boundaries, batch):
             return
-        head = self._heads.pop(point, None)
+        head = self.heads.pop(point, None)
         book.span = None
         voided = len(book.void)
-        restarted = note_restarts(self._store, book, restarts, batch.revision)
+        restarted = note_restarts(self.store, book, restarts, batch.revision)
         batch.changed = batch.changed or bool(restarted)
-        new = [self._record(one, book) for one in boundaries]
+        new = [self.record(one, book) for one in boundaries]
         edges = [one.boundary for one in new] + [at // US for at in restarted]
         if not edges:
             return
         lo, hi = min(edges), max(edges)
         wanted = {obis for one in new for obis in one.values}
-        rows = self._store.raws(number, lo, hi)
-        known = {one.boundary: one for one in records_from(self._names, rows, book.void, book.ends)}
-        before = neighbours(self._store, self._names, book, lo, wanted, later=False)
-        after = neighbours(self._store, self._names, book, hi, wanted, later=True)
+        rows = self.store.raws(number, lo, hi)
+        known = {one.boundary: one for one in records_from(self.names, rows, book.void, book.ends)}
+        before = neighbours(self.store, self.names, book, lo, wanted, later=False)
+        after = neighbours(self.store, self.names, book, hi, wanted, later=True)
         wanted |= {obis for one in (*known.values(), *after) for obis in one.values}
         if before and wanted - {obis for one in before for obis in one.values}:
-            before = neighbours(self._store, self._names, book, lo, wanted, later=False)
+            before = neighbours(self.store, self.names, book, lo, wanted, later=False)
         all_ = {one.boundary: one for one in (*before, *known.values(), *after)}
         had = {(row[2], row[8], row[9]) for row in rows}
         fresh: set[int] = set()
@@ -178,98 +176,12 @@ class Writer:
         if fresh:
             self._close(point, book, all_, fresh, batch)
         if head is not None and hi < head.boundary and not restarted and len(book.void) == voided:
-            self._heads[point] = head
+            self.heads[point] = head
         else:
             self._lift(point, book, all_)
 
-    def _run(self, point: str, book: Book, boundaries: Sequence[Boundary], batch: Batch) -> bool:
-        """A run of records where there was none, as a meter's memory gives them; False where it is none.
-
-        Only where it begins and ends does it meet what is there; between, one follows the other on the short way.
-        """
-        first, last = self._record(boundaries[0], book), self._record(boundaries[-1], book)
-        found = self._span(book, first, last)
-        if found is None:
-            return False
-        before, after = found
-        near = [one for one in (before, after) if one is not None]
-        again = any(first.read_us < one.at_us <= last.read_us for all_ in book.restarts.values() for one in all_)
-        if again or any(one.values.keys() != first.values.keys() for one in (*near, last)):
-            return False
-        head = head_of(self._names, book, first)
-        if head is None or not fits(first, before, after, book.restarts) or not fits(last, before, after, {}):
-            return False
-        raws, intervals = [raw_row(self._names, book.number, first, batch.revision, 1)], list[Raw]()
-        numbers = {point: book.number}
-        if follow(boundaries[1:], {point: head}, numbers, self._length, batch.revision, raws.append, intervals.append):
-            return False
-        edges = {raw[2] for raw in raws}
-        lo = first.boundary if before is None else before.boundary
-        hi = last.boundary if after is None else after.boundary
-        stored = self._store.intervals(book.number, lo, hi)
-        existing = []
-        for raw in newest(stored, final=False):
-            if raw[8] & WITHDRAWN:
-                continue
-            row = row_from(self._names, raw)
-            if not row.counts.keys() <= first.values.keys():
-                return False
-            for edge in (row.start, row.end):
-                if first.boundary < edge < last.boundary and edge not in edges:
-                    return False
-            existing.append(row)
-        if any(raw[8] & EDITED for raw in stored):
-            return False
-        seen = {row.end: row.seen for row in existing}
-        rows: list[Row] = []
-        shape = cache(lambda obis: self._shape(book, obis, lo))
-        for left, right in ((before, first), (last, after)):
-            if left is not None and right is not None:
-                here = [row for row in existing if left.boundary <= row.start and row.end <= right.boundary]
-                fresh = {first.boundary, last.boundary}
-                rows += close([left, right], fresh, book.restarts, here, self._length, shape)
-        for row in rows:
-            if row.seen == UNSEEN:
-                row.seen = seen.get(row.end, UNSEEN)
-        batch.raws += raws
-        batch.intervals += intervals
-        batch.intervals += [
-            interval_row(self._names, book.number, row, book.factor(row.start), batch.revision) for row in rows
-        ]
-        left_over = [row for row in existing if not first.boundary <= row.start < last.boundary]
-        live = next((one for one in boundaries if one.source == "poll"), None)
-        note_first(self._store, book, first.boundary, live=False)
-        if live is not None:
-            note_first(self._store, book, (live.at - EPOCH) // SECOND, live=True)
-        self._note_gaps(point, book, last, left_over, rows, (lo, hi), batch)
-        if before is None or after is None or first.boundary - lo < hi - last.boundary:
-            book.span = None if after is None else (last, after)
-            if before is None and after is not None:
-                book.span = (None, first)
-        else:
-            book.span = (before, first)
-        if after is None:
-            self._heads.pop(point, None)
-            if book.live is not None:
-                self._heads[point] = head
-        return True
-
-    def _span(self, book: Book, first: Record, last: Record) -> tuple[Record | None, Record | None] | None:
-        """The records before and after where there is none between; None where there are some."""
-        if book.span is not None:
-            before, after = book.span
-            if (before is None or before.boundary < first.boundary) and last.boundary < after.boundary:
-                return before, after
-        if self._store.raws(book.number, first.boundary, last.boundary):
-            return None
-        wanted = first.values.keys()
-        earlier = neighbours(self._store, self._names, book, first.boundary, wanted, later=False)
-        later = neighbours(self._store, self._names, book, last.boundary, wanted, later=True)
-        if len(earlier) > 1 or len(later) > 1:
-            return None
-        return earlier[0] if earlier else None, later[0] if later else None
-
-    def _record(self, one: Boundary, book: Book) -> Record:
+    def record(self, one: Boundary, book: Book) -> Record:
+        """A boundary in the meter's own digits."""
         at = (one.at - EPOCH) // SECOND
         values = {obis: scaled(value) for obis, value in one.registers.items()}
         skew_s = float(one.skew_s)
@@ -289,7 +201,7 @@ class Writer:
     ) -> None:
         """Decides what a record is good for and keeps it: once decided it stays so, whatever comes later."""
         at = record.boundary
-        row = raw_row(self._names, book.number, record, batch.revision, 1)
+        row = raw_row(self.names, book.number, record, batch.revision, 1)
         if (key := (at, row[8], row[9])) in had:
             return
         had.add(key)
@@ -312,7 +224,7 @@ class Writer:
                 used = 0
         batch.unused += not used
         if used != 1:
-            row = raw_row(self._names, book.number, record, batch.revision, used)
+            row = raw_row(self.names, book.number, record, batch.revision, used)
         batch.raws.append(row)
         if used == 1 and same is not None:
             record = replace(same, values={**record.values, **same.values})
@@ -321,13 +233,13 @@ class Writer:
                 insort(order, at)
             all_[at] = record
             fresh.add(at)
-            note_first(self._store, book, at, live=record.source == "poll")
+            note_first(self.store, book, at, live=record.source == "poll")
 
     def _clock_was_wrong(self, record: Record, all_: dict[int, Record], book: Book, batch: Batch) -> bool:
         """Takes back what a clock put into the future, where `record`, which came later, shows no less than they."""
-        rows = self._store.raws(book.number, record.boundary, FOREVER)
+        rows = self.store.raws(book.number, record.boundary, FOREVER)
         future = [
-            one for one in records_from(self._names, rows, book.void, book.ends) if one.boundary >= record.boundary
+            one for one in records_from(self.names, rows, book.void, book.ends) if one.boundary >= record.boundary
         ]
         if not future or len(future) > WRONG_CLOCK_RECORDS or any(one.source != "poll" for one in future):
             return False
@@ -338,41 +250,40 @@ class Writer:
             if at_exponent(record.values[obis], exponent) < at_exponent(value, exponent):
                 return False
         for one in future:
-            self._store.db.execute("INSERT INTO void VALUES (?, ?, ?)", (book.number, one.boundary, batch.revision))
+            self.store.db.execute("INSERT INTO void VALUES (?, ?, ?)", (book.number, one.boundary, batch.revision))
             book.void[one.boundary] = batch.revision
             batch.changed = True
             all_.pop(one.boundary, None)
-        cut_gaps(self._store, book.number, record.boundary, batch.revision)
-        for raw in newest(self._store.intervals(book.number, record.boundary, future[-1].boundary), final=False):
+        cut_gaps(self.store, book.number, record.boundary, batch.revision)
+        for raw in newest(self.store.intervals(book.number, record.boundary, future[-1].boundary), final=False):
             if not raw[8] & WITHDRAWN:
-                row = row_from(self._names, raw)
+                row = row_from(self.names, raw)
                 row.flags = WITHDRAWN
-                batch.intervals.append(interval_row(self._names, book.number, row, raw[7], batch.revision))
+                batch.intervals.append(interval_row(self.names, book.number, row, raw[7], batch.revision))
         return True
 
     def _close(self, point: str, book: Book, all_: dict[int, Record], fresh: set[int], batch: Batch) -> None:
         records = [all_[at] for at in sorted(all_)]
         lo, hi = records[0].boundary, records[-1].boundary
-        stored_all = self._store.intervals(book.number, lo, hi)
+        stored_all = self.store.intervals(book.number, lo, hi)
         stored = newest(stored_all, final=False)
         gone = {raw[2] for raw in batch.intervals if raw[1] == book.number}
-        existing = [row_from(self._names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
-        shape = cache(lambda obis: self._shape(book, obis, lo))
-        rows = close(records, fresh, book.restarts, existing, self._length, shape)
+        existing = [row_from(self.names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
+        shape = cache(partial(self.shape, book, until=lo))
+        rows = close(records, fresh, book.restarts, existing, self.length, shape)
         rows = [row for row in rows if row.start >= self.pruned_until]
         if gone:
             # What a wrong clock had closed, and is closed anew by what came since.
             again = {(book.number, row.start) for row in rows}
             batch.intervals = [raw for raw in batch.intervals if (raw[1], raw[2]) not in again]
         batch.intervals += [
-            interval_row(self._names, book.number, row, book.factor(row.start), batch.revision) for row in rows
+            interval_row(self.names, book.number, row, book.factor(row.start), batch.revision) for row in rows
         ]
         batch.edited += self._cut_edited(book, stored_all, {row.start: row.length for row in rows}, batch.revision)
-        self._note_gaps(point, book, all_[max(fresh)], existing, rows, (lo, hi), batch)
+        self.note_gaps(book, all_[max(fresh)], existing, rows, (lo, hi), batch)
 
-    def _note_gaps(
+    def note_gaps(
         self,
-        point: str,
         book: Book,
         newest_: Record,
         existing: Iterable[Row],
@@ -380,16 +291,18 @@ class Writer:
         window: tuple[int, int],
         batch: Batch,
     ) -> None:
+        """Gaps follow what of `window` is estimated: of what was there and of what is new."""
         estimated = {row.start: row.length for row in existing if row.flags & ESTIMATED}
         for row in rows:
             estimated.pop(row.start, None)
             if row.flags & ESTIMATED:
                 estimated[row.start] = row.length
+        point = self.names.ids[book.number]
         reason = self.reasons.get(point, GapReason.HOST)
         if newest_.source == "poll":
             self.reasons.pop(point, None)
         seen = Window(*window, estimated)
-        if update_gaps(self._store, book, newest_.boundary, seen, reason, batch.revision):
+        if update_gaps(self.store, book, newest_.boundary, seen, reason, batch.revision):
             batch.changed = True
         self.open_gaps.discard(book.number)
 
@@ -400,21 +313,21 @@ class Writer:
         for start, raw in edited.items():
             if raw[8] & WITHDRAWN or lengths.get(start, raw[4]) == raw[4]:
                 continue
-            row = row_from(self._names, raw)
+            row = row_from(self.names, raw)
             row.flags = EDITED
             found += [
-                interval_row(self._names, book.number, piece, raw[7], revision + 1)
+                interval_row(self.names, book.number, piece, raw[7], revision + 1)
                 for piece in cut([row], sorted(lengths), flag=EDITED)
             ]
         return found
 
-    def _shape(self, book: Book, obis: Obis, until: int) -> Shape:
+    def shape(self, book: Book, obis: Obis, until: int) -> Shape:
         """The typical shape of a register before an instant, from what is wholly known."""
         history = []
-        for raw in newest(self._store.intervals(book.number, until - HISTORY_S, until), final=False):
+        for raw in newest(self.store.intervals(book.number, until - HISTORY_S, until), final=False):
             if not raw[8] & KNOWN_FLAGS or raw[8] & WITHDRAWN:
                 continue
-            for (name, exponent), count in zip(self._names.layouts[raw[5]], raw[6].split(), strict=True):
+            for (name, exponent), count in zip(self.names.layouts[raw[5]], raw[6].split(), strict=True):
                 if name == obis:
                     history.append((raw[2], raw[4], (int(count), exponent)))
         exponent = min((one[2][1] for one in history), default=0)
@@ -430,11 +343,11 @@ class Writer:
         # The first record that is read from the registers goes the long way: gaps end there.
         if book.live is None or book.number in self.open_gaps or book.restarted_us > record.read_us:
             return
-        if (head := head_of(self._names, book, record)) is not None:
-            self._heads[point] = head
+        if (head := head_of(self.names, book, record)) is not None:
+            self.heads[point] = head
 
     def _store_has_later(self, book: Book, boundary: int) -> bool:
-        return bool(neighbours(self._store, self._names, book, boundary, (), later=True))
+        return bool(neighbours(self.store, self.names, book, boundary, (), later=True))
 
 
 def factors_from(multipliers: Iterable[tuple[int, Decimal]]) -> list[tuple[int, str]]:
