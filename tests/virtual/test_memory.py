@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter_batch_engine.model.quantity import BY_KEY
@@ -105,15 +105,15 @@ def frozen(meter: Dlt645VirtualMeter, di: str) -> Decimal | None:
 @given(
     offset_s=st.floats(-500_000, 500_000),
     drift_ppm=st.floats(-1000, 1000),
-    settings=st.lists(st.tuples(st.integers(1, 50_000), st.integers(-600, 600)), max_size=4),
+    set_by=st.lists(st.tuples(st.integers(1, 50_000), st.integers(-600, 600)), max_size=4),
     passed_s=st.integers(-40_000_000, 300_000),
 )
 def test_a_clock_knows_when_it_showed_what(
-    offset_s: float, drift_ppm: float, settings: list[tuple[int, int]], passed_s: int
+    offset_s: float, drift_ppm: float, set_by: list[tuple[int, int]], passed_s: int
 ) -> None:
     clock = MeterClock(offset_s, drift_ppm, NOW)
     at = NOW
-    for after_s, by_s in settings:
+    for after_s, by_s in set_by:
         at += timedelta(seconds=after_s)
         clock.set(at, clock.shown(at) + timedelta(seconds=by_s))
     asked = NOW + timedelta(seconds=passed_s)
@@ -205,6 +205,7 @@ def test_the_header_tells_the_clock_and_two_profiles_of_the_energies_that_the_mo
 
 
 @pytest.mark.parametrize("template", MODBUS)
+@settings(max_examples=30)
 @given(
     offset_s=st.integers(-90_000, 90_000),
     drift_ppm=st.sampled_from([0.0, 0.0, 35.5, -120.0]),
