@@ -241,12 +241,23 @@ class Dlt645Memory:
         if self.variant != "2007" or not self.memory.present:
             return None
         kinds = range(1, 7) if request.kind == 0 else (request.kind,)
+        kept = self.memory.load_records(request, wall)
+        classes = {kind: self._load_class(kind, [one.at for one in kept]) for kind in kinds}
         return [
-            LoadRecord(kept.label, {kind: self._load_class(kind, kept.at) for kind in kinds})
-            for kept in self.memory.load_records(request, wall)
+            LoadRecord(one.label, {kind: values[number] for kind, values in classes.items()})
+            for number, one in enumerate(kept)
         ]
 
-    def _load_class(self, kind: int, at: datetime) -> tuple[Decimal | None, ...]:
+    def _load_class(self, kind: int, instants: Sequence[datetime]) -> list[tuple[Decimal | None, ...]]:
+        """One class of the load records of ascending instants."""
+        if kind not in (4, 5):
+            return [self._recorded(kind, at) for at in instants]
+        columns = range(1, 5) if kind == 4 else range(5, 9)
+        energies = [Energy(_ENERGIES_2007[one], (), 0, 0) for one in columns]
+        last_digit = self.physics.resolution_kwh
+        return [tuple(count * last_digit for count in counts) for counts in self.physics.totals(energies, instants)]
+
+    def _recorded(self, kind: int, at: datetime) -> tuple[Decimal | None, ...]:
         physics, now = self.physics, self.physics.instant(at)
         match kind:
             case 1:
@@ -262,9 +273,6 @@ class Dlt645Memory:
             case 3:
                 apparent = sum(now.apparent)
                 return (_rounded(sum(now.active) / apparent if apparent else 1.0, 3), *_three(now.power_factor, 3))
-            case 4 | 5:
-                columns = range(1, 5) if kind == 4 else range(5, 9)
-                return tuple(physics.energy(Energy(_ENERGIES_2007[one], (), 0, 0), at) for one in columns)
             case _:
                 active = physics.demand(at, "import") - physics.demand(at, "export")
                 reactive = sum(sign * physics.demand(at, f"q{q}") for q, sign in ((1, 1), (2, 1), (3, -1), (4, -1)))

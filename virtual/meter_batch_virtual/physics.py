@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from math import atan2, cos, degrees, pi, sin, sqrt
@@ -18,6 +17,7 @@ from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Measure
 
 from .energies import ENERGIES, MERGED, Energy
+from .instant import Instant, line_voltage, neutral_current, wander
 from .load import SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
 
 FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
@@ -27,18 +27,6 @@ _DAY_S = 86_400
 _FIRST_DAY_NUMBER = int(FIRST_DAY.timestamp()) // _DAY_S
 _UNIT_PER_KWH = 10**9
 """Energy is counted in whole microwatt-hours, so that sums over years do not depend on their order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """What is measured at one instant, by phase: V, A, kW, kvar, kVA, signed power factor."""
-
-    voltage: tuple[float, ...]
-    current: tuple[float, ...]
-    active: tuple[float, ...]
-    reactive: tuple[float, ...]
-    apparent: tuple[float, ...]
-    power_factor: tuple[float, ...]
 
 
 class Physics:
@@ -231,8 +219,8 @@ class Physics:
 
     def _voltage(self, phase: int, now_s: float, loading: float) -> float:
         """Slow and quick wandering of the mains, less what the load draws down."""
-        slow = 0.012 * _wander(self.seed, 10 + phase, now_s, 1800)
-        quick = 0.004 * _wander(self.seed, 20 + phase, now_s, 20)
+        slow = 0.012 * wander(self.seed, 10 + phase, now_s, 1800)
+        quick = 0.004 * wander(self.seed, 20 + phase, now_s, 20)
         return self.nominal_v * (1.0 + slow + quick - 0.01 * loading)
 
     # --- demand
@@ -314,12 +302,12 @@ class Physics:
                 return self.maximum_demand(self.billing_start(at), at, kind)[0]
             case Measure.FREQUENCY:
                 # All meters hang on one grid: no seed.
-                return 50.0 + 0.03 * _wander(0, 1, at.timestamp(), 60) + 0.01 * _wander(0, 2, at.timestamp(), 5)
+                return 50.0 + 0.03 * wander(0, 1, at.timestamp(), 60) + 0.01 * wander(0, 2, at.timestamp(), 5)
             case Measure.TEMPERATURE:
-                return 24.0 + 6.0 * _wander(self.seed, 3, at.timestamp(), 3 * 3600)
+                return 24.0 + 6.0 * wander(self.seed, 3, at.timestamp(), 3 * 3600)
             case Measure.DISTORTION:
                 channel, size = (4, 0.6) if quantity.key.startswith("voltage") else (5, 3.0)
-                return 3 * size + size * _wander(self.seed, channel + 10 * quantity.phase, at.timestamp(), 600)
+                return 3 * size + size * wander(self.seed, channel + 10 * quantity.phase, at.timestamp(), 600)
             case measure:
                 return self._electric(measure, quantity.key, quantity.phase, at)
 
@@ -330,7 +318,7 @@ class Physics:
         ):
             if self.phases < 3:
                 return None
-            lines = tuple(_between(now.voltage[one], now.voltage[(one + 1) % 3]) for one in range(3))
+            lines = tuple(line_voltage(now.voltage[one], now.voltage[(one + 1) % 3]) for one in range(3))
             return sum(lines) / 3 if key == "voltage_line_mean" else lines[phase - 1]
         if key == "current_neutral":
             return neutral_current(now.current)
@@ -403,8 +391,6 @@ class _Counting:
         return sum(counted * share // per_pulse for share in self._physics._shares)
 
 
-_LINE_VOLTAGES = frozenset({"voltage_l1_l2", "voltage_l2_l3", "voltage_l3_l1", "voltage_line_mean"})
-
 _PEAKS: dict[tuple[str, str, int, int, int], tuple[int, ...]] = {}
 
 
@@ -415,23 +401,3 @@ def _phase_shares(seed: int, phases: int) -> tuple[int, ...]:
     weights = [1.0 + 0.15 * uniform(seed, 30, phase) for phase in range(phases)]
     shares = [int(1_000_000 * weight / sum(weights)) for weight in weights[1:]]
     return (1_000_000 - sum(shares), *shares)
-
-
-def _wander(seed: int, channel: int, now_s: float, period_s: int) -> float:
-    """A smooth walk in [−1, 1] through fixed random points, one every period."""
-    point, part = divmod(now_s / period_s, 1)
-    before, after = uniform(seed, channel, int(point)), uniform(seed, channel, int(point) + 1)
-    return before + (after - before) * part * part * (3 - 2 * part)
-
-
-def _between(one: float, other: float) -> float:
-    """The line voltage between two phases 120° apart."""
-    return sqrt(one * one + other * other + one * other)
-
-
-def neutral_current(phases: tuple[float, ...]) -> float:
-    """The current in the neutral conductor of phases 120° apart that work at one power factor."""
-    if len(phases) == 1:
-        return phases[0]
-    a, b, c = phases
-    return sqrt(max(a * a + b * b + c * c - a * b - b * c - c * a, 0.0))
