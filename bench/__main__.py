@@ -17,6 +17,7 @@ BENCHES = {
     "goodput": "values a second over those of the optimum plan, on all models",
     "dead": "what dead meters cost the living, and when a revival is seen",
     "crash": "what the ledger loses by kill -9 and power cuts, and how soon it is open again",
+    "outage": "what the meters' memory brings back after two days without half the lines, and its price",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
 }
 

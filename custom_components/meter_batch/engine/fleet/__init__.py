@@ -1,13 +1,14 @@
 """Reading all meters of a line: what is due when, validation on arrival, the report of a round."""
 
+from ..model.interval import Hole
 from .backfill import BackfillHealth
 from .clock import ClockReading
-from .memory import Hole, MemoryRecord
+from .memory import MemoryRecord, Snapshot
 from .meter import PollMeter
 from .once import Found, ItemData, find_address, read_items, read_once
 from .poller import Poller
 from .probe import LineTest, try_line
-from .report import LineHealth, PollReport, Snapshot
+from .report import LineHealth, PollReport
 from .request import check_address
 from .schedule import PollSettings
 from .validate import Validator

@@ -6,7 +6,7 @@ from collections import deque
 
 WINDOW_S = 600.0
 """Over what the share is told."""
-SAVED_S = 60.0
+SAVED_S = 30.0
 """What was not used is kept for so long, and no longer: no burst after a quiet day."""
 
 

@@ -16,10 +16,11 @@ from zoneinfo import ZoneInfo
 
 from ..errors import Refused
 from ..line import LineSettings
+from ..model.interval import Hole
 from ..protocol.dlt645.exchange import BroadcastTime
 from .airtime import Airtime
 from .clock import SET_FROM_S, SET_WITHIN_S, ClockReading, MeterClock, WallClock, may_set
-from .memory import Asked, Hole, Kind, Memory, MemoryRecord, Question, Stored, Talk, placed, sane
+from .memory import Asked, Kind, Memory, MemoryRecord, Question, Snapshot, Stored, Talk, placed, sane
 from .memory_dlt645 import Dlt645Memory
 from .memory_modbus import ModbusMemory
 from .meter import Meter
@@ -38,6 +39,8 @@ LATER_S, LATEST_S = 30.0, 3600.0
 TRIES = 3
 """A question from which nothing came so often is put aside, for a day."""
 TURN_S = 120
+LATE_S = 60.0
+"""A snapshot that was taken later than this after its boundary gives way to a record from memory."""
 FRESH_S = 60
 """What was planned so long ago is planned anew."""
 THINK_S = 0.1
@@ -83,7 +86,7 @@ class Recall:
             self.memory = ModbusMemory(self._asked_of, self.clock)
         elif keeps is not None:
             self.memory = Dlt645Memory(self._asked_of, self.clock)
-        self.missing, self._history = Spans(), Spans()
+        self.missing, self._history, self._late = Spans(), Spans(), Spans()
         self.since = 0
         """Another meter hung here before."""
         self._came = Spans()
@@ -115,13 +118,20 @@ class Recall:
     def set_holes(self, holes: Iterable[Hole]) -> None:
         """See `Poller.set_holes`."""
         length = self._interval_s
-        ranges = [
-            (ceil(one.start.timestamp() / length) * length, int(one.end.timestamp()) // length * length + length)
+        spans = Spans(
+            (ceil(one.start.timestamp() / length) * length, ceil(one.end.timestamp() / length) * length)
             for one in holes
-        ]
-        spans = Spans(ranges)
+        )
         self._history = Spans(one for one in spans if one[1] - one[0] > HISTORY_S)
-        self.missing = spans.minus(self._came)
+        self.missing = Spans([*spans, *self._late]).minus(self._came)
+        self._planned = None
+
+    def late(self, boundary: int) -> None:
+        """The registers of a boundary were read late: the memory may know better."""
+        if self.memory is None or self.memory.empty:
+            return
+        self._late.add(boundary, boundary + self._interval_s)
+        self.missing.add(boundary, boundary + self._interval_s)
         self._planned = None
 
     @property
@@ -147,7 +157,7 @@ class Recall:
             return ()
         until = now - 2 * self._interval_s
         return tuple(
-            Hole(_instant(start), _instant(end - self._interval_s)) for start, end in self.missing.within(0, until)
+            Hole(_instant(start), _instant(end)) for start, end in self.missing.within(0, until).minus(self._late)
         )
 
     # --- planning
@@ -281,6 +291,7 @@ class Recall:
         came = Spans((stamp, stamp + length) for stamp in (int(one.boundary.timestamp()) for one in records))
         for begin, finish in came:
             missing.cut(begin, finish)
+            self._late.cut(begin, finish)
             self._came.add(begin, finish)
         return records
 
@@ -376,6 +387,11 @@ class Backfill:
             self._holes[key] = tuple(those)
             if key in self._recalls:
                 self._recalls[key].set_holes(self._holes[key])
+
+    def late(self, key: str, snapshot: Snapshot) -> None:
+        """The registers of a boundary were read so long after it that the memory may know better."""
+        if snapshot.skew_s > LATE_S and key in self._recalls:
+            self._recalls[key].late(int(snapshot.boundary.timestamp()))
 
     def swapped(self, key: str, at: datetime) -> None:
         """Another meter answers since `at`: nothing is known of its memory, and it knows nothing from before."""

@@ -37,11 +37,12 @@ RESET_SHARE = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
-    """A stretch whose boundaries, from `start` to `end` with both, are not known (aware UTC)."""
+class Snapshot:
+    """The energy registers of one meter, read for an interval boundary `skew_s` after it."""
 
-    start: datetime
-    end: datetime
+    boundary: datetime
+    skew_s: float
+    readings: tuple[Reading, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from datetime import datetime
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
 from ..line import Line, utc_now
+from ..model.interval import Hole
 from ..model.obis import Obis
 from ..model.reading import Flag, Reading
 from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
 from .backfill import BROADCAST_PAUSE_S, Backfill
-from .memory import Hole
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
@@ -431,7 +431,9 @@ class Poller:
         self._news.add(key, final)
         if meter.snapshot_for is not None:
             energies = meter.wanted(("energy",))
-            if self._news.add_snapshot(key, meter.snapshot_for, [one for one in final if one.obis in energies]):
+            snapshot = self._news.add_snapshot(key, meter.snapshot_for, [one for one in final if one.obis in energies])
+            if snapshot is not None:
+                self._backfill.late(key, snapshot)
                 meter.snapshot_for = None
         return final
 

@@ -10,23 +10,15 @@ from statistics import median
 
 from ..errors import MeterError
 from ..line import LineCounters
+from ..model.interval import Hole
 from ..model.obis import Obis
 from ..model.reading import Reading
 from .backfill import Backfill, BackfillHealth
 from .clock import ClockReading
-from .memory import Hole, MemoryRecord
+from .memory import MemoryRecord, Snapshot
 
 WINDOW = 300
 """How many of the last exchanges success rate and latency are made of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The energy registers of one meter, read for an interval boundary `skew_s` after it."""
-
-    boundary: datetime
-    skew_s: float
-    readings: tuple[Reading, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +78,14 @@ class News:
         """Readings of a meter; newer ones replace older ones of the same register."""
         self._readings.setdefault(key, {}).update((one.obis, one) for one in readings)
 
-    def add_snapshot(self, key: str, boundary: datetime, readings: Iterable[Reading]) -> bool:
-        """Energies of a meter for a boundary; False where there are none."""
+    def add_snapshot(self, key: str, boundary: datetime, readings: Iterable[Reading]) -> Snapshot | None:
+        """Energies of a meter for a boundary; None where there are none."""
         taken = tuple(readings)
-        if taken:
-            skew_s = (max(one.at for one in taken) - boundary).total_seconds()
-            self._snapshots[key] = Snapshot(boundary, skew_s, taken)
-        return bool(taken)
+        if not taken:
+            return None
+        skew_s = (max(one.at for one in taken) - boundary).total_seconds()
+        snapshot = self._snapshots[key] = Snapshot(boundary, skew_s, taken)
+        return snapshot
 
     def add_memory(self, key: str, records: list[MemoryRecord]) -> None:
         """Records from a meter's memory."""
