@@ -356,8 +356,8 @@ class Year:
         return found
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(seed=st.integers(0, 2**32), days=st.sampled_from([3, 10, 70]), length=st.sampled_from([900, 900, 3600, 60]))
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), days=st.sampled_from([3, 10, 40]), length=st.sampled_from([900, 900, 3600, 60]))
 def test_memory_of_every_grain_in_any_order_adds_up_and_nothing_fine_becomes_coarse(seed, days, length):
     year = Year(seed, days)
     chance = random.Random(seed)

@@ -69,6 +69,18 @@ def test_a_full_disk_is_told_in_words_changes_nothing_and_is_caught_up_with(desk
     assert desk.ledger.verify().ok
 
 
+def test_a_really_full_disk_is_told_and_caught_up_with(tmp_path):
+    """On a file system of a few hundred kilobytes where we may mount one, else with a limit on the file's size."""
+    script = [sys.executable, "-m", "tests.engine.ledger.full_disk", str(tmp_path)]
+    mounted = subprocess.run(
+        ["unshare", "-rm", *script, "mount"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if (mounted.returncode in (1, 77) and "unshare" in mounted.stderr) or mounted.returncode == 77:
+        mounted = subprocess.run([*script, "limit"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert mounted.returncode == 0, mounted.stdout + mounted.stderr
+    assert "all caught up" in mounted.stdout
+
+
 def test_what_waits_in_memory_is_bounded_and_what_is_dropped_is_counted_and_becomes_a_gap(desk):
     ledger = desk.reopen(most_pending=3)
     desk.take(0, 0)
@@ -108,6 +120,17 @@ def test_a_database_that_somebody_else_has_locked_is_told_and_opens_once_it_is_f
     other.execute("ROLLBACK")
     other.close()
     Ledger(path).close()
+
+
+def test_while_it_is_open_nobody_can_lock_it(desk):
+    desk.take(0, 0)
+    other = sqlite3.connect(desk.path, isolation_level=None, timeout=0)
+    for statement in ("BEGIN EXCLUSIVE", "SELECT * FROM point", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute(statement)
+    other.close()
+    desk.take(1, 1)
+    assert desk.ledger.verify().ok
 
 
 def test_whoever_reads_the_file_meanwhile_does_not_take_our_lock_away(desk):
@@ -207,6 +230,31 @@ def test_a_clock_that_steps_back_a_little_loses_and_doubles_nothing(desk):
     desk.take(6, 9)
     assert sum(desk.energies().values()) == 9
     assert desk.ledger.verify().ok, desk.ledger.verify().named
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_clock_that_steps_back_and_forth_again_and_again_loses_and_doubles_nothing(desk, seed):
+    chance = random.Random(seed)
+    at, register, ran = 1, 0, 0
+    desk.take(0, register)
+    for _ in range(60):
+        match chance.random():
+            case one if one < 0.05:
+                at = max(1, at - chance.randrange(1, 8))
+            case one if one < 0.1:
+                at += chance.choice([3, 40, 400])
+            case _:
+                at += 1
+        register += chance.randrange(1, 9)
+        desk.take(at, register)
+        ran = max(ran, at)
+    # At last it stays right.
+    for _ in range(3):
+        ran, register = ran + 1, register + 1
+        desk.take(ran, register)
+    assert desk.ledger.verify().ok, desk.ledger.verify().named
+    assert sum(desk.energies().values()) == register
+    assert desk.ledger.latest("p").energies["1-0:1.8.0"] == 1
 
 
 def test_a_clock_that_was_never_set_writes_no_history(desk):

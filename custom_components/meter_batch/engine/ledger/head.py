@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from math import nan
+from operator import itemgetter, mul, sub
+from zlib import crc32
 
 from ..model.obis import Obis
 from ..model.quantity import QUANTITIES, Kind
 from .book import Book
 from .closer import MEASURED, MEMORY, MOST_PER_HOUR, US, Record
-from .record import EPOCH, SECOND, Boundary
+from .record import EPOCH, NOTHING, SECOND, Boundary
 from .rows import Names, Raw, columns_of
-from .store import BUCKET_S, checksum_interval, checksum_raw
+from .store import BUCKET_S, pack_interval, pack_raw
 
 
 @dataclass(slots=True)
@@ -27,9 +30,11 @@ class Head:
     meter: str
     meter_number: int
     layout: int
-    columns: list[tuple[Obis, Decimal]]
-    """OBIS and counts a unit."""
-    counts: list[int]
+    values_of: Callable[[Mapping[Obis, Decimal]], tuple[Decimal, ...]]
+    """The registers in the order of the layout; KeyError where one is missing."""
+    scales: tuple[Decimal, ...]
+    """Counts a unit."""
+    counts: tuple[int, ...]
     most: int
     """The greatest growth of any that is believed within an interval."""
     form: str
@@ -42,23 +47,21 @@ class Head:
 
 def head_of(names: Names, book: Book, record: Record) -> Head | None:
     """Ready for the record after this one; None where that has to go the long way."""
-    columns, counts = [], []
-    for obis, (count, exponent) in sorted(record.values.items()):
-        if exponent > 0 or QUANTITIES[obis].kind is Kind.BALANCE:
-            return None
-        columns.append((obis, Decimal(10**-exponent)))
-        counts.append(count)
-    if not columns:
+    columns, text = columns_of(record.values)
+    if not columns or any(exponent > 0 or QUANTITIES[obis].kind is Kind.BALANCE for obis, exponent in columns):
         return None
+    names_ = [obis for obis, _ in columns]
+    one = itemgetter(*names_)
     return Head(
         record.boundary,
         record.meter,
         names.meter(record.meter),
-        names.layout(columns_of(record.values)[0]),
-        columns,
-        counts,
-        MOST_PER_HOUR * min(int(scale) for _, scale in columns),
-        " ".join(["%d"] * len(counts)),
+        names.layout(columns),
+        one if len(columns) > 1 else lambda registers: (one(registers),),
+        tuple(Decimal(10**-exponent) for _, exponent in columns),
+        tuple(map(int, text.split())),
+        MOST_PER_HOUR * min(10**-exponent for _, exponent in columns),
+        " ".join(["%d"] * len(columns)),
         book.factor(record.boundary),
         min((since for since, _ in book.factors if since > record.boundary), default=1 << 60),
         record.skew_s,
@@ -93,28 +96,51 @@ def follow(
         ):
             rest.append(new)
             continue
-        shifted = [registers[obis] * scale for obis, scale in head.columns if obis in registers]
-        counts = list(map(int, shifted))
-        grown = [one - before for one, before in zip(counts, head.counts, strict=False)]
-        # A finer digit than before, another register, a fall, or more than can be.
-        if len(counts) != len(registers) or counts != shifted or min(grown) < 0 or max(grown) > head.most:
+        try:
+            values = head.values_of(registers)
+        except KeyError:
             rest.append(new)
             continue
-        number, skew_s, source = numbers[point], new.skew_s, new.source
-        read_us = at * US + round(skew_s * US)
-        raw = (
-            at // BUCKET_S, number, at, revision, 1, read_us, head.meter_number, source, head.layout,
-            head.form % tuple(counts), skew_s,
+        shifted = tuple(map(mul, values, head.scales, strict=True))
+        counts = tuple(map(int, shifted))
+        grown = tuple(map(sub, counts, head.counts, strict=True))
+        # A finer digit than before, a fall, or more than can be.
+        if counts != shifted or min(grown) < 0 or max(grown) > head.most:
+            rest.append(new)
+            continue
+        number, layout, skew_s, source, seen = numbers[point], head.layout, new.skew_s, new.source, new.observed
+        # Checksums as in store, without the cost of a call.
+        read_us, text, bucket, meter = (
+            at * US + round(skew_s * US),
+            head.form % counts,
+            at // BUCKET_S,
+            head.meter_number,
+        )
+        packed = pack_raw(bucket, number, at, revision, 1, read_us, meter, layout, skew_s)
+        add_raw(
+            (
+                bucket, number, at, revision, 1, read_us, meter, source, layout, text, skew_s,
+                crc32(packed + f"{source} {text}".encode()),
+            )
         )  # fmt: skip
-        add_raw((*raw, checksum_raw(*raw)))
-        memory = head.memory or source == "memory"
-        seen = new.observed
-        interval = (
-            start // BUCKET_S, number, start, revision, at - start, head.layout, head.form % tuple(grown), head.factor,
-            MEMORY if memory else MEASURED, None, "memory" if memory else source,
-            skew_s if abs(skew_s) > abs(head.skew_s) else head.skew_s,
-            seen.demand_max_kw, seen.voltage_min_v, seen.voltage_mean_v, seen.voltage_max_v, seen.power_factor,
+        flags, head_memory = MEASURED, source == "memory"
+        if head.memory or head_memory:
+            flags, source = MEMORY, "memory"
+        worst = skew_s if abs(skew_s) > abs(head.skew_s) else head.skew_s
+        text, bucket, long, factor = head.form % grown, start // BUCKET_S, at - start, head.factor
+        if seen is NOTHING:
+            power = low = mean = high = pf = None
+            packed = pack_interval(bucket, number, start, revision, long, layout, flags, worst, nan, nan, nan, nan, nan)
+        else:
+            power, low, mean = seen.demand_max_kw, seen.voltage_min_v, seen.voltage_mean_v
+            high, pf = seen.voltage_max_v, seen.power_factor
+            shown = [nan if one is None else one for one in (power, low, mean, high, pf)]
+            packed = pack_interval(bucket, number, start, revision, long, layout, flags, worst, *shown)
+        add_interval(
+            (
+                bucket, number, start, revision, long, layout, text, factor, flags, None, source, worst,
+                power, low, mean, high, pf, crc32(packed + f"{text} {factor} None {source}".encode()),
+            )
         )  # fmt: skip
-        add_interval((*interval, checksum_interval(*interval)))
-        head.boundary, head.counts, head.skew_s, head.memory = at, counts, skew_s, source == "memory"
+        head.boundary, head.counts, head.skew_s, head.memory = at, counts, skew_s, head_memory
     return rest

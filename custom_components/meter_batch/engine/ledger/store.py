@@ -108,8 +108,9 @@ UPDATE point SET first = ends.first, live = ends.live FROM (
 type Row = Sequence[Any]
 
 
-_PACK_RAW = struct.Struct("<8qd").pack
-_PACK_INTERVAL = struct.Struct("<7q6d").pack
+pack_raw = struct.Struct("<8qd").pack
+pack_interval = struct.Struct("<7q6d").pack
+"""What of a row is checked beside its text; the numbers that were not seen as NaN."""
 
 
 def checksum_raw(
@@ -117,22 +118,22 @@ def checksum_raw(
     source: str, layout: int, registers: str, skew_s: float,
 ) -> int:  # fmt: skip
     """Of a row of `raw`."""
-    packed = _PACK_RAW(bucket, point, boundary, revision, used, read_us, meter, layout, skew_s)
-    return crc32(f"{source} {registers}".encode(), crc32(packed))
+    packed = pack_raw(bucket, point, boundary, revision, used, read_us, meter, layout, skew_s)
+    return crc32(packed + f"{source} {registers}".encode())
 
 
 def checksum_interval(
     bucket: int, point: int, start: int, revision: int, length: int, layout: int, counts: str, factor: str,
-    flags: int, rule: str | None, source: str, *numbers: float | None,
+    flags: int, rule: str | None, source: str, skew_s: float, max_kw: float | None, v_min: float | None,
+    v_mean: float | None, v_max: float | None, pf: float | None,
 ) -> int:  # fmt: skip
     """Of a row of `interval`."""
-    try:
-        packed = _PACK_INTERVAL(bucket, point, start, revision, length, layout, flags, *numbers)
-    except struct.error:
-        packed = _PACK_INTERVAL(
-            bucket, point, start, revision, length, layout, flags, *(nan if one is None else one for one in numbers)
-        )
-    return crc32(f"{counts} {factor} {rule} {source}".encode(), crc32(packed))
+    packed = pack_interval(
+        bucket, point, start, revision, length, layout, flags, skew_s,
+        nan if max_kw is None else max_kw, nan if v_min is None else v_min, nan if v_mean is None else v_mean,
+        nan if v_max is None else v_max, nan if pf is None else pf,
+    )  # fmt: skip
+    return crc32(packed + f"{counts} {factor} {rule} {source}".encode())
 
 
 class Store:
@@ -178,9 +179,11 @@ class Store:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA wal_autocheckpoint = 1000")
                 db.execute("PRAGMA journal_size_limit = 16777216")
-                db.execute("BEGIN IMMEDIATE")
-                self._migrate(db)
-                db.execute("COMMIT")
+                # Nothing is written where nothing has to be: a full disk is no reason not to open.
+                if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                    db.execute("BEGIN IMMEDIATE")
+                    self._migrate(db)
+                    db.execute("COMMIT")
         except BaseException:
             db.close()
             raise
