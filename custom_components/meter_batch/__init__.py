@@ -73,7 +73,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
 async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:
     """A device may be deleted by hand once its point is gone from this line."""
     site = await async_get_site(hass)
-    on_line = {point.id for point, _ in site.registry.on_line(entry.entry_id)} | {entry.entry_id}
+    on_line = {point.id for point in site.registry.at_home(entry.entry_id)} | {entry.entry_id}
     return not any(domain == DOMAIN and id_ in on_line for domain, id_ in device.identifiers)
 
 
@@ -127,10 +127,13 @@ class Mover:
 
     async def _carry_out(self, changes: list[Change]) -> None:
         lines = populations(self._hass)
+        homes: dict[str, set[str]] = {line: {one.id for one in at.coordinator.points()} for line, at in lines.items()}
+        for line, population in lines.items():
+            # Those of virtual points move with their parts.
+            for id_ in population.there - homes[line]:
+                await population.async_leave(id_)
         for change in changes:
-            before, after = _line(change.before), _line(change.after)
-            if before is not None and before != after and before in lines:
-                await lines[before].async_leave(change.id)
+            after = self._site.registry.home(change.after) if change.after else None
             if change.after is None and (device := device_of(self._hass, change.id)) is not None:
                 dr.async_get(self._hass).async_remove_device(device.id)
             if change.before and change.after and change.before.meters != change.after.meters and after in lines:
@@ -144,8 +147,3 @@ class Mover:
         for change in changes:
             if change.before and change.after and change.before.area != change.after.area:
                 set_area(self._hass, change.after)
-
-
-def _line(point: object) -> str | None:
-    routes = getattr(point, "routes", ())
-    return routes[0].line if routes else None

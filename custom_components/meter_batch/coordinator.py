@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import override
 
 from homeassistant.config_entries import ConfigEntry
@@ -14,6 +14,7 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryNotReady, HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
+from homeassistant.util import dt as dt_util
 
 from . import link
 from .const import (
@@ -36,6 +37,7 @@ from .engine import (
     LineError,
     MeterBatchError,
     MeterError,
+    Multiplier,
     NoReply,
     Point,
     Poller,
@@ -53,6 +55,8 @@ from .wording import async_in_words, in_words, message, register_names
 
 _LOGGER = logging.getLogger(__name__)
 
+STRAY = timedelta(seconds=5)
+"""So long after a multiplier was changed, readings may still be multiplied by the old one: the ledger is given none."""
 HEARD_BADLY = frozenset({"damaged", "wrong_meter"})
 """Reasons that say more than silence: something comes from the meter, or instead of it."""
 
@@ -81,7 +85,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self._touched: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._begun: set[str] = set()
-        self._snapshots: asyncio.Queue[tuple[bool, dict[str, tuple[datetime, tuple[Reading, ...]]]]] = asyncio.Queue()
+        self._remultiplied: dict[str, datetime] = {}
+        """Until when readings may still come that were multiplied as a point no longer is."""
+        self._multipliers: dict[str, tuple[Multiplier, ...]] = {}
         self.line = link.make_line(entry.data, entry.options)
         options = entry.options
         self.poller = Poller(
@@ -89,10 +95,15 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             PollSettings(
                 fast_s=float(options.get(CONF_FAST, DEFAULT_FAST_S)),
                 slow_s=float(options.get(CONF_SLOW, DEFAULT_SLOW_S)),
-                interval_s=60 * int(options.get(CONF_INTERVAL, DEFAULT_INTERVAL_MIN)),
+                interval_s=self.interval_s,
             ),
             self._on_report,
         )
+
+    @property
+    def interval_s(self) -> int:
+        """The length of the intervals at whose boundaries energies are read."""
+        return round(60 * float(self.config_entry.options.get(CONF_INTERVAL, DEFAULT_INTERVAL_MIN)))
 
     @property
     def entity_statistics(self) -> bool:
@@ -126,7 +137,6 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         entry = self.config_entry
         self._tasks = [
             entry.async_create_background_task(self.hass, self.poller.run(), f"{DOMAIN} poller {entry.title}"),
-            entry.async_create_background_task(self.hass, self._write_history(), f"{DOMAIN} history {entry.title}"),
         ]
 
     async def async_stop(self) -> None:
@@ -134,13 +144,14 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.site.ledger.async_line_gone(self.config_entry.entry_id)
         await self.line.close()
 
     # --- points ---
 
     def points(self) -> Iterable[Point]:
-        """The points that are read on this line."""
-        return (point for point, _ in self.site.registry.on_line(self.config_entry.entry_id))
+        """The points that live on this line: those read on it, and virtual ones."""
+        return self.site.registry.at_home(self.config_entry.entry_id)
 
     def detail(self, point: Point) -> Detail:
         """How many entities a point has."""
@@ -148,6 +159,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     def registers(self, point: Point) -> tuple[Obis, ...]:
         """The registers of a point that have entities."""
+        if point.virtual:
+            return ()
         template = self.site.templates.get(point.meter.template)
         return () if template is None else shown(template, self.detail(point))
 
@@ -177,9 +190,18 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 )
             )
         self.poller.set_meters(meters)
+        self._note_multipliers(self.points())
+        line = self.config_entry.entry_id
+        self.site.ledger.async_line(line, timedelta(seconds=self.interval_s), [meter.key for meter in meters])
         there = {meter.key for meter in meters}
         for gone in {*self.values, *self.problems} - there:
             self.async_forget(gone)
+
+    def _note_multipliers(self, points: Iterable[Point]) -> None:
+        before, self._multipliers = self._multipliers, {point.id: point.multipliers for point in points}
+        for id_, multipliers in self._multipliers.items():
+            if before.get(id_, multipliers) != multipliers:
+                self._remultiplied[id_] = dt_util.utcnow() + STRAY
 
     @callback
     def async_forget(self, point: str) -> None:
@@ -187,6 +209,13 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.values.pop(point, None)
         self.problems.pop(point, None)
         self._begun.discard(point)
+
+    @callback
+    def async_swapped(self, before: Point, after: Point) -> None:
+        """Drops what is known of a point, because its meter is another now, or said to be; tells the ledger."""
+        if before.meters and after.meters and before.meter.since != after.meter.since:
+            self.site.ledger.async_swapped(before, after, self.values.get(after.id, {}).values())
+        self.async_forget(after.id)
 
     # --- reports ---
 
@@ -199,7 +228,6 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 continue
             known = self.values.setdefault(key, {})
             known.update((reading.obis, reading) for reading in readings if reading.good)
-            self.site.history.note(points[key], readings)
             if bad := tuple(reading.obis for reading in readings if not reading.good):
                 self.problems[key] = Trouble("implausible", registers=bad)
             else:
@@ -228,17 +256,18 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.async_set_updated_data(report)
 
     def _keep(self, report: PollReport) -> None:
-        """Passes on what the statistics need: the first energies of each point, and those of the boundaries."""
-        first = {}
+        """Passes on what the ledger needs, and the first energies of each point to the statistics."""
         for key, readings in report.readings.items():
-            if key not in self._begun and kept(one.obis for one in readings if one.good):
+            point = self.site.registry.points.get(key)
+            if point is not None and key not in self._begun and kept(one.obis for one in readings if one.good):
                 self._begun.add(key)
-                first[key] = (min(one.at for one in readings), readings)
-        if first:
-            self._snapshots.put_nowait((True, first))
-        if report.snapshots:
-            snapshots = {key: (one.boundary, tuple(one.readings)) for key, one in report.snapshots.items()}
-            self._snapshots.put_nowait((False, snapshots))
+                self.site.history.async_begin(point, readings)
+        unusable = {
+            key
+            for key, until in self._remultiplied.items()
+            if key in report.snapshots and any(one.at < until for one in report.snapshots[key].readings)
+        }
+        self.site.ledger.async_take(self.config_entry.entry_id, report, unusable)
 
     def _line_down(self, report: PollReport) -> None:
         self.data = report
@@ -263,11 +292,6 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         for update, context in list(self._listeners.values()):
             if context is None or context in self._touched:
                 update()
-
-    async def _write_history(self) -> None:
-        while True:
-            first, snapshots = await self._snapshots.get()
-            await self.site.history.async_take(snapshots, first=first)
 
     # --- in words ---
 

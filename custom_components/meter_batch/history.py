@@ -1,45 +1,64 @@
-"""Energies as long-term statistics: one external statistic a register, from the registers at the interval boundaries.
+"""Energies as long-term statistics, hour by hour out of the ledger: one external statistic a register of a point.
 
-Only differences of registers count, taken before the multiplier, so that neither a new multiplier nor a new meter makes
-a bar of its own. The sum never falls. What came while nobody read is spread evenly over the missing hours.
+A subscriber of the ledger. What it writes follows from the ledger and from what the recorder has stored, so it may be
+stopped anywhere and done twice: each run compares and writes only what differs. Late data go to the hours they belong
+to, and all sums after them are moved by one statement.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import partial
 
+from homeassistant.components.recorder.db_schema import Statistics, StatisticsMeta
 from homeassistant.components.recorder.models import StatisticData, StatisticMeanType, StatisticMetaData
-from homeassistant.components.recorder.statistics import async_add_external_statistics, get_last_statistics
-from homeassistant.core import HomeAssistant
+from homeassistant.components.recorder.statistics import async_add_external_statistics
+from homeassistant.core import HassJob, HomeAssistant, callback
 from homeassistant.helpers import translation
-from homeassistant.helpers.recorder import get_instance
+from homeassistant.helpers.event import async_call_later
+from homeassistant.helpers.recorder import get_instance, session_scope
 from homeassistant.helpers.storage import Store
 from homeassistant.util import dt as dt_util
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from .const import DOMAIN
-from .engine import Point
+from .engine import BY_KEY, Flag, LedgerError, Point
+from .engine.ledger import Boundary, Ledger, Restart
+from .engine.model.interval import Changes, Interval, Quality
+from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Quantity
-from .engine.model.reading import Flag, Reading
+from .engine.model.reading import Reading
+from .ledger import SiteLedger, factor
 from .registry import Registry
 
 _LOGGER = logging.getLogger(__name__)
 
+NAME = "statistics"
+"""Under this name it subscribes to the ledger."""
+HOUR_S = 3600
 HOUR = timedelta(hours=1)
-TICK = timedelta(microseconds=1)
-LONGEST_FILL = timedelta(days=31)
-"""Consumption of a longer silence is spread over its last days only."""
-SAVE_DELAY_S = 1.0
 
 KEPT = ("energy_import", "energy_export", "energy_gross")
 """The registers that get a statistic; the gross one only where a meter does not tell import from export."""
-MOST_PER_HOUR = Decimal(100_000)
-"""kWh at the meter itself; nobody builds a meter that counts more, so a greater step is another meter's register."""
+CHANGES = 8_000
+"""About so many intervals are taken from the ledger at a time."""
+ROWS = 2_000
+"""At most so many hours are given to the recorder at a time; then it is waited for."""
+APART = 48
+"""Changed hours further apart than so many hours are written by themselves."""
+MOST_BACKLOG = 500
+"""While so much waits for the recorder, it is left alone."""
+NEAR = Decimal("0.000001")
+"""Sums are stored as floats; what differs by less is the same."""
+TRIES = 5
+PAUSE_S = 1.0
+RETRY = timedelta(minutes=1)
 
 
 def kept(obis: Iterable[str]) -> list[Quantity]:
@@ -55,173 +74,441 @@ def statistic_id(point: str, quantity: Quantity) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a statistic is written: the register (without multiplier) at an instant, and the sum until then."""
+class Row:
+    """One hour of a statistic: its start (seconds since 1970), and the sum until its end."""
 
-    at: datetime
-    register: Decimal
+    start: int
     sum: Decimal
-    fresh: Decimal | None = None
-    """Where the register began again since `at` (reset, roll-over, swap): what had been counted anew by then."""
-    lost: Decimal = Decimal(0)
-    """What the register still counted before it began again, where that is known."""
-    doubted: Decimal | None = None
-    """A register that was lower than before although nobody said why; the next one decides."""
-
-
-def factor(point: Point, at: datetime) -> Decimal:
-    """CT × PT at an instant."""
-    multiplier = point.multiplier_at(at)
-    return Decimal(1) if multiplier is None else multiplier.ct * multiplier.pt
-
-
-def began_again(mark: Mark, flags: frozenset[Flag], register: Decimal) -> Mark:
-    """The mark after a reading said that its register had begun again; consumption known so far is kept."""
-    before = mark.register if mark.fresh is None else None
-    lost = mark.lost
-    if Flag.ROLL_OVER in flags and before is not None:
-        lost += Decimal(10) ** (before.adjusted() + 1) - before
-        fresh = Decimal(0)
-    elif Flag.RESET in flags:
-        fresh = Decimal(0)
-    else:  # another meter: what it counted elsewhere is not this point's
-        fresh = register
-    return replace(mark, fresh=fresh, lost=lost, doubted=None)
-
-
-def advance(mark: Mark | None, register: Decimal, boundary: datetime, times: Decimal) -> tuple[list[Row], Mark]:
-    """The rows that a register at a boundary adds or changes, and the new mark; none for a boundary that was seen."""
-    if mark is None:
-        return [Row(_hour_before(boundary), register * times, Decimal(0))], Mark(boundary, register, Decimal(0))
-    if boundary <= mark.at:
-        return [], mark
-    if mark.fresh is not None:
-        delta = mark.lost + register - mark.fresh
-    elif register < mark.register:
-        if mark.doubted is None or register < mark.doubted:
-            return [], replace(mark, doubted=register)
-        # Twice lower: it did begin again while nobody looked.
-        delta = register - mark.doubted
-    else:
-        delta = register - mark.register
-    hours = Decimal((boundary - mark.at) / HOUR)
-    if delta < 0 or delta > MOST_PER_HOUR * max(hours, Decimal(1)):
-        _LOGGER.warning(
-            "A register went from %s to %s; it goes on from there without counting that", mark.register, register
-        )
-        delta = Decimal(0)
-    straight = mark.fresh is None and register >= mark.register
-    begin = max(mark.at, boundary - LONGEST_FILL)
-    rows = []
-    end = _hour_before(begin + TICK) + HOUR
-    while True:
-        end = min(end, boundary)
-        part = delta * ((end - begin) // TICK) / ((boundary - begin) // TICK)
-        state = mark.register + part if straight else register
-        rows.append(Row(_hour_before(end), (register if end == boundary else state) * times, mark.sum + part * times))
-        if end == boundary:
-            break
-        end += HOUR
-    return rows, Mark(boundary, register, mark.sum + delta * times)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One hour of a statistic: its start, the register at its end, the sum until then."""
+class Plan:
+    """What has to be written: rows, and from which hour on all sums are moved by how much."""
 
-    start: datetime
-    state: Decimal
-    sum: Decimal
+    rows: tuple[Row, ...] = ()
+    shift_from: int = 0
+    shift: Decimal = Decimal(0)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.shift)
 
 
-def _hour_before(at: datetime) -> datetime:
-    """Start of the hour that ends at, or holds, the moment before `at`."""
-    return (at - TICK).replace(minute=0, second=0, microsecond=0)
+def plan(before: Decimal, stored: Sequence[Row], energies: Mapping[int, Decimal], changed: Collection[int]) -> Plan:
+    """What makes stored rows say what the ledger says of the changed hours.
+
+    `before` is the sum of the newest row before the first changed hour (0 where there is none); `stored` are the rows
+    from there on, at least to the first one after the last changed hour; `energies` is what the ledger knows of these
+    hours. An hour the ledger does not know keeps the energy it has; a changed one it no longer knows has none.
+    """
+    last = max(changed)
+    have = {row.start: row.sum for row in stored}
+    rows: list[Row] = []
+    running = previous = before
+    for start in sorted({*have, *changed}):
+        energy = energies.get(start)
+        if energy is None:
+            if start in changed and start not in have:
+                continue
+            energy = Decimal(0) if start in changed else have[start] - previous
+        running += energy
+        if start > last:
+            shift = running - have[start]
+            return Plan(tuple(rows), start, shift) if _differ(running, have[start]) else Plan(tuple(rows))
+        if start not in have or _differ(running, have[start]):
+            rows.append(Row(start, running))
+        previous = have.get(start, previous)
+    return Plan(tuple(rows))
+
+
+def _differ(one: Decimal, other: Decimal) -> bool:
+    return abs(one - other) > max(NEAR, abs(one) * Decimal("1e-13"))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Hours of one statistic that changed, close together."""
+
+    point: str
+    quantity: Quantity
+    hours: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        """Of its statistic."""
+        return statistic_id(self.point, self.quantity)
+
+
+def jobs_of(hours: Mapping[str, Collection[int]], quantities: Mapping[str, Iterable[Quantity]]) -> list[Job]:
+    """The work for changed hours of points: import before export, the newest hours first."""
+    found = []
+    for point, all_ in hours.items():
+        near: list[list[int]] = []
+        for hour in sorted(all_):
+            if near and hour - near[-1][-1] <= APART * HOUR_S and len(near[-1]) < ROWS:
+                near[-1].append(hour)
+            else:
+                near.append([hour])
+        found += [Job(point, quantity, tuple(one)) for one in near for quantity in quantities[point]]
+    return sorted(found, key=lambda job: (KEPT.index(job.quantity.key), -job.hours[-1], job.point))
+
+
+def batches_of(jobs: Iterable[Job]) -> list[list[Job]]:
+    """In their order, as many as the recorder gets at a time; a statistic is once in each."""
+    found: list[list[Job]] = [[]]
+    rows, ids = 0, set[str]()
+    for job in jobs:
+        if found[-1] and (rows + len(job.hours) > ROWS or job.id in ids):
+            found.append([])
+            rows, ids = 0, set()
+        found[-1].append(job)
+        rows += len(job.hours)
+        ids.add(job.id)
+    return [one for one in found if one]
+
+
+@dataclass(slots=True)
+class Hour:
+    """What the ledger knows of an hour of a point, and of how many seconds of it."""
+
+    energies: dict[Obis, Decimal]
+    covered_s: int = 0
+
+
+def hours_in(intervals: Iterable[Interval]) -> dict[tuple[str, int], Hour]:
+    """Intervals by point and hour (seconds since 1970)."""
+    found: dict[tuple[str, int], Hour] = {}
+    for one in intervals:
+        if Quality.WITHDRAWN in one.flags:
+            continue
+        hour = found.setdefault((one.point, hour_of(one.start)), Hour({}))
+        hour.covered_s += one.length_s
+        for obis, energy in one.energies.items():
+            hour.energies[obis] = hour.energies.get(obis, Decimal(0)) + energy
+    return found
+
+
+def hour_of(at: datetime) -> int:
+    """The start of the hour that holds an instant, in seconds since 1970."""
+    seconds = int(at.timestamp())
+    return seconds - seconds % HOUR_S
+
+
+def instant(seconds: int) -> datetime:
+    """The inverse."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the recorder has around the hours of a job."""
+
+    before: Decimal
+    rows: tuple[Row, ...]
 
 
 class History:
-    """Writes the statistics of all points; used by all lines, so that a point may move between them."""
+    """Writes the statistics of all points, in one task."""
 
-    def __init__(self, hass: HomeAssistant, registry: Registry) -> None:
-        self._hass, self._registry = hass, registry
-        self._store: Store[dict[str, Any]] = Store(hass, 1, f"{DOMAIN}.history", serialize_in_event_loop=False)
-        self._stored: dict[str, Mark] | None = None
-        self._marks: dict[str, Mark | None] = {}
-        self._lock = asyncio.Lock()
+    def __init__(self, hass: HomeAssistant, registry: Registry, ledger: SiteLedger) -> None:
+        self._hass, self._registry, self._ledger = hass, registry, ledger
+        self._ready = self._running = self._more = False
+        self._told: set[str] = set()
+        self._begin: dict[str, tuple[Point, Quantity, Reading]] = {}
+        self._behind = False
 
     @property
     def enabled(self) -> bool:
         """False where Home Assistant runs without a recorder."""
         return "recorder" in self._hass.config.components
 
-    def note(self, point: Point, readings: Iterable[Reading]) -> None:
-        """Takes readings between boundaries: a register that began again must be known at the next boundary."""
-        for reading in readings:
-            if not reading.flags & {Flag.RESET, Flag.ROLL_OVER, Flag.SWAP} or not reading.good:
-                continue
-            id_ = statistic_id(point.id, QUANTITIES[reading.obis])
-            if (mark := self._marks.get(id_)) is not None and reading.at > mark.at:
-                register = Decimal(reading.value) / factor(point, reading.at)
-                self._marks[id_] = began_again(mark, reading.flags, register)
+    @property
+    def behind(self) -> bool:
+        """True while there is more to write than the last few intervals."""
+        return self._behind
 
-    async def async_take(
-        self, snapshots: Mapping[str, tuple[datetime, Iterable[Reading]]], *, first: bool = False
-    ) -> None:
-        """Writes what registers at a boundary add: by point id, the boundary and the readings taken for it.
+    @callback
+    def async_start(self) -> None:
+        """Begins to follow the ledger; without a recorder nobody is subscribed."""
+        self._ledger.async_listen(self._changed)
+        self._wake()
 
-        `first`: these are no boundary but the first readings since the start; they begin statistics that do not exist.
-        """
+    @callback
+    def _changed(self, points: set[str]) -> None:
+        self._told |= points
+        self._wake()
+
+    @callback
+    def async_begin(self, point: Point, readings: Iterable[Reading]) -> None:
+        """Begins the statistics of a point that has none with its first registers, so that they can be chosen."""
+        good = {one.obis: one for one in readings if one.good}
+        for quantity in kept(good):
+            self._begin[statistic_id(point.id, quantity)] = (point, quantity, good[quantity.obis])
+        if self._begin:
+            self._wake()
+
+    @callback
+    def _wake(self) -> None:
+        self._more = True
+        # What Home Assistant no longer writes when it stops is written when it starts.
+        if not self._running and not self._hass.is_stopping:
+            self._running = True
+            self._hass.async_create_background_task(self._run(), f"{DOMAIN} statistics")
+
+    async def _run(self) -> None:
+        """Writes until nothing is left to write."""
+        try:
+            while self._more:
+                self._more = False
+                if not self._ready:
+                    await self._prepare()
+                    self._ready = True
+                if self.enabled:
+                    await self._catch_up()
+        except LedgerError as error:
+            # It says so itself.
+            _LOGGER.debug("Statistics wait for the ledger: %s", error.text)
+            self._later()
+        except _NotStoredError as error:
+            _LOGGER.warning("The recorder did not take the statistics %s; they are given to it again", error)
+            self._later()
+        finally:
+            self._running = False
+
+    @callback
+    def _later(self) -> None:
+        if not self._hass.is_stopping:
+            async_call_later(self._hass, RETRY, HassJob(self._again, cancel_on_shutdown=True))
+
+    @callback
+    def _again(self, _now: datetime) -> None:
+        self._wake()
+
+    async def _prepare(self) -> None:
         if not self.enabled:
+            await self._ledger.async_call(lambda ledger: ledger.unsubscribe(NAME))
             return
-        async with self._lock:
-            for id_, (boundary, readings) in snapshots.items():
-                if (point := self._registry.points.get(id_)) is not None:
-                    await self._take(point, boundary, list(readings), first=first)
+        await self._ledger.async_call(lambda ledger: ledger.subscribe(NAME))
+        await self._take_over()
 
-    async def _take(self, point: Point, boundary: datetime, readings: list[Reading], *, first: bool) -> None:
-        by_obis = {reading.obis: reading for reading in readings if reading.good}
-        for quantity in kept(by_obis):
-            reading = by_obis[quantity.obis]
-            times = factor(point, reading.at)
-            register = Decimal(reading.value) / times
-            id_ = statistic_id(point.id, quantity)
-            mark = await self._mark(id_, point)
-            if first and mark is not None:
-                continue
-            if mark is not None and mark.fresh is None and boundary > mark.at:
-                if reading.flags & {Flag.RESET, Flag.ROLL_OVER, Flag.SWAP}:
-                    mark = began_again(mark, reading.flags, register)
-                elif point.meter.since > mark.at:
-                    mark = began_again(mark, frozenset({Flag.SWAP}), register)
-            metadata = await self._metadata(id_, point, quantity)
-            # Nothing waits from here on: what is noted is handed to the recorder as well.
-            rows, self._marks[id_] = advance(mark, register, boundary, times)
-            if rows:
-                async_add_external_statistics(self._hass, metadata, _data(rows))
-        self._store.async_delay_save(self._save, SAVE_DELAY_S)
+    async def _catch_up(self) -> None:
+        """Writes what changed since the last time, and says so when the recorder has it."""
+        await self._begin_new()
+        while True:
+            self._told.clear()
+            changes = await self._ledger.async_call(lambda ledger: ledger.changes(NAME, limit=CHANGES))
+            self._behind = changes.more
+            if changes.intervals:
+                await self._write(changes.intervals)
+            await self._ledger.async_call(partial(_acknowledge, changes=changes))
+            if not changes.more:
+                return
 
-    async def _mark(self, id_: str, point: Point) -> Mark | None:
-        """How far a statistic is written: what we noted if the recorder agrees, else what the recorder has."""
-        if id_ in self._marks:
-            return self._marks[id_]
-        if self._stored is None:
-            data = await self._store.async_load() or {}
-            self._stored = {key: _mark_from(one) for key, one in data.items()}
-        last = await get_instance(self._hass).async_add_executor_job(
-            get_last_statistics, self._hass, 1, id_, False, {"state", "sum"}
+    async def _write(self, intervals: Iterable[Interval]) -> None:
+        hours: dict[str, set[int]] = {}
+        registers: dict[str, set[Obis]] = {}
+        for one in intervals:
+            hours.setdefault(one.point, set()).add(hour_of(one.start))
+            registers.setdefault(one.point, set()).update(one.energies)
+        for batch in batches_of(self._jobs(hours, registers)):
+            await self._live()
+            await self._store(batch)
+
+    def _jobs(self, hours: dict[str, set[int]], registers: Mapping[str, set[Obis]]) -> list[Job]:
+        points = self._registry.points
+        hours = {point: all_ for point, all_ in hours.items() if point in points}
+        quantities = {point: kept(registers.get(point, ())) for point in hours}
+        # What is worked out from others changes with them; it may be a part itself.
+        for _ in points:
+            more = {
+                id_: new
+                for id_, point in points.items()
+                if point.virtual
+                and (new := set[int]().union(*(hours.get(term.point, set()) for term in point.formula)))
+                - hours.get(id_, set())
+            }
+            if not more:
+                break
+            for id_, new in more.items():
+                hours.setdefault(id_, set()).update(new)
+                quantities[id_] = kept(
+                    {one.obis for term in points[id_].formula for one in quantities.get(term.point, ())}
+                )
+        return jobs_of(hours, quantities)
+
+    async def _live(self) -> None:
+        """While much is to be caught up with, what comes now does not wait for it."""
+        if not self._behind or not self._told:
+            return
+        points, self._told = self._told, set()
+        now = dt_util.utcnow()
+        recent = {hour_of(now), hour_of(now - timedelta(minutes=20))}
+        since = instant(min(recent))
+        found = await self._ledger.async_call(
+            lambda ledger: ledger.intervals(points & set(ledger.points), since, now + HOUR)
         )
-        mark = None
-        if rows := last.get(id_):
-            start = datetime.fromtimestamp(rows[0]["start"], UTC)
-            total = Decimal(repr(rows[0]["sum"] or 0.0))
-            mark = self._stored.get(id_)
-            if mark is None or _hour_before(mark.at) != start or abs(mark.sum - total) > Decimal("0.001"):
-                end = min(start + HOUR, dt_util.utcnow())
-                mark = Mark(end, Decimal(repr(rows[0]["state"] or 0.0)) / factor(point, end), total)
-        self._marks[id_] = mark
-        return mark
+        registers: dict[str, set[Obis]] = {}
+        hours: dict[str, set[int]] = {}
+        for one in found:
+            registers.setdefault(one.point, set()).update(one.energies)
+            hours.setdefault(one.point, set()).add(hour_of(one.start))
+        for batch in batches_of(self._jobs(hours, registers)):
+            await self._store(batch)
 
-    async def _metadata(self, id_: str, point: Point, quantity: Quantity) -> StatisticMetaData:
+    async def _store(self, batch: list[Job]) -> None:
+        """Writes a batch until the recorder has it."""
+        instance = get_instance(self._hass)
+        for _ in range(TRIES):
+            while instance.backlog > MOST_BACKLOG:  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE_S)
+            plans = [(job, one) for job, one in zip(batch, await self._plans(batch), strict=True) if one]
+            if not plans:
+                return
+            states = await self._states(plans)
+            for job, one in plans:
+                if one.rows:
+                    rows = [
+                        StatisticData(
+                            start=instant(row.start),
+                            state=float(states.get((job.id, row.start), row.sum)),
+                            sum=float(row.sum),
+                        )
+                        for row in one.rows
+                    ]
+                    metadata = await self._metadata(self._registry.points[job.point], job.quantity)
+                    async_add_external_statistics(self._hass, metadata, rows)
+                if one.shift:
+                    instance.async_adjust_statistics(
+                        job.id, instant(one.shift_from), float(one.shift), job.quantity.unit
+                    )
+            # However long its database stands still: nothing is acknowledged before it is written.
+            await instance.async_block_till_done()
+        raise _NotStoredError(", ".join(sorted({job.id for job, _ in plans})[:5]))
+
+    async def _plans(self, batch: list[Job]) -> list[Plan]:
+        """What is left to write of a batch."""
+        stored = await get_instance(self._hass).async_add_executor_job(self._stored, batch)
+        points = self._registry.points
+        asked = {
+            (job.point, span)
+            for job, one in zip(batch, stored, strict=True)
+            for span in [(job.hours[0], job.hours[-1]), *((row.start, row.start) for row in one.rows[-1:])]
+        }
+        known = await self._ledger.async_call(partial(_hours, points=points, asked=asked))
+        found = []
+        for job, one in zip(batch, stored, strict=True):
+            energies = {
+                hour: energy
+                for hour in {*job.hours, *(row.start for row in one.rows)}
+                if (energy := energy_of(points, known, job.point, job.quantity.obis, hour)) is not None
+            }
+            virtual = job.point in points and points[job.point].virtual
+            # An hour of a virtual point of which a part is not there yet stays as it is.
+            changed = [hour for hour in job.hours if not virtual or hour in energies]
+            found.append(plan(one.before, one.rows, energies, changed) if changed and job.point in points else Plan())
+        return found
+
+    def _stored(self, batch: list[Job]) -> list[Stored]:
+        """What the recorder has around the hours of each job; runs in its executor."""
+        found = []
+        with session_scope(hass=self._hass, read_only=True) as session:
+            numbers = numbers_of(session, [job.id for job in batch])
+            for job in batch:
+                if (number := numbers.get(job.id)) is None:
+                    found.append(Stored(Decimal(0), ()))
+                    continue
+                rows = select(Statistics.start_ts, Statistics.sum).where(Statistics.metadata_id == number)
+                newest = rows.where(Statistics.start_ts < job.hours[0]).order_by(Statistics.start_ts.desc()).limit(1)
+                before = session.execute(newest).first()
+                span = (job.hours[-1] - job.hours[0]) // HOUR_S + 2
+                later = rows.where(Statistics.start_ts >= job.hours[0]).order_by(Statistics.start_ts).limit(span)
+                there, after = [], 0
+                for at, sum_ in session.execute(later):
+                    there.append(Row(int(at), _decimal(sum_)))
+                    after += at > job.hours[-1]
+                    if after:
+                        break
+                found.append(Stored(_decimal(before[1]) if before else Decimal(0), tuple(there)))
+        return found
+
+    async def _states(self, plans: Iterable[tuple[Job, Plan]]) -> dict[tuple[str, int], Decimal]:
+        """The registers (× multiplier) at the ends of hours, by statistic and hour."""
+        points = self._registry.points
+        asked = [
+            (job.id, points[job.point], job.quantity.obis, row.start)
+            for job, one in plans
+            if not points[job.point].virtual
+            for row in one.rows
+        ]
+
+        def look(ledger: Ledger) -> dict[tuple[str, int], Decimal]:
+            found = {}
+            for id_, point, obis, start in asked:
+                end = instant(start + HOUR_S)
+                registers = ledger.register_at(point.id, end)
+                if registers is not None and obis in registers:
+                    found[id_, start] = registers[obis] * factor(point, end)
+            return found
+
+        return await self._ledger.async_call(look)
+
+    async def _begin_new(self) -> None:
+        """Writes the first row of statistics that do not exist yet."""
+        asked, self._begin = self._begin, {}
+        if not asked:
+            return
+        there = await get_instance(self._hass).async_add_executor_job(self._numbers, list(asked))
+        for id_, (point, quantity, reading) in asked.items():
+            if id_ not in there:
+                row = StatisticData(start=instant(hour_of(reading.at)), state=float(reading.value), sum=0.0)
+                async_add_external_statistics(self._hass, await self._metadata(point, quantity), [row])
+        await get_instance(self._hass).async_block_till_done()
+
+    def _numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """Which of these statistics the recorder has, with its number for each; runs in its executor."""
+        with session_scope(hass=self._hass, read_only=True) as session:
+            return numbers_of(session, ids)
+
+    async def _take_over(self) -> None:
+        """Begins the ledger where the statistics of versions without one ended, and forgets their notes."""
+        store: Store[dict[str, dict[str, str | None]]] = Store(self._hass, 1, f"{DOMAIN}.history")
+        notes = await store.async_load()
+        if notes is None:
+            return
+        boundaries: dict[tuple[str, datetime], dict[Obis, Decimal]] = {}
+        restarts = []
+        points = self._registry.points
+        for id_, note in notes.items():
+            point = points.get(id_.partition(":")[2].partition("_")[0])
+            quantity = next((BY_KEY[key] for key in KEPT if id_.endswith(f"_{key}")), None)
+            if point is None or point.virtual or quantity is None:
+                continue
+            at = datetime.fromisoformat(note["at"] or "").replace(second=0, microsecond=0)
+            register, total = Decimal(note["register"] or 0), Decimal(note["sum"] or 0)
+            boundaries.setdefault((point.id, at), {})[quantity.obis] = register
+            if note["fresh"] is not None:
+                last = register + Decimal(note["lost"] or 0)
+                restarts.append(
+                    Restart(
+                        point.id, quantity.obis, at + timedelta(seconds=1), Flag.RESET, last, Decimal(note["fresh"])
+                    )
+                )
+            hour = hour_of(at - timedelta(seconds=1))
+            if at != instant(hour + HOUR_S):
+                # The hour in which they ended is both theirs and the ledger's: it begins with this hour.
+                job = Job(point.id, quantity, (hour,))
+                (stored,) = await get_instance(self._hass).async_add_executor_job(self._stored, [job])
+                if stored.rows and not _differ(stored.rows[0].sum, total):
+                    grown = (total - stored.before) / factor(point, at)
+                    begin = (register - grown).quantize(Decimal(1).scaleb(min(0, _exponent(register))))
+                    boundaries.setdefault((point.id, instant(hour)), {})[quantity.obis] = begin
+        records = [
+            Boundary(id_, at, registers, meter=identity_at(points[id_], at))
+            for (id_, at), registers in sorted(boundaries.items(), key=lambda one: one[0][1])
+        ]
+        await self._ledger.async_call(lambda ledger: ledger.take(records, restarts), {one.point for one in records})
+        await store.async_remove()
+
+    async def _metadata(self, point: Point, quantity: Quantity) -> StatisticMetaData:
         texts = await translation.async_get_translations(self._hass, self._hass.config.language, "entity", {DOMAIN})
         label = texts.get(f"component.{DOMAIN}.entity.sensor.{quantity.key}.name", quantity.key)
         return StatisticMetaData(
@@ -229,41 +516,81 @@ class History:
             has_sum=True,
             name=f"{point.name} {label}",
             source=DOMAIN,
-            statistic_id=id_,
+            statistic_id=statistic_id(point.id, quantity),
             unit_class="energy",
             unit_of_measurement=quantity.unit,
         )
 
-    def _save(self) -> dict[str, Any]:
-        marks = {**(self._stored or {}), **self._marks}
-        return {id_: _mark_as_dict(mark) for id_, mark in marks.items() if mark is not None}
+
+class _NotStoredError(Exception):
+    """The recorder did not store what it was given; says which statistics."""
 
 
-def _data(rows: list[Row]) -> list[StatisticData]:
-    return [StatisticData(start=row.start, state=float(row.state), sum=float(row.sum)) for row in rows]
+def _acknowledge(ledger: Ledger, changes: Changes) -> None:
+    ledger.acknowledge(NAME, changes.revision, changes.cursor)
 
 
-def _mark_as_dict(mark: Mark) -> dict[str, str | None]:
-    return {
-        "at": mark.at.isoformat(),
-        "register": str(mark.register),
-        "sum": str(mark.sum),
-        "fresh": None if mark.fresh is None else str(mark.fresh),
-        "lost": str(mark.lost),
-        "doubted": None if mark.doubted is None else str(mark.doubted),
-    }
+def _hours(
+    ledger: Ledger, points: Mapping[str, Point], asked: Iterable[tuple[str, tuple[int, int]]]
+) -> dict[tuple[str, int], Hour]:
+    """What the ledger knows of points, each from one hour through another."""
+    there = set(ledger.points)
+    spans: dict[tuple[int, int], set[str]] = {}
+    for point, span in asked:
+        spans.setdefault(span, set()).update(parts_of(points, point) & there)
+    known: dict[tuple[str, int], Hour] = {}
+    for (first, last), ids in spans.items():
+        if ids:
+            known |= hours_in(ledger.intervals(ids, instant(first), instant(last + HOUR_S)))
+    return known
 
 
-def _mark_from(data: Mapping[str, str | None]) -> Mark:
-    def number(key: str) -> Decimal | None:
-        text = data[key]
-        return None if text is None else Decimal(text)
+def parts_of(points: Mapping[str, Point], id_: str) -> set[str]:
+    """The measured points that a point is made of; itself, where it is measured."""
+    point = points.get(id_)
+    if point is None or not point.virtual:
+        return {id_}
+    return set[str]().union(*(parts_of(points, term.point) for term in point.formula))
 
-    return Mark(
-        datetime.fromisoformat(data["at"] or ""),
-        number("register") or Decimal(0),
-        number("sum") or Decimal(0),
-        number("fresh"),
-        number("lost") or Decimal(0),
-        number("doubted"),
-    )
+
+def energy_of(
+    points: Mapping[str, Point], known: Mapping[tuple[str, int], Hour], id_: str, obis: Obis, hour: int
+) -> Decimal | None:
+    """Energy of an hour; None where nothing is known, or of a virtual point where its parts are not equally known."""
+    point = points.get(id_)
+    if point is None or not point.virtual:
+        found = known.get((id_, hour))
+        return None if found is None else found.energies.get(obis)
+    parts = [known.get((part, hour)) for part in parts_of(points, id_)]
+    if len({None if part is None else part.covered_s for part in parts}) != 1:
+        return None
+    terms = [(term.sign, energy_of(points, known, term.point, obis, hour)) for term in point.formula]
+    if any(energy is None for _, energy in terms):
+        return None
+    return sum((sign * energy for sign, energy in terms if energy is not None), Decimal(0))
+
+
+def identity_at(point: Point, at: datetime) -> str:
+    """Which meter it was at an instant, as the ledger has it."""
+    return ([one.since for one in point.meters if one.since <= at] or [point.meters[0].since])[-1].isoformat()
+
+
+def numbers_of(session: Session, ids: Sequence[str]) -> dict[str, int]:
+    """The recorder's numbers of statistics that it has."""
+    numbers: dict[str, int] = {}
+    for start in range(0, len(ids), 500):
+        asked = select(StatisticsMeta.statistic_id, StatisticsMeta.id).where(
+            StatisticsMeta.statistic_id.in_(ids[start : start + 500])
+        )
+        numbers |= {str(id_): number for id_, number in session.execute(asked)}
+    return numbers
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
+
+
+def _decimal(value: float | None) -> Decimal:
+    """A stored sum, as the shortest decimal that is this float."""
+    return Decimal(repr(value or 0.0))

@@ -113,10 +113,12 @@ class SiteLedger:
         self._cancel = []
         if self._timer is not None:
             self._timer()
+        if self._closed:
+            return
         await self._write()
         self._closed = True
         await self._hass.loop.run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)
+        self._thread.shutdown()
 
     def _close(self) -> None:
         if self._ledger is not None:
@@ -134,13 +136,18 @@ class SiteLedger:
         if self._closed:
             raise LedgerError(say("ledger_unavailable", path=str(self.path), reason="Home Assistant is stopping"))
         revision = self.health.revision
+        failure = None
         try:
-            return await self._hass.loop.run_in_executor(self._thread, self._run, work)
-        finally:
-            self._show_problem()
-            if self.health.revision != revision and (points := set(changed)):
-                for listener in list(self._listeners):
-                    listener(points)
+            answer = await self._hass.loop.run_in_executor(self._thread, self._run, work)
+        except LedgerError as error:
+            failure = error
+        self._show_problem()
+        if self.health.revision != revision and (points := set(changed)):
+            for listener in list(self._listeners):
+                listener(points)
+        if failure is not None:
+            raise failure
+        return answer
 
     def _run[T](self, work: Callable[[Ledger], T]) -> T:
         if self._ledger is None:
@@ -277,10 +284,17 @@ class SiteLedger:
         self._write_soon(timedelta())
 
     async def _write(self) -> None:
-        """Everything that waits, in one revision."""
-        if self._writing or not (self._waiting or self._restarts):
+        """Everything that waits, in one revision; what comes meanwhile, in the next."""
+        if self._writing:
             return
         self._writing = True
+        try:
+            while (self._waiting or self._restarts) and await self._write_once():
+                pass
+        finally:
+            self._writing = False
+
+    async def _write_once(self) -> bool:
         boundaries, restarts = self._waiting, self._restarts
         self._waiting, self._restarts = [], []
         taken = False
@@ -299,8 +313,8 @@ class SiteLedger:
                 if (over := len(self._waiting) - MOST_WAITING) > 0:
                     del self._waiting[:over]
                     self._dropped += over
-        finally:
-            self._writing = False
+            return False
+        return True
 
     @property
     def pending(self) -> int:
@@ -397,7 +411,7 @@ class SiteLedger:
         """Another meter was put in at a point; `last` are the newest readings of the old one."""
         since = after.meter.since
         registers = {
-            one.obis: Decimal(one.value) / factor_of(before, one.at)
+            one.obis: Decimal(one.value) / factor(before, one.at)
             for one in last
             if one.good and Flag.SWAP not in one.flags and since - LAST_READING <= one.at <= since and counted(one.obis)
         }
@@ -430,7 +444,7 @@ def counted(obis: Obis) -> bool:
     return QUANTITIES[obis].kind in (Kind.CUMULATIVE, Kind.BALANCE)
 
 
-def factor_of(point: Point, at: datetime) -> Decimal:
+def factor(point: Point, at: datetime) -> Decimal:
     """CT × PT at an instant."""
     multiplier = point.multiplier_at(at)
     return Decimal(1) if multiplier is None else multiplier.ct * multiplier.pt

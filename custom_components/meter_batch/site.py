@@ -107,8 +107,10 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
     ledger = SiteLedger(hass, registry, templates)
     await ledger.async_start()
+    history = History(hass, registry, ledger)
+    history.async_start()
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, ledger.async_stop)
-    return Site(hass, registry, log, templates, ledger, History(hass, registry), zone)
+    return Site(hass, registry, log, templates, ledger, history, zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

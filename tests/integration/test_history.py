@@ -1,7 +1,8 @@
-"""Energies as long-term statistics: nothing lost, nothing counted twice, no bar that never was."""
+"""Energies as long-term statistics: out of the ledger, at the right hour, nothing twice, no bar that never was."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,26 +21,19 @@ from pytest_homeassistant_custom_component.components.recorder.common import asy
 
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.engine import Flag, InstalledMeter, Multiplier, Reading
-from custom_components.meter_batch.history import (
-    LONGEST_FILL,
-    History,
-    Mark,
-    Row,
-    advance,
-    began_again,
-    kept,
-)
-from custom_components.meter_batch.registry import ALWAYS, Registry
-from custom_components.meter_batch.site import async_get_site
+from custom_components.meter_batch.engine import Multiplier, Reading
+from custom_components.meter_batch.engine.ledger import Boundary
+from custom_components.meter_batch.engine.model.point import Term
+from custom_components.meter_batch.history import HOUR_S, NAME, Plan, Row, batches_of, jobs_of, kept, plan
+from custom_components.meter_batch.registry import ALWAYS
+from custom_components.meter_batch.site import Site, async_get_site
 
 from .conftest import make_point
 
 T0 = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 QUARTER = timedelta(minutes=15)
-IMPORT = "1-0:1.8.0"
-ONE = Decimal(1)
+IMPORT, EXPORT = "1-0:1.8.0", "1-0:2.8.0"
 
 
 def at(hours: float) -> datetime:
@@ -49,287 +43,325 @@ def at(hours: float) -> datetime:
 # --- the arithmetic ---
 
 
-def test_the_first_register_begins_the_sum_at_zero() -> None:
-    rows, mark = advance(None, Decimal(500), T0, Decimal(80))
-    assert rows == [Row(at(-1), Decimal(40000), Decimal(0))]
-    assert mark == Mark(T0, Decimal(500), Decimal(0))
+def h(number: int) -> int:
+    return number * HOUR_S
 
 
-def test_a_boundary_within_the_hour_writes_the_running_hour_and_the_next_one_overwrites_it() -> None:
-    mark: Mark | None = Mark(T0, Decimal(500), Decimal(7))
-    sums = []
-    for step in range(1, 5):
-        rows, mark = advance(mark, Decimal(500 + step), T0 + step * QUARTER, ONE)
-        assert [row.start for row in rows] == [T0]
-        sums.append(rows[0].sum)
-    assert sums == [8, 9, 10, 11]
+def test_a_new_hour_goes_on_from_the_sum_before_it() -> None:
+    assert plan(Decimal(7), [], {h(5): Decimal(2)}, [h(5)]) == Plan((Row(h(5), Decimal(9)),))
 
 
-def test_a_boundary_that_was_seen_writes_nothing_again() -> None:
-    _, mark = advance(None, Decimal(500), T0, ONE)
-    assert advance(mark, Decimal(501), T0, ONE) == ([], mark)
-    assert advance(mark, Decimal(501), at(-1), ONE) == ([], mark)
+def test_the_running_hour_is_overwritten_and_what_is_there_already_is_left_alone() -> None:
+    assert plan(Decimal(7), [Row(h(5), Decimal(8))], {h(5): Decimal(2)}, [h(5)]) == Plan((Row(h(5), Decimal(9)),))
+    assert not plan(Decimal(7), [Row(h(5), Decimal(9))], {h(5): Decimal(2)}, [h(5)])
 
 
-def test_what_came_in_a_silence_is_spread_over_its_hours() -> None:
-    rows, mark = advance(Mark(T0, Decimal(500), Decimal(0)), Decimal(512), at(4), Decimal(2))
-    assert rows == [
-        Row(at(0), Decimal(1006), Decimal(6)),
-        Row(at(1), Decimal(1012), Decimal(12)),
-        Row(at(2), Decimal(1018), Decimal(18)),
-        Row(at(3), Decimal(1024), Decimal(24)),
-    ]
-    assert mark.sum == 24
+def test_hours_before_all_others_begin_at_zero_and_move_what_comes_after_them() -> None:
+    stored = [Row(h(9), Decimal(0)), Row(h(10), Decimal(4))]
+    energies = {h(7): Decimal(1), h(8): Decimal(2), h(9): Decimal(0)}
+    assert plan(Decimal(0), stored[:1], energies, [h(7), h(8)]) == Plan(
+        (Row(h(7), Decimal(1)), Row(h(8), Decimal(3))), h(9), Decimal(3)
+    )
 
 
-def test_a_silence_that_begins_within_an_hour_goes_on_in_that_hour() -> None:
-    rows, _ = advance(Mark(at(0.5), Decimal(500), Decimal(10)), Decimal(506), at(3.5), ONE)
-    assert [(row.start, row.sum) for row in rows] == [(at(0), 11), (at(1), 13), (at(2), 15), (at(3), 16)]
+def test_an_hour_the_ledger_does_not_know_keeps_its_energy() -> None:
+    stored = [Row(h(5), Decimal(8)), Row(h(6), Decimal(18)), Row(h(7), Decimal(20)), Row(h(8), Decimal(21))]
+    assert plan(Decimal(7), stored, {h(5): Decimal(2), h(7): Decimal(2)}, [h(5), h(7)]) == Plan(
+        (Row(h(5), Decimal(9)), Row(h(6), Decimal(19)), Row(h(7), Decimal(21))), h(8), Decimal(1)
+    )
 
 
-def test_a_very_long_silence_makes_no_endless_list() -> None:
-    rows, mark = advance(Mark(T0, Decimal(0), Decimal(0)), Decimal(1000), T0 + timedelta(days=400), ONE)
-    assert len(rows) == LONGEST_FILL / HOUR
-    assert mark.sum == 1000
-
-
-def test_a_register_that_falls_once_counts_nothing_and_goes_on_as_before() -> None:
-    mark = Mark(T0, Decimal(500), Decimal(0))
-    rows, doubting = advance(mark, Decimal(0), at(1), ONE)
-    assert rows == []
-    assert doubting.sum == 0
-    rows, mark = advance(doubting, Decimal(502), at(2), ONE)
-    assert mark == Mark(at(2), Decimal(502), Decimal(2))
-    assert rows[-1].sum == 2
-
-
-def test_a_register_that_stays_low_began_again_while_nobody_looked() -> None:
-    _, doubting = advance(Mark(T0, Decimal(500), Decimal(9)), Decimal(3), at(1), ONE)
-    rows, mark = advance(doubting, Decimal(5), at(2), ONE)
-    assert mark == Mark(at(2), Decimal(5), Decimal(11))
-    assert all(9 <= row.sum <= 11 for row in rows)
-
-
-def test_a_reset_counts_from_zero() -> None:
-    mark = began_again(Mark(T0, Decimal(500), Decimal(9)), frozenset({Flag.RESET}), Decimal("0.2"))
-    _, mark = advance(mark, Decimal(3), at(1), ONE)
-    assert mark == Mark(at(1), Decimal(3), Decimal(12))
-
-
-def test_a_roll_over_counts_across_the_end_of_the_register() -> None:
-    mark = began_again(Mark(T0, Decimal("999998.50"), Decimal(0)), frozenset({Flag.ROLL_OVER}), Decimal("0.25"))
-    _, mark = advance(mark, Decimal("1.25"), at(1), ONE)
-    assert mark == Mark(at(1), Decimal("1.25"), Decimal("2.75"))
-
-
-def test_another_meter_counts_from_where_it_was_when_it_came() -> None:
-    mark = began_again(Mark(T0, Decimal(500), Decimal(9)), frozenset({Flag.SWAP}), Decimal(88000))
-    _, mark = advance(mark, Decimal(88004), at(1), ONE)
-    assert mark == Mark(at(1), Decimal(88004), Decimal(13))
-
-
-def test_a_step_no_meter_can_make_is_another_meters_register() -> None:
-    _, mark = advance(Mark(T0, Decimal(500), Decimal(9)), Decimal(9_000_000), at(1), ONE)
-    assert mark == Mark(at(1), Decimal(9_000_000), Decimal(9))
+def test_a_withdrawn_hour_loses_what_it_gave() -> None:
+    stored = [Row(h(5), Decimal(8)), Row(h(6), Decimal(18))]
+    assert plan(Decimal(7), stored, {h(6): Decimal(10)}, [h(5)]) == Plan((Row(h(5), Decimal(7)),), h(6), Decimal(-1))
 
 
 @given(
     st.lists(
         st.tuples(
-            st.integers(1, 30),
-            st.decimals(0, 500, places=2),
-            st.sampled_from([None, None, None, "glitch", "reset", "swap", "again"]),
+            st.dictionaries(st.integers(0, 60), st.decimals(0, 500, places=2), min_size=1, max_size=12),
+            st.sampled_from(["done", "rows only", "nothing", "twice"]),
         ),
-        max_size=30,
+        max_size=12,
     )
 )
-def test_the_sum_never_falls_and_is_what_was_consumed(steps: list[tuple[int, Decimal, str | None]]) -> None:
-    """Whatever happens to the register, the rows rise, and where it is only read, they hold all of it."""
-    register, boundary, mark = Decimal(1000), T0, None
-    rows: dict[datetime, Decimal] = {}
-    consumed, clean = Decimal(0), True
-    new, mark = advance(mark, register, boundary, ONE)
-    rows |= {row.start: row.sum for row in new}
-    before: str | None = None
-    for quarters, used, event in steps:
-        boundary += quarters * QUARTER
-        register += used
-        consumed += used
-        told = register
-        if event == "glitch" and before != "glitch":
-            told = Decimal(0)
-        elif event in {"reset", "swap"}:
-            clean = False
-            register = told = Decimal(0) if event == "reset" else register * 7
-            mark = began_again(mark, frozenset({Flag(event)}), told)
-        new, mark = advance(mark, told, boundary, ONE)
-        if event == "again":
-            assert advance(mark, told, boundary, ONE) == ([], mark)
-        before = event if told != register else None
-        rows |= {row.start: row.sum for row in new}
-        sums = [rows[start] for start in sorted(rows)]
-        assert sums == sorted(sums)
-        assert sums[-1] - sums[0] <= consumed + Decimal("1e-20")
-    boundary += QUARTER
-    for _ in range(2):
-        boundary += QUARTER
-        new, mark = advance(mark, register, boundary, ONE)
-        rows |= {row.start: row.sum for row in new}
-    if clean:
-        assert rows[max(rows)] == consumed
+def test_whatever_comes_when_and_wherever_it_stops_the_statistic_says_what_the_ledger_says(
+    steps: list[tuple[dict[int, Decimal], str]],
+) -> None:
+    """Changes in any order, interrupted anywhere and done again, end in the ledger's energies, and never fall."""
+    energies: dict[int, Decimal] = {}
+    store: dict[int, Decimal] = {}
+    waiting: set[int] = set()
+
+    def run(changed: set[int], how: str) -> None:
+        first, last = min(changed), max(changed)
+        before = store.get(max((start for start in store if start < first), default=-1), Decimal(0))
+        after = min((start for start in store if start > last), default=last)
+        stored = [Row(start, store[start]) for start in sorted(store) if first <= start <= after]
+        found = plan(before, stored, energies, changed)
+        if how == "nothing":
+            return
+        store.update({row.start: row.sum for row in found.rows})
+        if how != "rows only":
+            store.update({start: sum_ + found.shift for start, sum_ in store.items() if start >= found.shift_from})
+
+    for new, how in steps:
+        energies |= {h(hour): energy for hour, energy in new.items()}
+        waiting |= {h(hour) for hour in new}
+        run(waiting, how)
+        if how == "twice":
+            run(waiting, how)
+        if how in {"done", "twice"}:
+            waiting = set()
+    if waiting:
+        run(waiting, "done")
+    sums = [store[start] for start in sorted(store)]
+    assert [after - before for before, after in zip([Decimal(0), *sums], sums, strict=False)] == [
+        energies[start] for start in sorted(energies)
+    ]
 
 
 def test_import_and_export_are_kept_and_gross_only_alone() -> None:
-    assert [one.key for one in kept([IMPORT, "1-0:2.8.0", "1-0:15.8.0", "1-0:32.7.0"])] == [
-        "energy_import",
-        "energy_export",
-    ]
+    assert [one.key for one in kept([IMPORT, EXPORT, "1-0:15.8.0", "1-0:32.7.0"])] == ["energy_import", "energy_export"]
     assert [one.key for one in kept(["1-0:15.8.0"])] == ["energy_gross"]
+
+
+def test_import_comes_before_export_the_newest_hours_first_and_no_batch_is_large() -> None:
+    year = [h(one) for one in range(8760)]
+    jobs = jobs_of({"p1": year}, {"p1": kept([IMPORT, EXPORT])})
+    assert [job.quantity.key for job in jobs] == ["energy_import"] * 5 + ["energy_export"] * 5
+    assert [job.hours[-1] for job in jobs[:5]] == sorted((job.hours[-1] for job in jobs[:5]), reverse=True)
+    assert jobs[0].hours[-1] == year[-1]
+    assert all(sum(len(job.hours) for job in batch) <= 2000 for batch in batches_of(jobs))
 
 
 # --- with the recorder ---
 
 
 @pytest.fixture
-async def registry(recorder_mock: Any, hass: HomeAssistant, add_line: Callable[..., MockConfigEntry]) -> Registry:
+async def site(recorder_mock: Any, hass: HomeAssistant, add_line: Callable[..., MockConfigEntry], freezer: Any) -> Site:
+    freezer.move_to(at(9))
     add_line("East", disabled=True)
     assert await async_setup_component(hass, DOMAIN, {})
-    registry = (await async_get_site(hass)).registry
-    await registry.async_apply({"p1": make_point(name="Hall")}, SYSTEM, "add")
-    return registry
+    site = await async_get_site(hass)
+    await site.registry.async_apply({"p1": make_point(name="Hall")}, SYSTEM, "add")
+    return site
 
 
-def reading(value: object, when: datetime, *flags: Flag) -> Reading:
-    return Reading(IMPORT, Decimal(str(value)), when, frozenset(flags))
+def record(when: datetime, value: object, point: str = "p1", meter: str = ALWAYS.isoformat(), **more: Any) -> Boundary:
+    registers = {IMPORT: Decimal(str(value))} | {one: Decimal(str(more.pop(one))) for one in [EXPORT] if one in more}
+    return Boundary(point, when, registers, meter=meter, **more)
 
 
-async def take(history: History, when: datetime, value: object, *flags: Flag) -> None:
-    await history.async_take({"p1": (when, [reading(value, when + timedelta(seconds=5), *flags)])})
+async def take(site: Site, *records: Boundary) -> None:
+    await site.ledger.async_call(lambda ledger: ledger.take(records), {one.point for one in records})
 
 
-async def stored(hass: HomeAssistant, id_: str = "meter_batch:p1_energy_import") -> list[tuple[datetime, float, float]]:
+async def until(what: Callable[[], bool]) -> None:
+    """Time stands still in these tests, so it is not slept but turned."""
+    for _ in range(100_000):
+        if what():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("waited in vain")
+
+
+async def acknowledged(site: Site) -> None:
+    """Until the recorder has everything."""
+    while True:
+        revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
+        if subscribers.get(NAME) == revision:
+            return
+        await asyncio.sleep(0)
+
+
+async def stored(hass: HomeAssistant, id_: str = "meter_batch:p1_energy_import") -> list[tuple[datetime, float]]:
+    """The hours of a statistic and what Home Assistant shows for each."""
+    await acknowledged(await async_get_site(hass))
     await async_wait_recording_done(hass)
     found = await get_instance(hass).async_add_executor_job(
-        statistics_during_period, hass, at(-999), None, {id_}, "hour", None, {"state", "sum"}
+        statistics_during_period, hass, at(-9999), None, {id_}, "hour", None, {"change"}
     )
-    return [
-        (datetime.fromtimestamp(row["start"], UTC), row["state"] or 0.0, row["sum"] or 0.0)
-        for row in found.get(id_, [])
-    ]
+    return [(datetime.fromtimestamp(row["start"], UTC), round(row["change"] or 0.0, 6)) for row in found.get(id_, [])]
 
 
-async def test_registers_become_one_external_statistic_named_after_the_point(
-    hass: HomeAssistant, registry: Registry
-) -> None:
-    history = (await async_get_site(hass)).history
-    for hour in range(3):
-        await take(history, at(hour), 100 + hour)
-    assert await stored(hass) == [(at(-1), 100, 0), (at(0), 101, 1), (at(1), 102, 2)]
+async def test_intervals_become_one_external_statistic_named_after_the_point(hass: HomeAssistant, site: Site) -> None:
+    await take(site, *(record(T0 + step * QUARTER, 100 + step) for step in range(7)))
+    assert await stored(hass) == [(at(0), 4), (at(1), 2)]
     (meta,) = await get_instance(hass).async_add_executor_job(list_statistic_ids, hass)
     assert meta["statistic_id"] == "meter_batch:p1_energy_import"
     assert meta["name"] == "Hall Energy import"
     assert (meta["unit_class"], meta["statistics_unit_of_measurement"], meta["has_sum"]) == ("energy", "kWh", True)
 
 
-async def test_a_renamed_point_keeps_its_statistic_under_the_new_name(hass: HomeAssistant, registry: Registry) -> None:
-    history = (await async_get_site(hass)).history
-    await take(history, at(0), 100)
-    await registry.async_apply({"p1": make_point(name="Halle", line="l2", address="9")}, SYSTEM, "edit")
-    await take(history, at(1), 101)
-    assert [row[2] for row in await stored(hass)] == [0, 1]
-    (meta,) = await get_instance(hass).async_add_executor_job(list_statistic_ids, hass)
-    assert (meta["statistic_id"], meta["name"]) == ("meter_batch:p1_energy_import", "Halle Energy import")
+async def test_the_running_hour_grows_with_every_interval(hass: HomeAssistant, site: Site) -> None:
+    seen = []
+    for step in range(4):
+        await take(site, record(T0 + step * QUARTER, 100 + step))
+        seen.append([change for _, change in await stored(hass)])
+    assert seen == [[], [1], [2], [3]]
 
 
-async def test_after_a_restart_the_sum_goes_on_and_nothing_is_counted_twice(
-    hass: HomeAssistant, registry: Registry, hass_storage: dict[str, Any]
-) -> None:
-    first = (await async_get_site(hass)).history
-    await take(first, at(0), "100.00")
-    await take(first, at(1), "101.50")
+async def test_late_data_go_to_their_hours_and_the_sum_of_all_stays(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 100), record(at(1), 101), record(at(5), 113))
+    assert await stored(hass) == [(at(0), 1), (at(1), 3), (at(2), 3), (at(3), 3), (at(4), 3)]
+    late = [
+        record(at(2), 101, source="memory"),
+        record(at(3), 110, source="memory"),
+        record(at(4), 111, source="memory"),
+    ]
+    await take(site, *late)
+    assert await stored(hass) == [(at(0), 1), (at(1), 0), (at(2), 9), (at(3), 1), (at(4), 2)]
+    await take(site, *late)
+    assert await stored(hass) == [(at(0), 1), (at(1), 0), (at(2), 9), (at(3), 1), (at(4), 2)]
+
+
+async def test_history_from_before_the_first_reading_makes_no_giant_bar(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 1000), record(at(1), 1002))
+    assert await stored(hass) == [(at(0), 2)]
+    past = [record(at(-hour), 1000 - 3 * hour, source="memory") for hour in range(1, 400)]
+    await take(site, *past)
+    found = await stored(hass)
+    assert found == [(at(-hour), 3) for hour in range(399, 0, -1)] + [(at(0), 2)]
+
+
+async def test_after_a_crash_between_rows_and_shift_the_next_run_heals_it(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 100), record(at(1), 101), record(at(5), 113), record(at(6), 114))
+    good = await stored(hass)
+    # As if the rows after the second hour had not been moved yet.
+    get_instance(hass).async_adjust_statistics("meter_batch:p1_energy_import", at(3), -2.0, "kWh")
     await async_wait_recording_done(hass)
-    hass_storage["meter_batch.history"] = {"version": 1, "key": "meter_batch.history", "data": first._save()}
-    again = History(hass, registry)
-    await take(again, at(1), "101.50")
-    await take(again, at(2), "103.00")
-    assert [row[2] for row in await stored(hass)] == [0, 1.5, 3]
+    await take(site, record(at(2), 104, source="memory"), record(at(3), 107, source="memory"))
+    assert await stored(hass) == good
 
 
-async def test_after_a_restart_without_our_notes_the_recorder_tells_where_to_go_on(
-    hass: HomeAssistant, registry: Registry, freezer: Any
-) -> None:
-    freezer.move_to(at(1.01))
-    await registry.async_apply(
-        {"p1": make_point(name="Hall", multipliers=(Multiplier(ALWAYS, Decimal(80)),))}, SYSTEM, "edit"
+async def test_a_new_multiplier_makes_no_bar(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 1000), record(at(1), 1001))
+    await site.registry.async_apply(
+        {"p1": make_point(name="Hall", multipliers=(Multiplier(at(1), Decimal(80)),))}, SYSTEM, "edit"
     )
-    first = (await async_get_site(hass)).history
-    await take(first, at(0), 8000)
-    await take(first, at(1), 8080)
+    await hass.async_block_till_done()
+    await take(site, record(at(2), 1002))
+    assert await stored(hass) == [(at(0), 1), (at(1), 80)]
+
+
+async def test_a_new_meter_at_the_point_makes_no_bar(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 1000))
+    await take(site, record(at(1), 55000, meter="new"))
+    await take(site, record(at(2), 55002, meter="new"))
+    assert await stored(hass) == [(at(0), 0), (at(1), 2)]
+
+
+async def test_what_a_wrong_clock_said_is_taken_back(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 100), record(at(1), 101), record(at(50), 101.5))
+    await take(site, record(at(2), 102))
+    assert [row for row in await stored(hass) if row[1]] == [(at(0), 1), (at(1), 1)]
+
+
+async def test_export_has_a_statistic_of_its_own(hass: HomeAssistant, site: Site) -> None:
+    await take(site, record(at(0), 100, **{EXPORT: 5}), record(at(1), 101, **{EXPORT: 8}))
+    assert await stored(hass, "meter_batch:p1_energy_export") == [(at(0), 3)]
+
+
+async def test_a_virtual_point_is_the_difference_of_its_parts_once_all_are_known(
+    hass: HomeAssistant, site: Site
+) -> None:
+    await site.registry.async_apply(
+        {
+            "p2": make_point("p2", "Floor", "2"),
+            "v1": make_point("v1", "Rest", meters=(), routes=(), formula=(Term(1, "p1"), Term(-1, "p2"))),
+        },
+        SYSTEM,
+        "add",
+    )
+    await take(site, record(at(0), 100), record(at(1), 110), record(at(2), 120))
+    assert await stored(hass, "meter_batch:v1_energy_import") == []
+    await take(site, record(at(0), 7, "p2"), record(at(2), 11, "p2"))
+    assert await stored(hass, "meter_batch:v1_energy_import") == [(at(0), 8), (at(1), 8)]
+
+
+async def test_the_first_reading_begins_a_statistic_so_that_it_can_be_chosen(hass: HomeAssistant, site: Site) -> None:
+    point = site.registry.points["p1"]
+    site.history.async_begin(point, [Reading(IMPORT, Decimal(1000), at(0.1))])
+    while not (begun := await stored(hass)):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert begun == [(at(0), 0)]
+    await take(site, record(at(0.25), 1001), record(at(0.5), 1002))
+    assert await stored(hass) == [(at(0), 1)]
+    site.history.async_begin(point, [Reading(IMPORT, Decimal(1003), at(0.6))])
+    await until(lambda: not site.history._begin)
+    assert await stored(hass) == [(at(0), 1)]
+
+
+async def test_while_the_recorders_database_is_locked_nothing_is_acknowledged_and_nothing_is_lost(
+    hass: HomeAssistant, site: Site
+) -> None:
+    await take(site, record(at(0), 100), record(at(1), 101))
+    assert await stored(hass) == [(at(0), 1)]
+    assert await get_instance(hass).lock_database()
+    for hour in range(2, 6):
+        await take(site, record(at(hour), 100 + hour))
+    await hass.async_block_till_done()
+    revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
+    assert subscribers[NAME] < revision
+    assert get_instance(hass).unlock_database()
+    assert await stored(hass) == [(at(hour), 1) for hour in range(5)]
+
+
+async def test_statistics_of_versions_without_a_ledger_go_on_without_a_jump(
+    recorder_mock: Any,
+    hass: HomeAssistant,
+    add_line: Callable[..., MockConfigEntry],
+    hass_storage: dict[str, Any],
+    freezer: Any,
+) -> None:
+    from homeassistant.components.recorder.statistics import async_add_external_statistics
+
+    freezer.move_to(at(1.3))
+    rows = [(at(-1), 8000, 0.0), (at(0), 8080, 80.0), (at(1), 8100, 100.0)]
+    async_add_external_statistics(
+        hass,
+        {
+            "mean_type": 0,
+            "has_sum": True,
+            "name": "Hall",
+            "source": DOMAIN,
+            "statistic_id": "meter_batch:p1_energy_import",
+            "unit_class": "energy",
+            "unit_of_measurement": "kWh",
+        },  # type: ignore[typeddict-item]
+        [{"start": start, "state": state, "sum": sum_} for start, state, sum_ in rows],
+    )
     await async_wait_recording_done(hass)
-    again = History(hass, registry)
-    await take(again, at(1), 8080)
-    await take(again, at(2), 8240)
-    assert [row[1:] for row in await stored(hass)] == [(8000, 0), (8080, 80), (8240, 240)]
+    mark = {"at": at(1.25).isoformat(), "register": "101.25", "sum": "100", "fresh": None, "lost": "0", "doubted": None}
+    hass_storage["meter_batch.history"] = {
+        "version": 1,
+        "key": "meter_batch.history",
+        "data": {"meter_batch:p1_energy_import": mark},
+    }
+    point = make_point(name="Hall", multipliers=(Multiplier(ALWAYS, Decimal(80)),), line="l1")
+    from custom_components.meter_batch.engine.wire import point_as_dict
+
+    hass_storage["meter_batch"] = {
+        "version": 1,
+        "minor_version": 3,
+        "key": "meter_batch",
+        "data": {"points": {"p1": point_as_dict(point)}, "undo": {}, "time_zone": None},
+    }
+    add_line("East", disabled=True)
+    assert await async_setup_component(hass, DOMAIN, {})
+    site = await async_get_site(hass)
+    assert "p1" in site.registry.points
+    await until(lambda: "meter_batch.history" not in hass_storage)
+    assert await stored(hass) == [(at(-1), 0), (at(0), 80), (at(1), 20)]
+    await take(site, record(at(1.5), "101.50"), record(at(2), 102), record(at(3), 103))
+    assert await stored(hass) == [(at(-1), 0), (at(0), 80), (at(1), 80), (at(2), 80)]
 
 
-async def test_a_new_multiplier_makes_no_bar(hass: HomeAssistant, registry: Registry) -> None:
-    history = (await async_get_site(hass)).history
-    await take(history, at(0), 1000)
-    await take(history, at(1), 1001)
-    await registry.async_apply(
-        {"p1": make_point(name="Hall", multipliers=(Multiplier(at(1.5), Decimal(80)),))}, SYSTEM, "edit"
-    )
-    await take(history, at(2), 1002 * 80)
-    assert [row[2] for row in await stored(hass)] == [0, 1, 81]
-
-
-async def test_a_new_meter_at_the_point_makes_no_bar(hass: HomeAssistant, registry: Registry) -> None:
-    history = (await async_get_site(hass)).history
-    await take(history, at(0), 1000)
-    old = registry.points["p1"]
-    meters = (*old.meters, InstalledMeter(at(0.5), "eastron/sdm630", "new"))
-    await registry.async_apply({"p1": make_point(name="Hall", meters=meters)}, SYSTEM, "edit")
-    await take(history, at(1), 55000)
-    await take(history, at(2), 55002)
-    assert [row[2] for row in await stored(hass)] == [0, 0, 2]
-
-
-async def test_flags_between_the_boundaries_are_remembered(hass: HomeAssistant, registry: Registry) -> None:
-    history = (await async_get_site(hass)).history
-    point = registry.points["p1"]
-    await take(history, at(0), 1000)
-    history.note(point, [reading(0, at(0.4), Flag.BACKWARDS), reading("0.5", at(0.5), Flag.RESET)])
-    await take(history, at(1), 2)
-    assert [row[2] for row in await stored(hass)] == [0, 2]
-
-
-async def test_the_first_reading_begins_a_statistic_and_no_later_one_does(
-    hass: HomeAssistant, registry: Registry
-) -> None:
-    history = (await async_get_site(hass)).history
-    await history.async_take({"p1": (at(0.1), [reading(1000, at(0.1))])}, first=True)
-    assert await stored(hass) == [(at(0), 1000, 0)]
-    await history.async_take({"p1": (at(0.2), [reading(1001, at(0.2))])}, first=True)
-    assert await stored(hass) == [(at(0), 1000, 0)]
-    await take(history, at(0.25), 1002)
-    assert await stored(hass) == [(at(0), 1002, 2)]
-
-
-async def test_rejected_readings_and_unknown_points_leave_no_trace(hass: HomeAssistant, registry: Registry) -> None:
-    history = (await async_get_site(hass)).history
-    await take(history, at(0), 1000)
-    await take(history, at(1), 0, Flag.BACKWARDS)
-    await history.async_take({"gone": (at(1), [reading(5, at(1))])})
-    await take(history, at(2), 1004)
-    assert [(row[0], row[2]) for row in await stored(hass)] == [(at(-1), 0), (at(0), 2), (at(1), 4)]
-
-
-async def test_the_statistic_serves_the_energy_dashboard(hass: HomeAssistant, registry: Registry) -> None:
+async def test_the_statistic_serves_the_energy_dashboard(hass: HomeAssistant, site: Site) -> None:
     assert await async_setup_component(hass, "energy", {})
-    history = (await async_get_site(hass)).history
-    await take(history, at(0), 1000)
-    await take(history, at(1), 1001)
-    await async_wait_recording_done(hass)
+    await take(site, record(at(0), 1000), record(at(1), 1001))
+    assert await stored(hass)
     from homeassistant.components.energy.data import async_get_manager
 
     manager = await async_get_manager(hass)
@@ -339,11 +371,13 @@ async def test_the_statistic_serves_the_energy_dashboard(hass: HomeAssistant, re
     assert (await async_validate(hass)).as_dict()["device_consumption"] == [[]]
 
 
-async def test_without_a_recorder_nothing_is_written_and_nothing_fails(
+async def test_without_a_recorder_nobody_is_subscribed_and_nothing_fails(
     hass: HomeAssistant, add_line: Callable[..., MockConfigEntry]
 ) -> None:
     add_line("East", disabled=True)
     assert await async_setup_component(hass, DOMAIN, {})
-    history = (await async_get_site(hass)).history
-    assert not history.enabled
-    await history.async_take({"p1": (at(0), [])})
+    site = await async_get_site(hass)
+    assert not site.history.enabled
+    await take(site, record(at(0), 1000), record(at(1), 1001))
+    await hass.async_block_till_done()
+    assert await site.ledger.async_call(lambda ledger: ledger.subscribers()) == {}

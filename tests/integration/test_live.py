@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from homeassistant.components.recorder.statistics import list_statistic_ids
+from homeassistant.components.recorder.statistics import list_statistic_ids, statistics_during_period
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
@@ -19,6 +19,7 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.recorder import get_instance
+from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.components.recorder.common import async_wait_recording_done
 from pytest_homeassistant_custom_component.typing import WebSocketGenerator
@@ -445,26 +446,47 @@ async def test_screens_get_values_in_batches_while_they_change(
 
 
 async def test_what_the_poller_reads_reaches_the_statistics(
-    recorder_mock: Any, hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+    recorder_mock: Any,
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fleet, east, _ = await set_up(hass, start_fleet, add_line)
+    monkeypatch.setattr("custom_components.meter_batch.ledger.LATEST", timedelta(seconds=0.2))
+    _, east, _ = await set_up(hass, start_fleet, add_line)
     await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
     coordinator = east.runtime_data.coordinator
-    history = coordinator.site.history
+    ledger = coordinator.site.ledger
     id_ = point_id(hass, "sensor.substation_main_energy_import")
     statistic = f"meter_batch:{id_}_energy_import"
-    mark = await wait_for(lambda: history._marks.get(statistic))
-    truth = next(one["registers"] for one in fleet.truth() if one["meter"] == "Main")
-    assert (mark.register, mark.sum) == (Decimal(truth["1-0:1.8.0"]), 0)
-    await async_wait_recording_done(hass)
+
+    async def rows() -> list[Any]:
+        await async_wait_recording_done(hass)
+        found = await get_instance(hass).async_add_executor_job(
+            statistics_during_period, hass, now - timedelta(days=1), None, {statistic}, "hour", None, {"change"}
+        )
+        return [row["change"] for row in found.get(statistic, [])]
+
+    now = dt_util.utcnow()
+    while not (begun := await rows()):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert begun == [0]
     found = await get_instance(hass).async_add_executor_job(list_statistic_ids, hass, {statistic})
     assert found[0]["name"] == "Main Energy import"
 
-    boundary = mark.at + timedelta(minutes=1)
-    readings = tuple(replace(one, value=one.value + 80) for one in coordinator.values[id_].values() if one.good)
-    coordinator._on_report(replace(coordinator.data, readings={}, snapshots={id_: Snapshot(boundary, 2.0, readings)}))
-    mark = await wait_for(lambda: (mark := history._marks[statistic]) and mark.sum and mark)
-    assert (mark.at, mark.sum) == (boundary, 80)
+    first = now.replace(minute=0, second=0, microsecond=0)
+    for step in range(2):
+        boundary = first + step * timedelta(minutes=15)
+        snapshots = {
+            key: Snapshot(boundary, 2.0, tuple(replace(one, value=one.value + 80 * step) for one in known.values()))
+            for key, known in coordinator.values.items()
+        }
+        coordinator._on_report(replace(coordinator.data, readings={}, snapshots=snapshots))
+        await wait_for(lambda: not ledger._waiting)
+    while sum(await rows()) != 80:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    (interval,) = await ledger.async_call(lambda one: one.intervals([id_], first, first + timedelta(hours=1)))
+    assert (interval.energies["1-0:1.8.0"], interval.length_s) == (80, 900)
 
 
 async def test_a_point_whose_model_is_gone_is_told_and_the_rest_goes_on(
