@@ -2,7 +2,7 @@
 
 from ..model.interval import Changes
 from ..model.point import Term
-from .ledger import Dropped, Ledger, LedgerHealth, Taken
+from .ledger import Dropped, Ledger, LedgerHealth, Taken, verify_file
 from .period import RESOLUTIONS, Resolution, gather, gathered, period_of
 from .record import NOTHING, Boundary, Observed, Observer, Restart, boundary_of, restarts_of, swap
 from .verify import Verdict
@@ -30,4 +30,5 @@ __all__ = [
     "period_of",
     "restarts_of",
     "swap",
+    "verify_file",
 ]

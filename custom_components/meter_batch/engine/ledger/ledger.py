@@ -6,6 +6,9 @@ Longer than other modules because it is the one face of the ledger: its methods 
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,13 +24,13 @@ from ..errors import ConfigError, LedgerError
 from ..model.interval import Changes, Gap, GapReason, Hole, Interval
 from ..model.obis import Obis
 from ..model.point import Multiplier
-from ..sentences import say
+from ..sentences import Sentence, say
 from .closer import EDITED, HOUR_S, WITHDRAWN, scaled
 from .gaps import holes_of, open_gap, unresolved
 from .period import RESOLUTIONS, Resolution, gathered
 from .record import EPOCH, SECOND, Boundary, Restart, instant, seconds
 from .rows import Names, interval_from, interval_row, newest, row_from
-from .store import BUCKET_S, FOREVER, Store
+from .store import BUCKET_S, FOREVER, Store, held
 from .verify import Verdict, verify
 from .writer import Batch, Writer, factors_from
 
@@ -584,6 +588,30 @@ class Ledger:
     def _named(author: str, reason: str) -> None:
         if not author.strip() or not reason.strip():
             raise LedgerError(say("ledger_no_reason"))
+
+
+def verify_file(path: Path) -> Verdict:
+    """Verifies the file of a stopped site, or a copy; LedgerError where there is none, or it is in use.
+
+    The file stays as it is: a copy of it and its log is opened, where temporary files are.
+    """
+    if not path.is_file():
+        raise LedgerError(say("ledger_unavailable", path=path, reason=os.strerror(errno.ENOENT)))
+    with held(path):
+        try:
+            with TemporaryDirectory(prefix="meter-batch-") as folder:
+                copy = Path(folder) / path.name
+                for end in ("", "-wal"):
+                    if (one := path.with_name(path.name + end)).exists():
+                        shutil.copyfile(one, copy.with_name(copy.name + end))
+                with Ledger(copy) as ledger:
+                    return ledger.verify()
+        except OSError as error:
+            raise LedgerError(say("ledger_unavailable", path=path, reason=error.strerror or error)) from error
+        except LedgerError as error:
+            if isinstance(text := error.text, Sentence):
+                raise LedgerError(say(text.key, **{**text.facts, "path": path})) from error
+            raise
 
 
 def zone_of(name: str) -> ZoneInfo:

@@ -136,6 +136,21 @@ def checksum_interval(
     return crc32(packed + f"{counts} {factor} {rule} {source}".encode())
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """While it lasts no ledger opens the file; LedgerError where one has it."""
+    lock = path.with_name(path.name + "-lock")
+    if not lock.exists():
+        yield
+        return
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LedgerError(say("ledger_in_use", path=path)) from error
+        yield
+
+
 class Store:
     """The opened file. To be used by the thread that opened it."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from ..model.obis import Obis
 from .book import load
@@ -37,6 +38,10 @@ class Verdict:
     def ok(self) -> bool:
         """Whether the ledger is whole."""
         return self.failures == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"ok": self.ok, **asdict(self)}
 
     def fail(self, what: str) -> None:
         """Counts a failure."""
