@@ -32,7 +32,7 @@ HISTORY_S = 35 * DAY_S
 """A hole that is longer is history, of which the coarse comes first; a shorter one is a gap, and what expires first
 comes first.
 """
-IDLE_SHARE = 0.5
+IDLE_SHARE = 0.8
 """On a line without wire time: so much of the time between live questions, that the program has breath."""
 LATER_S, LATEST_S = 30.0, 3600.0
 """How long a meter is left alone after a question from which nothing came, at first and at most."""

@@ -62,7 +62,8 @@ class Spans:
     def within(self, lo: int, hi: int) -> Spans:
         """What lies in `[lo, hi)`."""
         found = Spans()
-        found._ranges = [(max(lo, start), min(hi, end)) for start, end in self._ranges if start < hi and end > lo]
+        if lo < hi:
+            found._ranges = [(max(lo, start), min(hi, end)) for start, end in self._ranges if start < hi and end > lo]
         return found
 
     @property
