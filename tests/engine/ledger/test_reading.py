@@ -271,3 +271,53 @@ def test_parts_of_a_virtual_point_that_are_cut_differently_are_compared_between_
     terms = [Term(1, "p"), Term(-1, "q")]
     assert [one.length_s for one in combine("v", terms, found)] == [900] * 4
     assert [one.energies[IMPORT] for one in combine("v", terms, found)] == [1] * 4
+
+
+def test_a_record_of_memory_is_marked_so_and_a_new_meter_does_not_speak_of_the_time_before_it_came():
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    old, new = InstalledMeter(at - timedelta(days=900), "x/y", "1"), InstalledMeter(at, "x/y", "2")
+    routes = (Route("l", "modbus", "1"),)
+
+    def made(boundary: datetime, *meters: InstalledMeter):
+        record = type("S", (), {"boundary": boundary, "skew_s": 0.0, "readings": (Reading(IMPORT, Decimal(5), at),)})()
+        return boundary_of(Point("p", "P", meters, routes), record, source="memory")
+
+    assert made(at - QUARTER, old, new).registers == {}
+    assert made(at, old, new).registers == {IMPORT: 5} and made(at, old, new).meter == "2"
+    # Of the only meter one does not know how long it has been there.
+    assert made(at - QUARTER, new).registers == {IMPORT: 5}
+    assert made(at, new).source == "memory"
+
+
+def test_boundaries_of_each_minute_are_intervals_of_a_minute_and_cost_no_question_to_the_file(desk):
+    start = desk.boundary(0, 0).at
+
+    def minute(number: int, value: int) -> Boundary:
+        return Boundary("p", start + timedelta(minutes=number), {IMPORT: Decimal(value).scaleb(-2)}, meter="m1")
+
+    desk.ledger.take([minute(0, 0)])
+    asked = []
+    desk.ledger._store.db.set_trace_callback(asked.append)
+    for number in range(1, 130):
+        desk.ledger.take([minute(number, number * 3)])
+    desk.ledger._store.db.set_trace_callback(None)
+    assert not any(one.startswith(("SELECT", "WITH")) for one in asked)
+    found = desk.ledger.intervals(["p"], start, start + timedelta(days=1))
+    assert [one.length_s for one in found] == [60] * 129
+    assert {one.energies[IMPORT] for one in found} == {Decimal("0.03")}
+    # A minute that is missed within a line of the grid is no gap, a longer silence is cut at the grid.
+    desk.ledger.take([minute(131, 131 * 3)])
+    desk.ledger.take([minute(157, 157 * 3)])
+    found = desk.ledger.intervals(["p"], start + timedelta(minutes=129), start + timedelta(days=1))
+    assert [one.length_s // 60 for one in found] == [2, 4, 15, 7]
+    assert [one.known_s > 0 for one in found] == [True, False, False, False]
+    # Its memory minute by minute, newest first.
+    desk.ledger.take(
+        [
+            Boundary("p", one.at, one.registers, 0.0, "memory", "m1")
+            for one in map(minute, range(156, 131, -1), range(468, 393, -3), strict=True)
+        ]
+    )
+    found = desk.ledger.intervals(["p"], start + timedelta(minutes=129), start + timedelta(days=1))
+    assert [one.length_s // 60 for one in found] == [2] + [1] * 26
+    assert desk.ledger.gaps() == [] and desk.ledger.verify().ok

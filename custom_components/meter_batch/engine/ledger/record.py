@@ -20,6 +20,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
 BEGAN_AGAIN = frozenset({Flag.RESET, Flag.ROLL_OVER, Flag.SWAP})
+COUNTED = frozenset({Kind.CUMULATIVE, Kind.BALANCE})
 
 _POWER, _FACTOR = BY_KEY["active_power"].obis, BY_KEY["power_factor"].obis
 _VOLTAGES = frozenset(BY_KEY[key].obis for key in ("voltage", "voltage_l1", "voltage_l2", "voltage_l3"))
@@ -104,21 +105,35 @@ class SnapshotLike(Protocol):
 
 
 def boundary_of(
-    point: Point, snapshot: SnapshotLike, *, ends: Mapping[Obis, Decimal] | None = None, observed: Observed = NOTHING
+    point: Point,
+    snapshot: SnapshotLike,
+    *,
+    source: Source = "poll",
+    ends: Mapping[Obis, Decimal] | None = None,
+    observed: Observed = NOTHING,
 ) -> Boundary:
-    """A snapshot (× multiplier, as the poller gives it) as it stands in the meter; bad readings are left out."""
+    """A snapshot or a record of memory (× multiplier, as the poller gives it) as it stands in the meter.
+
+    Bad readings are left out, and what a meter that replaced another one remembers from before it came.
+    """
     registers = {}
-    for reading in snapshot.readings:
-        if reading.good and QUANTITIES[reading.obis].kind in (Kind.CUMULATIVE, Kind.BALANCE):
-            # Exact: the product came from a finite decimal, and this gives it back.
-            registers[reading.obis] = Decimal(reading.value) / _factor(point, reading.at)
+    meter = point.meter
+    if source == "poll" or len(point.meters) == 1 or meter.since <= snapshot.boundary:
+        at = factor = None
+        for reading in snapshot.readings:
+            if reading.good and QUANTITIES[reading.obis].kind in COUNTED:
+                if reading.at is not at:
+                    at, factor = reading.at, _factor(point, reading.at)
+                # Exact: the product came from a finite decimal, and this gives it back.
+                value = reading.value if isinstance(reading.value, Decimal) else Decimal(reading.value)
+                registers[reading.obis] = value if factor is None else value / factor
     return Boundary(
         point.id,
         snapshot.boundary,
         registers,
         snapshot.skew_s,
-        "poll",
-        point.meter.serial or point.meter.since.isoformat(),
+        source,
+        meter.serial or meter.since.isoformat(),
         ends or {},
         observed,
     )
@@ -134,9 +149,9 @@ def restarts_of(point: str, readings: Iterable[Reading]) -> list[Restart]:
     ]
 
 
-def _factor(point: Point, at: datetime) -> Decimal:
+def _factor(point: Point, at: datetime) -> Decimal | None:
     multiplier = point.multiplier_at(at)
-    return Decimal(1) if multiplier is None else multiplier.ct * multiplier.pt
+    return None if multiplier is None else multiplier.ct * multiplier.pt
 
 
 class Observer:
