@@ -19,6 +19,7 @@ BENCHES = {
     "crash": "what the ledger loses by kill -9 and power cuts, and how soon it is open again",
     "outage": "what the meters' memory brings back after two days without half the lines, and its price",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
+    "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -108,11 +109,10 @@ class OpenFile:
             numbers = list(range(len(self)))
         else:
             numbers = sorted({number for point in points for number in self._holding(point)})
-            some = pa.array(points, pa.string())
         for number in numbers:
             table = present(self._file.read_row_groups([number], columns=names, use_threads=False), wanted)
             if points is not None:
-                table = table.filter(pc.is_in(table["point"], some))
+                table = _only(table, points)
             if table.num_rows:
                 yield table
 
@@ -120,6 +120,16 @@ class OpenFile:
         every = range(len(self))
         first = bisect_left(every, point, key=lambda group: self.reach(group)[1])
         return range(first, bisect_right(every, point, lo=first, key=lambda group: self.reach(group)[0]))
+
+
+def _only(table: pa.Table, points: Sequence[str]) -> pa.Table:
+    """The rows of points, of a table that is sorted by point: a slice where it is one point."""
+    if len(points) > 1:
+        return table.filter(pc.is_in(table["point"], pa.array(points, pa.string())))
+    names = table["point"].combine_chunks()
+    code = names.dictionary.index(points[0]).as_py()
+    places = np.flatnonzero(names.indices.to_numpy() == code)
+    return table.slice(int(places[0]), len(places)) if len(places) else table.slice(0, 0)
 
 
 def wanted_of(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:

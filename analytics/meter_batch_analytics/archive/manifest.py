@@ -153,7 +153,11 @@ def save(folder: Path, manifest: Manifest) -> None:
     """Makes a manifest the present one, durably."""
     body = {"format": FORMAT, **asdict(manifest)}
     text = json.dumps({"archive": body, "sha256": _checksum(body)}, indent=1)
-    write(folder / NAME, lambda path: path.write_text(text, encoding="utf-8") and None)
+
+    def work(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write(folder / NAME, work)
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Base and parts of a month become its rows: the last word on an interval counts, what was withdrawn is gone. Streamed."""
+"""Base and parts of a month become its rows, streamed: the last word on an interval counts, the withdrawn are gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows_of(
 
 
 def tables_of_month(files: Files, month: Month, wanted: Sequence[str] | None = None) -> Iterator[Tables]:
-    """The valid rows of points (sorted; None for all) of a month with the other registers that belong to them, by row groups of a new base."""
+    """The valid rows of points (sorted; None for all), with their other registers, by row groups of a new base."""
     late = [None if part.other is None else files.read(part.other, OTHER) for part in month.parts]
     rows, beside = ROWS.empty_table(), OTHER.empty_table()
     for tables in _together(files, month, wanted, None):
@@ -60,7 +60,7 @@ def _of(table: pa.Table, points: Sequence[str]) -> pa.Table:
 
 
 def winners(tables: Sequence[pa.Table], *, origin: bool = False, withdrawn: bool = False) -> pa.Table:
-    """Of tables in the order in which they replace each other: one row a point and start, sorted; withdrawn ones only where wanted."""
+    """Of tables in the order in which they replace each other: one row a point and start, sorted."""
     whole = pa.concat_tables(tables).unify_dictionaries()
     order = np.repeat(np.arange(len(tables)), [one.num_rows for one in tables])
     if origin:
@@ -79,7 +79,7 @@ def winners(tables: Sequence[pa.Table], *, origin: bool = False, withdrawn: bool
 def _together(
     files: Files, month: Month, points: Sequence[str] | None, columns: Sequence[str] | None
 ) -> Iterator[list[pa.Table]]:
-    """By about one row group of the base: the rows of its points, and what the parts say of them. Parts are in memory."""
+    """By about one row group of the base: its rows, and what the parts say of its points. Parts are in memory."""
     parts = [files.read(one.rows, ROWS, points, columns) for one in month.parts]
     if month.base is None:
         if parts:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -108,8 +109,8 @@ def _year(
         if table.num_rows:
             found.append(table)
     for name in names:
-        spans = [span] if archive.manifest.months[name].parts else list(plan.rows)
-        for table in _month_rows(archive, name, points, spans, None):
+        left = (span,) if archive.manifest.months[name].parts else plan.rows
+        for table in _month_rows(archive, name, points, left, None):
             if table.num_rows:
                 found.append(gathered(table, resolution, zone))
     return found
@@ -199,12 +200,13 @@ def _again(archive: Archive, read: Callable[[], pa.Table]) -> pa.Table:
 
 
 def _inside(table: pa.Table, spans: Sequence[Span]) -> pa.Table:
-    start = table["start"].cast(pa.int64())
-    keep = None
+    start = table["start"].cast(pa.int64()).to_numpy()
+    if not len(start) or any(since <= start.min() and start.max() < until for since, until in spans):
+        return table
+    keep = np.zeros(len(start), bool)
     for since, until in spans:
-        one = pc.and_(pc.greater_equal(start, since), pc.less(start, until))
-        keep = one if keep is None else pc.or_(keep, one)
-    return table if keep is None else table.filter(keep)
+        keep |= (start >= since) & (start < until)
+    return table.filter(pa.array(keep))
 
 
 def everything(archive: Archive) -> Iterator[Tables]:

@@ -130,7 +130,7 @@ def _at(part: tuple[int, int], exponent: int) -> int:
     if own >= exponent:
         return int(count * 10 ** (own - exponent))
     unit = 10 ** (exponent - own)
-    return (2 * count + unit) // (2 * unit)
+    return int((2 * count + unit) // (2 * unit))
 
 
 def _count(value: Decimal) -> tuple[int, int]:

@@ -243,7 +243,10 @@ class Archive:
         day = pa.concat_tables(days) if days else gathered(ROWS.empty_table(), "day", self.zone)
         month = gathered(day, "month", self.zone)
         entries = []
-        for kind, mine, before in (("days", day, known and known.days), ("months", month, known and known.months)):
+        for kind, mine, before in (
+            ("days", day, None if known is None else known.days),
+            ("months", month, None if known is None else known.months),
+        ):
             mine = mine.append_column(ROLL_UP.field("month"), pa.array([index] * mine.num_rows, pa.int32()))
             tables = [mine]
             if before is not None:
