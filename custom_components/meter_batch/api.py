@@ -23,14 +23,14 @@ from . import access
 from .access import Operation
 from .commands import refuse
 from .const import DOMAIN
-from .engine import LedgerError, Sentence
+from .engine import ConfigError, LedgerError, Sentence
 from .engine.ledger import Ledger
 from .engine.model.interval import Interval
 from .engine.model.point import Point
 from .engine.wire import RegistrySnapshot, encode_changes, encode_registry
 from .entity import area_name
 from .export import WRITERS, Writer
-from .query import Query, async_pieces, parse
+from .query import Query, async_parse, async_pieces
 from .site import Site, async_get_site
 from .wording import async_in_words, async_message
 
@@ -184,7 +184,10 @@ class AcknowledgeView(HomeAssistantView):
         if not isinstance(revision, int) or not isinstance(cursor, str | None):
             raise refuse("bad_acknowledgement")
         site = await async_get_site(request.app[KEY_HASS])
-        await site.ledger.async_call(lambda ledger: ledger.acknowledge(name, revision))
+        try:
+            await site.ledger.async_call(lambda ledger: ledger.acknowledge(name, revision, cursor))
+        except ConfigError as error:
+            raise refuse("bad_acknowledgement") from error
         return self.json({"subscriber": name, "revision": revision, "cursor": cursor})
 
 
@@ -248,7 +251,7 @@ def _listed(site: Site, texts: Iterable[str]) -> Iterable[str]:
 async def _export(site: Site, request: web.Request, asked: dict[str, Any], form: str) -> web.StreamResponse:
     if (kind := WRITERS.get(form)) is None:
         raise refuse("unknown_format", format=form, some=", ".join(WRITERS))
-    query = parse(site, asked)
+    query = await async_parse(site, asked)
     access.check_user(_user(request), Operation.READ, (point.id for point in query.points))
     hass = site.hass
     signal = progress_signal(request.query.get("export", ""))

@@ -27,7 +27,7 @@ async def async_setup_entry(
     async_add_entities([LineConnected(coordinator)])
 
     def make(point: Point) -> Iterable[Problem]:
-        return (Problem(coordinator, point),)
+        return () if point.virtual else (Problem(coordinator, point),)
 
     population.async_attach("binary_sensor", make, async_add_entities)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
+from typing import Literal
 
 from .const import ATTRIBUTES, LineProtocol
 from .engine import Multiplier, Point
@@ -28,6 +29,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "multiplier_since": ("倍率生效日期", "倍率起始", "multiplier since"),
     "area": ("区域", "位置", "房间", "location"),
     "parent": ("上级", "上级计量点", "总表", "parent point"),
+    "formula": ("公式", "计算公式", "虚拟计量点公式", "virtual", "sum of"),
     "detail": ("详细程度",),
     "tariff": ("电价", "电价类别"),
     "contract_kw": ("合同功率", "合同容量kw"),
@@ -145,7 +147,48 @@ def parse_instant(text: str, zone: tzinfo) -> datetime:
     return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
 
 
+_SIGN = "[+＋－−–-]"  # as keyboards and word processors write them
+_PARTS = re.compile(rf"""\s*({_SIGN}?)\s*(?:"((?:[^"]|"")*)"|([^;；\n]*))\s*(?:[;；\n]|$)""")
+_BARE = re.compile(rf"(?:^|\s)\s*({_SIGN})\s*")
+
+
+def parse_formula(text: str) -> list[tuple[Literal[1, -1], str]]:
+    """The parts of a virtual point by sign and name: "Main; - Lathe 1; - Lathe 2".
+
+    Signs stand before names, none means plus; a name with a semicolon, or a sign at its start, is quoted. Without a
+    semicolon a sign after a space begins a part as well: "Main - Lathe 1". ValueError where there is no part.
+    """
+    text = text.strip()
+    if not re.search('[;；\n"]', text):
+        signed = _BARE.split(text if re.match(_SIGN, text) else f"+ {text}")[1:]
+        found = list(zip(signed[::2], signed[1::2], strict=True))
+    else:
+        matches = list(_PARTS.finditer(text))
+        if "".join(match[0] for match in matches) != text:
+            raise ValueError(text)
+        found = [(one[1], one[3] if one[2] is None else one[2].replace('""', '"')) for one in matches]
+    named: list[tuple[Literal[1, -1], str]] = [
+        (1 if sign in {"", "+", "＋"} else -1, " ".join(name.split()))
+        for sign, name in found
+        if sign or name.strip()
+    ]
+    if not named or not all(name for _, name in named):
+        raise ValueError(text)
+    return named
+
+
 # --- out ---
+
+
+def write_formula(terms: Iterable[tuple[int, str]]) -> str:
+    """The inverse. It begins with no sign, because a spreadsheet would take that for a formula of its own."""
+    parts = []
+    for sign, name in terms:
+        quoted = '"' + name.replace('"', '""') + '"'
+        plain = not re.search(f'[;；\n"]|^{_SIGN}', name)
+        parts.append(("- " if sign < 0 else "") + (name if plain else quoted))
+    text = "; ".join(parts)
+    return f"; {text}" if text.startswith(("-", "+", "=", "@")) else text
 
 
 def number(value: Decimal) -> str:
@@ -160,6 +203,7 @@ def as_row(point: Point, known: Known) -> dict[str, str]:
     titles = [one.title.casefold() for one in known.lines.values()]
     parent = known.points.get(point.parent) if point.parent else None
     last = point.multipliers[-1] if point.multipliers else Multiplier(ALWAYS)
+    formula = [(term.sign, known.points[term.point].name) for term in point.formula if term.point in known.points]
     title = ""
     if line is not None:
         title = line.title if titles.count(line.title.casefold()) == 1 else line.id
@@ -169,13 +213,14 @@ def as_row(point: Point, known: Known) -> dict[str, str]:
         "line": title,
         "protocol": route.protocol if route else "",
         "address": route.address if route else "",
-        "template": point.meter.template,
-        "serial": point.meter.serial or "",
-        "ct": number(last.ct),
-        "pt": number(last.pt),
+        "template": "" if point.virtual else point.meter.template,
+        "serial": "" if point.virtual else point.meter.serial or "",
+        "ct": "" if point.virtual else number(last.ct),
+        "pt": "" if point.virtual else number(last.pt),
         "multiplier_since": "" if last.since == ALWAYS else last.since.isoformat(),
         "area": point.area or "",
         "parent": parent.name if parent else "",
+        "formula": write_formula(formula),
         "detail": point.detail or "",
     }
     return cells | {name: point.attributes.get(name, "") for name in ATTRIBUTES}

@@ -82,6 +82,8 @@ def values(readings: Iterable[Reading], registers: set[Obis] | None) -> dict[str
 def state_of(hass: HomeAssistant, point: Point, registers: set[Obis] | None = None) -> dict[str, Any]:
     """What is known now of a point."""
     line = line_of(hass, point)
+    if point.virtual:
+        return {"name": point.name, "available": True, "problem": None, "explanation": None, "registers": {}}
     if line is None:
         return {"name": point.name, "available": False, "problem": "line", "explanation": None, "registers": {}}
     coordinator = line.coordinator

@@ -26,12 +26,19 @@ CONF_SLOW: Final = "slow_s"
 CONF_INTERVAL: Final = "interval_min"
 CONF_DETAIL: Final = "detail"
 CONF_ENTITY_STATISTICS: Final = "entity_statistics"
+CONF_BILLING_DAY: Final = "billing_day"
+CONF_BILLING_HOUR: Final = "billing_hour"
+CONF_BACKFILL: Final = "backfill"
+CONF_BACKFILL_SHARE: Final = "backfill_percent"
+CONF_CLOCK_CARE: Final = "clock_care"
 CONF_GAP: Final = "gap_ms"
 CONF_PREAMBLE: Final = "preamble"
 
 DEFAULT_FAST_S: Final = 10
 DEFAULT_SLOW_S: Final = 300
 DEFAULT_INTERVAL_MIN: Final = 15
+DEFAULT_BACKFILL_SHARE: Final = 20
+"""Percent of a line's time that reading from meters' memories may take."""
 INTERVALS_MIN: Final = (1, 5, 10, 15, 30, 60)
 STANDARD_UP_TO: Final = 100
 """With more points than this a point has few entities unless it, or its line, says otherwise."""

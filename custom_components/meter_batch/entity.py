@@ -18,7 +18,8 @@ from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
-from .const import DOMAIN
+from .cells import write_formula
+from .const import DOMAIN, MANUFACTURER, Detail
 from .coordinator import LineCoordinator
 from .engine import Point
 from .engine.model.obis import Obis
@@ -112,7 +113,20 @@ class PointEntity(MeterBatchEntity):
 
 
 def device_info(coordinator: LineCoordinator, point: Point) -> DeviceInfo:
-    """The device of a point: the meter that is installed there."""
+    """The device of a point: the meter that is installed there, or what a virtual one is made of."""
+    if point.virtual:
+        names = {id_: one.name for id_, one in coordinator.site.registry.points.items()}
+        formula = write_formula((term.sign, names.get(term.point, term.point)) for term in point.formula)
+        return DeviceInfo(
+            identifiers={(DOMAIN, point.id)},
+            name=point.name,
+            manufacturer=MANUFACTURER,
+            model=f"Σ {formula}"[:255],
+            model_id=None,
+            serial_number=None,
+            suggested_area=point.area,
+            via_device_id=coordinator.hub_id,
+        )
     template = coordinator.site.templates.get(point.meter.template)
     return DeviceInfo(
         identifiers={(DOMAIN, point.id)},
@@ -145,7 +159,7 @@ class Population:
         self._hass: HomeAssistant = coordinator.hass
         self._makers: list[tuple[str, Maker, AddConfigEntryEntitiesCallback]] = []
         self._there: dict[str, dict[str, PointEntity]] = {}
-        self._made_for: dict[str, tuple[Obis, ...]] = {}
+        self._made_for: dict[str, tuple[Detail, tuple[Obis, ...]]] = {}
 
     @callback
     def async_attach(self, platform: str, maker: Maker, add: AddConfigEntryEntitiesCallback) -> None:
@@ -161,11 +175,19 @@ class Population:
     @callback
     def outdated(self, point: Point) -> bool:
         """True where a point should have other entities than it has, because the size of the fleet changed."""
-        return self._made_for.get(point.id) != self.coordinator.registers(point)
+        return self._made_for.get(point.id) != self._made_of(point)
+
+    def _made_of(self, point: Point) -> tuple[Detail, tuple[Obis, ...]]:
+        return self.coordinator.detail(point), self.coordinator.registers(point)
+
+    @property
+    def there(self) -> frozenset[str]:
+        """The points that have entities here."""
+        return frozenset(self._there)
 
     def _missing(self, point: Point, maker: Maker) -> list[PointEntity]:
         there = self._there.setdefault(point.id, {})
-        self._made_for[point.id] = self.coordinator.registers(point)
+        self._made_for[point.id] = self._made_of(point)
         found = [entity for entity in maker(point) if entity.unique_id not in there]
         there.update((entity.unique_id or "", entity) for entity in found)
         return found

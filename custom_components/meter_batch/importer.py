@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 from .cells import (
     COLUMNS,
@@ -23,17 +24,20 @@ from .cells import (
     as_row,
     number,
     parse_address,
+    parse_formula,
     parse_instant,
     parse_ratio,
 )
 from .const import ATTRIBUTES, Detail
 from .engine import InstalledMeter, Multiplier, Point, Route
-from .engine.model.point import PROTOCOLS
+from .engine.model.point import PROTOCOLS, Term
 from .registry import ALWAYS, conflicts, family
 from .table import Problem, Row, Unreadable, read_table
 
 _DETAILS = {"精简": Detail.LEAN, "标准": Detail.STANDARD, "完整": Detail.FULL, "全部": Detail.FULL}
 _NEEDED_FOR_NEW = ("name", "line", "address", "template")
+_OF_METERS = ("line", "protocol", "address", "template", "serial", "ct", "pt", "multiplier_since")
+"""Columns that say nothing of a virtual point."""
 MAX_ROWS = 10_000
 
 
@@ -123,6 +127,7 @@ class _Reader:
         self._by_name = {point.name.casefold(): point for point in known.points.values()}
         self._rows: dict[str, tuple[Row, dict[str, str], Point]] = {}  # by point id
         self._parents: dict[str, str] = {}  # the parent's text by point id
+        self._formulas: dict[str, list[tuple[Literal[1, -1], str]]] = {}  # signs and texts by point id
         self._row_of_name: dict[str, int] = {}
 
     # --- header ---
@@ -168,11 +173,14 @@ class _Reader:
         old = self._existing(row, cells)
         if len(self.problems) > before:
             return
+        virtual = old.virtual if old else bool(cells.get("formula"))
         if old is None:
-            for column in _NEEDED_FOR_NEW:
+            for column in ("name",) if virtual else _NEEDED_FOR_NEW:
                 if not cells.get(column) and not (column == "line" and self._default_line() is not None):
                     self._problem(row.number, column, "import_cell_missing", column=column)
-        point = self._point(row, cells, old)
+        if not virtual and cells.get("formula"):
+            self._problem(row.number, "formula", "import_point_is_measured")
+        point = self._virtual(row, cells, old) if virtual else self._point(row, cells, old)
         if point is None or len(self.problems) > before:
             return
         if (first := self._rows.get(point.id)) is not None:
@@ -215,27 +223,51 @@ class _Reader:
         serial = self._text(row, cells, "serial", old.meter.serial if old else None)
         if template is None:
             return None
-        attributes = dict(old.attributes) if old else {}
-        for key in ATTRIBUTES:
-            if key in cells:
-                if cells[key]:
-                    attributes[key] = cells[key]
-                else:
-                    attributes.pop(key, None)
-        name = " ".join((cells.get("name") or (old.name if old else "")).split())
-        if len(name) > MAX_NAME:
-            self._problem(row.number, "name", "name_too_long")
         return Point(
             id=old.id if old else self.known.make_id(),
-            name=name,
+            name=self._name(row, cells, old),
             meters=installed(old.meters if old else (), template, serial, self.known.now),
             routes=(*((route,) if route else ()), *(old.routes[1:] if old else ())),
             multipliers=multipliers,
             area=(cells["area"] or None) if "area" in cells else old.area if old else None,
             parent=old.parent if old else None,
             detail=detail,
-            attributes=attributes,
+            attributes=_attributes(cells, old),
         )
+
+    def _virtual(self, row: Row, cells: Mapping[str, str], old: Point | None) -> Point | None:
+        """A point that is worked out; what its parts are is found when all rows are known."""
+        for column in _OF_METERS:
+            if cells.get(column):
+                self._problem(row.number, column, "import_point_is_virtual", column=column)
+        if "formula" in cells:
+            try:
+                formula = parse_formula(cells["formula"])
+            except ValueError:
+                self._problem(row.number, "formula", "import_bad_formula", value=cells["formula"])
+                return None
+        else:
+            formula = [(term.sign, term.point) for term in old.formula] if old else []
+        id_ = old.id if old else self.known.make_id()
+        # What is added comes first, so that no cell begins with a sign.
+        self._formulas[id_] = sorted(formula, key=lambda term: -term[0])
+        return Point(
+            id=id_,
+            name=self._name(row, cells, old),
+            meters=(),
+            routes=(),
+            area=(cells["area"] or None) if "area" in cells else old.area if old else None,
+            parent=old.parent if old else None,
+            detail=self._detail(row, cells, old),
+            attributes=_attributes(cells, old),
+            formula=old.formula if old else (),
+        )
+
+    def _name(self, row: Row, cells: Mapping[str, str], old: Point | None) -> str:
+        name = " ".join((cells.get("name") or (old.name if old else "")).split())
+        if len(name) > MAX_NAME:
+            self._problem(row.number, "name", "name_too_long")
+        return name
 
     def _text(self, row: Row, cells: Mapping[str, str], column: str, old: str | None) -> str | None:
         if column not in cells:
@@ -383,14 +415,24 @@ class _Reader:
         by_name = {point.name.casefold(): point.id for point in after.values()}
         # A parent may also be called by the name it had before this file renamed it.
         old_names = {point.name.casefold(): point.id for point in self.known.points.values()}
-        for id_, text in self._parents.items():
-            row, cells, point = self._rows[id_]
-            parent = None
-            if text:
-                parent = text if text in after else by_name.get(text.casefold(), old_names.get(text.casefold()))
-                if parent is None:
+
+        def find(text: str) -> str | None:
+            return text if text in after else by_name.get(text.casefold(), old_names.get(text.casefold()))
+
+        for id_, (row, cells, point) in self._rows.items():
+            if (text := self._parents.get(id_)) is not None:
+                parent = find(text) if text else None
+                if text and parent is None:
                     self._problem(row.number, "parent", "import_unknown_parent", value=text)
-            point = replace(point, parent=parent)
+                point = replace(point, parent=parent)
+            if id_ in self._formulas:
+                terms = []
+                for sign, text in self._formulas[id_]:
+                    if (part := find(text)) is None:
+                        self._problem(row.number, "formula", "import_unknown_part", value=text)
+                    else:
+                        terms.append(Term(sign, part))
+                point = replace(point, formula=tuple(terms))
             self._rows[id_] = (row, cells, point)
             after[id_] = point
         for conflict in conflicts(after, only=self._rows):
@@ -424,6 +466,17 @@ class _Reader:
         before, after = as_row(old, self.known), as_row(point, self.known)
         diff = {column: (before[column], after[column]) for column in COLUMNS if before[column] != after[column]}
         return RowResult(row.number, Outcome.CHANGED, point.name, point, diff)
+
+
+def _attributes(cells: Mapping[str, str], old: Point | None) -> dict[str, str]:
+    attributes = dict(old.attributes) if old else {}
+    for key in ATTRIBUTES:
+        if key in cells:
+            if cells[key]:
+                attributes[key] = cells[key]
+            else:
+                attributes.pop(key, None)
+    return attributes
 
 
 def installed(

@@ -20,9 +20,8 @@ from homeassistant.util import dt as dt_util
 
 from .cells import parse_instant
 from .commands import find_point, line_by_name, refuse
-from .engine import BY_KEY, QUANTITIES, ConfigError, Point
+from .engine import BY_KEY, QUANTITIES, Point
 from .engine.ledger import RESOLUTIONS, Ledger, Resolution, combine, period_of
-from .engine.ledger.ledger import zone_of
 from .engine.model.interval import Interval
 from .engine.model.quantity import Kind
 from .entity import area_name
@@ -132,20 +131,20 @@ def unit(column: str) -> str:
     return OBSERVED[column] if column in OBSERVED else BY_KEY[column].unit
 
 
-def parse(site: Site, asked: Mapping[str, Any]) -> Query:
+async def async_parse(site: Site, asked: Mapping[str, Any]) -> Query:
     """The query that `FIELDS` describe; ServiceValidationError, in words, where it cannot be answered."""
-    zone = _zone(site, asked.get("time_zone"))
+    zone = await _zone(site, asked.get("time_zone"))
     since, until = _period(asked, zone)
     points = _points(site, asked)
     resolution = _resolution(asked.get("resolution") or "interval")
     return Query(points, since, until, resolution, zone, _columns(site, points, asked.get("quantities")))
 
 
-def _zone(site: Site, name: str | None) -> ZoneInfo:
-    try:
-        return zone_of(name or site.registry.time_zone or site.hass.config.time_zone)
-    except ConfigError as error:
-        raise refuse("unknown_time_zone", time_zone=name or "") from error
+async def _zone(site: Site, name: str | None) -> ZoneInfo:
+    name = name or site.registry.time_zone or site.hass.config.time_zone
+    if (zone := await dt_util.async_get_time_zone(name)) is None:
+        raise refuse("unknown_time_zone", time_zone=name)
+    return zone
 
 
 def _resolution(text: str) -> Resolution:

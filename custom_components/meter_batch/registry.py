@@ -111,6 +111,26 @@ class Registry:
             if point.routes and point.routes[0].line == line:
                 yield point, point.routes[0]
 
+    def home(self, point: Point) -> str | None:
+        """The line on which a point lives: the one it is read on; of a virtual point that of its first part."""
+        seen: set[str] = set()
+        waiting = [point]
+        while waiting:
+            one = waiting.pop(0)
+            if one.routes:
+                return one.routes[0].line
+            seen.add(one.id)
+            waiting[:0] = [
+                self._points[term.point]
+                for term in one.formula
+                if term.point in self._points and term.point not in seen
+            ]
+        return None
+
+    def at_home(self, line: str) -> Iterator[Point]:
+        """The points that live on this line."""
+        return (point for point in self._points.values() if self.home(point) == line)
+
     def find(self, text: str) -> Point | None:
         """A point by its id, or by its name in any case."""
         if (point := self._points.get(text)) is not None:
@@ -181,9 +201,9 @@ def _merged(points: Mapping[str, Point], changes: Changes) -> dict[str, Point]:
 
 
 def conflicts(points: Mapping[str, Point], only: Iterable[str] | None = None) -> list[Conflict]:
-    """What cannot be among these points: names or addresses given twice, parents that are missing or go in circles.
+    """What cannot be among these points: names or addresses given twice, parents or parts missing or in circles.
 
-    With `only`, what concerns none of these ids is left out, except parents that are lost.
+    With `only`, what concerns none of these ids is left out, except parents and parts that are lost.
     """
     asked = set(points if only is None else only)
     names = Counter(point.name.casefold() for point in points.values())
@@ -207,7 +227,29 @@ def conflicts(points: Mapping[str, Point], only: Iterable[str] | None = None) ->
             found.append(Conflict(point.id, "parent", "parent_lost", {"name": point.name}))
         elif point.id in asked and _in_circle(point, points):
             found.append(Conflict(point.id, "parent", "parent_circle", {"name": point.name}))
+        found += _formula_conflicts(point, points, new=point.id in asked)
     return found
+
+
+def _formula_conflicts(point: Point, points: Mapping[str, Point], *, new: bool) -> Iterator[Conflict]:
+    """What cannot be about the formula of a virtual point; `new`: it may be what is changed."""
+    parts = [term.point for term in point.formula]
+    if any(part not in points for part in parts):
+        yield Conflict(point.id, "formula", "part_lost", {"name": point.name})
+    if not new:
+        return
+    for part, count in Counter(parts).items():
+        if count > 1 and part in points:
+            yield Conflict(point.id, "formula", "part_twice", {"name": point.name, "part": points[part].name})
+    waiting, seen = list(parts), set[str]()
+    while waiting:
+        part = waiting.pop()
+        if part == point.id:
+            yield Conflict(point.id, "formula", "formula_circle", {"name": point.name})
+            return
+        if part in points and part not in seen:
+            seen.add(part)
+            waiting += [term.point for term in points[part].formula]
 
 
 def family(protocol: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import override
 
 from homeassistant.components.sensor import (
@@ -16,8 +18,11 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .const import CONF_BILLING_DAY, CONF_BILLING_HOUR, Detail
 from .coordinator import LineCoordinator
-from .engine import Point, PollReport
+from .energy import Billing, Closed, Period, energies_of, imported, start_of
+from .engine import Flag, Point, PollReport
+from .engine.model.interval import GROSS, IMPORT
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Kind, Measure, Quantity
 from .entity import DIGITS, LineEntity, LineEntry, PointEntity, shown_value
@@ -52,8 +57,15 @@ async def async_setup_entry(
     coordinator = population.coordinator
     async_add_entities(LineSensor(coordinator, description) for description in LINE_SENSORS)
 
-    def make(point: Point) -> Iterable[RegisterSensor]:
-        return (RegisterSensor(coordinator, point, obis) for obis in coordinator.registers(point))
+    def make(point: Point) -> Iterator[PointEntity]:
+        registers = coordinator.registers(point)
+        yield from (RegisterSensor(coordinator, point, obis) for obis in registers)
+        lean = coordinator.detail(point) is Detail.LEAN
+        if point.virtual:
+            yield IntervalEnergy(coordinator, point)
+            yield from (PeriodEnergy(coordinator, point, one) for one in ((Period.DAY,) if lean else Period))
+        elif not lean and {IMPORT, GROSS} & set(registers):
+            yield from (PeriodEnergy(coordinator, point, one) for one in Period)
 
     population.async_attach("sensor", make, async_add_entities)
 
@@ -99,6 +111,114 @@ class RegisterSensor(PointEntity, SensorEntity):
     @override
     def _shown(self) -> object:
         return self._attr_native_value
+
+
+def billing_of(coordinator: LineCoordinator) -> Billing:
+    """When billing periods of a line's points begin."""
+    options = coordinator.config_entry.options
+    return Billing(int(options.get(CONF_BILLING_DAY, 1)), int(options.get(CONF_BILLING_HOUR, 0)))
+
+
+class LedgerEnergy(PointEntity, SensorEntity):
+    """Energy from the ledger. What it says holds whether the meter answers now or not."""
+
+    _attr_device_class = SensorDeviceClass.ENERGY
+    _attr_native_unit_of_measurement = "kWh"
+    _attr_suggested_display_precision = 2
+
+    def __init__(self, coordinator: LineCoordinator, point: Point, key: str) -> None:
+        self._energies = energies_of(coordinator.hass, coordinator.site)
+        self._billing = billing_of(coordinator)
+        self._attr_translation_key = key
+        super().__init__(coordinator, point, key)
+
+    @override
+    async def async_added_to_hass(self) -> None:
+        await super().async_added_to_hass()
+        track = self._energies.async_track(self.point.id, self._billing, self._handle_coordinator_update)
+        self.async_on_remove(track)
+        self._take()
+
+    @property
+    @override
+    def available(self) -> bool:
+        return self._attr_native_value is not None
+
+    @override
+    def _shown(self) -> object:
+        return self._attr_native_value, self._attr_extra_state_attributes
+
+
+class PeriodEnergy(LedgerEnergy):
+    """What a point has used in the hour, day, month or billing period that runs now.
+
+    Without a state class: the statistic of the register (history.py) tells the same of every hour, put right by late
+    data, which statistics of states never are; four more of each point would be four more rows an hour. Only virtual
+    points have no register: their energy of today is a total, so that the Energy dashboard can show what is lost.
+    """
+
+    def __init__(self, coordinator: LineCoordinator, point: Point, period: Period) -> None:
+        self._period = period
+        self._start: datetime | None = None
+        self._again: datetime | None = None
+        if point.virtual and period is Period.DAY:
+            self._attr_state_class = SensorStateClass.TOTAL
+        super().__init__(coordinator, point, period)
+
+    @override
+    def _take(self) -> None:
+        closed = self._energies.closed(self.point.id, self._billing)
+        if closed is None:
+            return
+        start, energy = closed.starts[self._period], closed.sums[self._period]
+        if not self.point.virtual:
+            energy = self._with_the_rest(closed, start, energy)
+        self._start, self._attr_native_value = start, energy
+        if self._attr_state_class is SensorStateClass.TOTAL:
+            self._attr_last_reset = start
+        self._attr_extra_state_attributes = {
+            "since": start.isoformat(),
+            "completeness": round(closed.completeness(self._period), 4),
+        }
+
+    def _with_the_rest(self, closed: Closed, start: datetime, energy: Decimal) -> Decimal:
+        """With what was counted after the last closed boundary; where that cannot be said, what was shown stays."""
+        known = self.coordinator.values.get(self.point.id, {})
+        if (reading := known.get(IMPORT, known.get(GROSS))) is None:
+            return energy
+        if reading.flags & {Flag.RESET, Flag.ROLL_OVER, Flag.SWAP}:
+            self._again = reading.at
+        rest = None
+        zone = self._energies.zone
+        same = reading.at <= closed.until or start_of(self._period, reading.at, zone, self._billing) == start
+        if same and (self._again is None or self._again <= closed.until):
+            rest = closed.since(self.point, reading)
+        if rest is not None:
+            return energy + rest
+        shown = self._attr_native_value
+        return max(energy, shown) if self._start == start and isinstance(shown, Decimal) else energy
+
+
+class IntervalEnergy(LedgerEnergy):
+    """What a virtual point made in the last closed interval, and how much of its parts is known."""
+
+    def __init__(self, coordinator: LineCoordinator, point: Point) -> None:
+        super().__init__(coordinator, point, "energy_interval")
+
+    @override
+    def _take(self) -> None:
+        closed = self._energies.closed(self.point.id, self._billing)
+        if closed is None or closed.last is None:
+            return
+        last = closed.last
+        self._attr_native_value = imported(last.energies)
+        self._attr_extra_state_attributes = {
+            "start": last.start.isoformat(),
+            "end": last.end.isoformat(),
+            "completeness": round(last.completeness, 4),
+            "parts_known": last.parts[0],
+            "parts": last.parts[1],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,8 @@ async def read_now(call: ServiceCall) -> ServiceResponse:
     site = await async_get_site(call.hass)
     point = find_point(site, call.data["point"])
     await access.async_check(call.hass, call.context, Operation.READ_METER, (point.id,))
+    if point.virtual:
+        raise refuse("point_is_virtual", point=point.name)
     registers = [register(text) for text in call.data["registers"]] if "registers" in call.data else None
     if (line := line_of(call.hass, point)) is None:
         raise refuse("line_not_running", point=point.name)
@@ -145,7 +147,7 @@ async def undo(call: ServiceCall) -> ServiceResponse:
 async def get_history(call: ServiceCall) -> ServiceResponse:
     """What points consumed, from the ledger: by interval, hour, day, week, month or year."""
     site = await async_get_site(call.hass)
-    asked = query.parse(site, call.data)
+    asked = await query.async_parse(site, call.data)
     await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in asked.points))
     return await query.async_answer(site, asked)
 

@@ -141,7 +141,7 @@ async def list_log(hass: HomeAssistant, connection: ActiveConnection, msg: dict[
 async def history(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """What points consumed, as the action `get_history` answers."""
     site = await async_get_site(hass)
-    asked = query.parse(site, msg)
+    asked = await query.async_parse(site, msg)
     access.check_user(connection.user, Operation.READ, (point.id for point in asked.points))
     connection.send_result(msg["id"], await query.async_answer(site, asked))
 
@@ -157,7 +157,7 @@ async def history(hass: HomeAssistant, connection: ActiveConnection, msg: dict[s
 async def export_history(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
     """An address from which the file can be loaded; while it is, events say which share is done, and `finished`."""
     site = await async_get_site(hass)
-    asked = query.parse(site, msg)
+    asked = await query.async_parse(site, msg)
     access.check_user(connection.user, Operation.READ, (point.id for point in asked.points))
     if msg["format"] not in WRITERS:
         raise refuse("unknown_format", format=msg["format"], some=", ".join(WRITERS))

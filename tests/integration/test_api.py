@@ -117,6 +117,20 @@ async def test_a_subscriber_gets_all_changes_once_and_what_it_did_not_acknowledg
     assert await site.ledger.async_call(lambda ledger: ledger.subscribers()) == {}
 
 
+async def test_a_subscriber_may_take_a_large_change_in_small_parts(client: Client, site: Site) -> None:
+    await take(site, [*quarters("p1", JUNE, 30), *quarters("p2", JUNE, 7)])
+    found, more = [], True
+    while more:
+        changes = decode_changes(await (await client.get(f"{API}/changes?subscriber=archive&limit=10")).json())
+        assert len(changes.intervals) <= 10
+        body = {"subscriber": "archive", "revision": changes.revision, "cursor": changes.cursor}
+        assert (await client.post(f"{API}/acknowledge", json=body)).status == 200
+        found += changes.intervals
+        more = changes.more
+    stored = await site.ledger.async_call(lambda ledger: ledger.intervals(["p1", "p2"], JUNE, JUNE + timedelta(days=1)))
+    assert sorted(found, key=lambda one: (one.point, one.start)) == stored
+
+
 async def test_the_verdict_of_verify_is_given(client: Client, site: Site) -> None:
     await take(site, quarters("p1", JUNE, 30))
     verdict = await (await client.post(f"{API}/verify")).json()
@@ -156,6 +170,7 @@ async def test_what_cannot_be_answered_is_said_in_words(
         ({"subscriber": "nobody", "revision": 0}, 404, "ledger_no_subscriber"),
         ({"subscriber": "archive", "revision": 99}, 400, "ledger_bad_acknowledgement"),
         ({"subscriber": "archive", "revision": "1"}, 400, "bad_acknowledgement"),
+        ({"subscriber": "archive", "revision": 0, "cursor": "x"}, 400, "bad_acknowledgement"),
         ({"revision": 1}, 400, "subscriber_missing"),
     ],
 )

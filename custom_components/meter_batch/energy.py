@@ -1,0 +1,320 @@
+"""Energy of the hour, the day, the month and the billing period that run now: what the ledger has closed, and a little.
+
+The ledger's final layer since the period began, plus what the register has counted since the last closed boundary: so
+restarts, swaps, clock changes and late data need nothing of their own. A period begins when the ledger has closed the
+boundary at its start; until then the one before stands still. Of virtual points only what is closed counts: their
+parts are not read at one instant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from enum import StrEnum
+from functools import partial
+
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers.event import async_call_later
+from homeassistant.util import dt as dt_util
+from homeassistant.util.hass_dict import HassKey
+
+from .const import DOMAIN
+from .engine import LedgerError, Point, Reading
+from .engine.ledger import Ledger, period_of
+from .engine.model.interval import GROSS, IMPORT, Interval
+from .engine.model.obis import Obis
+from .query import rows_of
+from .site import Site
+
+_LOGGER = logging.getLogger(__name__)
+
+SECOND = timedelta(seconds=1)
+BATCH = 50
+"""So many points are asked for in one go."""
+LATE_S = 10.0
+"""So long it is waited after late data before all of a period is added up anew: they come in many batches."""
+
+
+class Period(StrEnum):
+    """What runs now; the value is the key of its entity."""
+
+    HOUR = "energy_this_hour"
+    DAY = "energy_today"
+    MONTH = "energy_this_month"
+    BILLING = "energy_this_billing_period"
+
+
+@dataclass(frozen=True, slots=True)
+class Billing:
+    """When a billing period begins: day of the month (1…28) and hour, at the time of the site."""
+
+    day: int = 1
+    hour: int = 0
+
+
+def start_of(period: Period, at: datetime, zone: tzinfo, billing: Billing) -> datetime:
+    """When the period that holds an instant began."""
+    if period is Period.HOUR:
+        return period_of(at, "hour", zone)[0]
+    if period is Period.DAY:
+        return period_of(at, "day", zone)[0]
+    if period is Period.MONTH:
+        return period_of(at, "month", zone)[0]
+    local = at.astimezone(zone)
+    start = datetime(local.year, local.month, billing.day, billing.hour, tzinfo=zone)
+    if start.astimezone(UTC) > at:
+        last = start - timedelta(days=billing.day)  # a day of the month before
+        start = start.replace(year=last.year, month=last.month)
+    return start.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What the ledger says of the periods that run at `until`, the end of the last closed interval."""
+
+    until: datetime
+    starts: Mapping[Period, datetime]
+    sums: Mapping[Period, Decimal]
+    known_s: Mapping[Period, int]
+    registers: Mapping[Obis, Decimal]
+    """At `until`, as the meter showed them; none of a virtual point."""
+    last: Interval | None
+    """The last closed interval."""
+
+    def completeness(self, period: Period) -> float:
+        """Share of the closed time of a period that is known."""
+        seconds = (self.until - self.starts[period]) // SECOND
+        return self.known_s[period] / seconds if seconds > 0 else 1.0
+
+    def since(self, point: Point, reading: Reading) -> Decimal | None:
+        """What was counted since, at the primary side; None where that cannot be said before the next boundary."""
+        if reading.at <= self.until:
+            return Decimal(0)
+        register = self.registers.get(reading.obis)
+        if register is None or point.meter.since > self.until:
+            return None
+        counted = Decimal(reading.value) / _factor(point, reading.at) - register
+        return counted * _factor(point, self.until) if counted >= 0 else None
+
+
+def _factor(point: Point, at: datetime) -> Decimal:
+    multiplier = point.multiplier_at(at)
+    return Decimal(1) if multiplier is None else multiplier.ct * multiplier.pt
+
+
+def imported(energies: Mapping[Obis, Decimal]) -> Decimal | None:
+    """The energy that counts: import, or where a meter does not tell it from export, both."""
+    return energies.get(IMPORT, energies.get(GROSS))
+
+
+type Key = tuple[str, Billing]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Closed sums, and those of them from before the day, which need not be added up again."""
+
+    anchor: datetime
+    before: Mapping[Period, tuple[Decimal, int]]
+    closed: Closed
+
+
+class Energies:
+    """Keeps what is closed of the points that somebody shows, and says when it changes."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._hass = site, site.hass
+        self._listeners: dict[Key, list[Callable[[], None]]] = {}
+        self._sums: dict[Key, _Sums] = {}
+        self._due: Counter[Key] = Counter()
+        self._late: set[Key] = set()
+        self._running = False
+        self._timer: CALLBACK_TYPE | None = None
+        site.ledger.async_listen(self._changed)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time of the site."""
+        return self._site.time_zone or dt_util.get_default_time_zone()
+
+    @callback
+    def async_track(self, point: str, billing: Billing, listener: Callable[[], None]) -> CALLBACK_TYPE:
+        """Calls the listener whenever what is closed of a point changes; returns what ends that."""
+        key = (point, billing)
+        listeners = self._listeners.setdefault(key, [])
+        listeners.append(listener)
+        if key not in self._sums:
+            self._ask([key])
+
+        def stop() -> None:
+            listeners.remove(listener)
+            if not listeners:
+                self._listeners.pop(key, None)
+                self._sums.pop(key, None)
+
+        return stop
+
+    def closed(self, point: str, billing: Billing) -> Closed | None:
+        """What is closed of a point; None while that is not known."""
+        sums = self._sums.get((point, billing))
+        return None if sums is None else sums.closed
+
+    @callback
+    def async_forget(self, point: str) -> None:
+        """The formula of a virtual point is another: everything is added up anew."""
+        keys = [key for key in self._listeners if key[0] == point]
+        for key in keys:
+            self._sums.pop(key, None)
+        self._ask(keys)
+
+    @callback
+    def _changed(self, points: set[str]) -> None:
+        self._ask(key for key in self._listeners if self._measured(key[0]) & points)
+
+    def _measured(self, id_: str) -> set[str]:
+        """The measured points that a point is made of: itself, if it is one."""
+        found, waiting = set(), [id_]
+        while waiting:
+            point = self._site.registry.points.get(waiting.pop())
+            if point is not None and point.virtual:
+                waiting += [term.point for term in point.formula]
+            elif point is not None:
+                found.add(point.id)
+        return found
+
+    @callback
+    def _ask(self, keys: Iterable[Key]) -> None:
+        self._due.update(keys)
+        if self._due and not self._running:
+            self._running = True
+            self._hass.async_create_background_task(self._run(), f"{DOMAIN} energies")
+
+    async def _run(self) -> None:
+        try:
+            while self._due:
+                batch = dict(list(self._due.items())[:BATCH])
+                for key in batch:
+                    del self._due[key]
+                await self._add_up(batch)
+        except LedgerError as error:
+            # The ledger says itself what is wrong; there is nothing new to show until it writes again.
+            _LOGGER.debug("Energies are added up later: %s", error.text)
+        finally:
+            self._running = False
+
+    async def _add_up(self, batch: Mapping[Key, int]) -> None:
+        points = self._site.registry.points
+        late = {key for key in batch if key in self._late}
+        self._late -= late
+        known = {key: None if key in late else self._sums.get(key) for key in batch if key[0] in points}
+        found = await self._site.ledger.async_call(partial(_added_up, points=points, zone=self.zone, known=known))
+        for key, sums in found.items():
+            if key not in self._listeners:
+                continue
+            before = known[key]
+            # Nothing new at the end: something before it changed, perhaps before the day.
+            if before is not None and (sums.closed.until <= before.closed.until or batch[key] > 1):
+                self._later(key)
+            self._sums[key] = sums
+            for listener in list(self._listeners[key]):
+                listener()
+
+    @callback
+    def _later(self, key: Key) -> None:
+        self._late.add(key)
+        if self._timer is None:
+            self._timer = async_call_later(self._hass, LATE_S, self._ask_late)
+
+    @callback
+    def _ask_late(self, _now: datetime) -> None:
+        self._timer = None
+        self._ask(self._late)
+
+
+def _added_up(
+    ledger: Ledger, *, points: Mapping[str, Point], zone: tzinfo, known: Mapping[Key, _Sums | None]
+) -> dict[Key, _Sums]:
+    """What is closed now, by point and billing period; without those of which nothing is. In the ledger's thread."""
+    found = {}
+    for (id_, billing), before in known.items():
+        if (until := _until(ledger, points, points[id_])) is not None:
+            found[id_, billing] = _sums(ledger, points, points[id_], billing, zone, before, until)
+    return found
+
+
+def _until(ledger: Ledger, points: Mapping[str, Point], point: Point) -> datetime | None:
+    """Until when a point is closed; a virtual one as far as all its parts are, but for those that never were."""
+    if point.virtual:
+        ends = [_until(ledger, points, points[term.point]) for term in point.formula if term.point in points]
+        return min((end for end in ends if end is not None), default=None)
+    latest = ledger.latest(point.id) if point.id in ledger.points else None
+    return latest.end if latest else None
+
+
+def _sums(
+    ledger: Ledger,
+    points: Mapping[str, Point],
+    point: Point,
+    billing: Billing,
+    zone: tzinfo,
+    before: _Sums | None,
+    until: datetime,
+) -> _Sums:
+    # Of a measured point the reading that closes a period belongs to the next one already; of a virtual one nothing
+    # does, so the whole of a period is shown until something of the next is closed.
+    at = until - SECOND if point.virtual else until
+    starts = {period: start_of(period, at, zone, billing) for period in Period}
+    anchor = starts[Period.DAY]
+
+    def rows(since: datetime) -> list[Interval]:
+        if since >= until:
+            return []
+        return rows_of(ledger, points=points, point=point, since=since, until=until, resolution="interval", zone="UTC")
+
+    if (
+        before is not None
+        and before.anchor == anchor
+        and before.closed.starts[Period.BILLING] == starts[Period.BILLING]
+    ):
+        earlier, recent = before.before, rows(anchor)
+    else:
+        all_ = rows(min(starts.values()))
+        old, recent = [one for one in all_ if one.start < anchor], [one for one in all_ if one.start >= anchor]
+        earlier = {period: _sum(old, start) for period, start in starts.items()}
+    sums = {period: _sum(recent, start) for period, start in starts.items()}
+    return _Sums(
+        anchor,
+        earlier,
+        Closed(
+            until,
+            starts,
+            {period: earlier[period][0] + energy for period, (energy, _) in sums.items()},
+            {period: earlier[period][1] + seconds for period, (_, seconds) in sums.items()},
+            {} if point.virtual else ledger.register_at(point.id, until) or {},
+            recent[-1] if recent else None,
+        ),
+    )
+
+
+def _sum(rows: Iterable[Interval], since: datetime) -> tuple[Decimal, int]:
+    energy, known_s = Decimal(0), 0
+    for one in rows:
+        if one.start >= since:
+            energy += imported(one.energies) or 0
+            known_s += one.known_s
+    return energy, known_s
+
+
+ENERGIES: HassKey[Energies] = HassKey(f"{DOMAIN}_energies")
+
+
+@callback
+def energies_of(hass: HomeAssistant, site: Site) -> Energies:
+    """The one of this Home Assistant."""
+    if ENERGIES not in hass.data:
+        hass.data[ENERGIES] = Energies(site)
+    return hass.data[ENERGIES]
