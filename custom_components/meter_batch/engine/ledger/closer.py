@@ -51,7 +51,8 @@ def scaled(value: Decimal) -> Count:
 
 def at_exponent(one: Count, exponent: int) -> int:
     """The count at an exponent that is not greater than its own."""
-    return int(one[0] * 10 ** (one[1] - exponent))
+    count, own = one
+    return count if own == exponent else count * int(10 ** (own - exponent))
 
 
 @dataclass(frozen=True, slots=True)

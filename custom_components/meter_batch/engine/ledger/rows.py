@@ -89,7 +89,7 @@ def columns_from(text: str) -> Columns:
 def columns_of(values: Mapping[Obis, Count]) -> tuple[Columns, str]:
     """Layout and text of counts."""
     ordered = sorted(values.items())
-    return tuple((obis, count[1]) for obis, count in ordered), " ".join(str(count[0]) for _, count in ordered)
+    return tuple([(obis, count[1]) for obis, count in ordered]), " ".join([str(count[0]) for _, count in ordered])
 
 
 def values_from(columns: Columns, text: str) -> dict[Obis, Count]:

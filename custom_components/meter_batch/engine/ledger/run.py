@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from ..model.obis import Obis
@@ -174,7 +173,7 @@ def _whole(writer: Writer, book: Book, run: Run) -> Ends | None:
     existing = _rows(writer, book, lo, hi)
     if existing is None:
         return None
-    shape = cache(partial(writer.shape, book, until=lo))
+    shape = writer.shapes(book, lo)
     rows: list[Row] = []
     for left, right in ((run.before, run.first), (run.last, run.after)):
         if left is not None and right is not None:
@@ -200,7 +199,7 @@ def _near(writer: Writer, book: Book, run: Run) -> Ends | None:
 
     A year that is filled day by day would else be estimated anew each time. What the run shows to be more or less than
     estimated goes to the days next to it, on the side where more is still unknown, in proportion to what was estimated
-    there; to so many of them that none changes by more than half. None where that cannot be.
+    there; to so many of them that none is doubled or halved. None where that cannot be.
     """
     before, after = run.before, run.after
     if before is None or after is None or filled_from(before, after) != before.boundary:
@@ -220,7 +219,7 @@ def _near(writer: Writer, book: Book, run: Run) -> Ends | None:
         near = (before, edge) if later else (edge, after)
         rows = _shifted(book, near, edge.boundary, existing, later=later)
         if rows is not None:
-            shape = cache(partial(writer.shape, book, until=lo))
+            shape = writer.shapes(book, lo)
             other = (before, run.first) if later else (run.last, after)
             return Ends(lo, hi, existing, [*rows, *_side(writer, book, *other, existing, shape)])
         reach *= 4
@@ -268,7 +267,7 @@ def _shifted(
         weights = [at_exponent(row.counts[obis], lowest) for row in pieces]
         was = sum(weights)
         now = sum(at_exponent(row.counts[obis], lowest) for row in existing) - known
-        if was < 0 or now < 0 or 2 * now > 3 * was or 2 * was > 3 * now:
+        if was < 0 or now < 0 or now > 2 * was or was > 2 * now:
             return None
         for row, part in zip(rows, distribute(now, weights), strict=True):
             row.counts[obis] = (part, lowest)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 
 HISTORY_S = 21 * 86400
 """How far back the shape looks: every day of the week three times."""
@@ -16,12 +17,23 @@ type Class = tuple[int, int]
 """Day of the week (0 is Monday) and hour, at the site's time."""
 
 
+def classes(zone: tzinfo) -> Callable[[int], Class]:
+    """Tells the class of a second; remembers, because four registers of a point ask for the same."""
+
+    @lru_cache(maxsize=1 << 14)
+    def class_of(start: int) -> Class:
+        local = datetime.fromtimestamp(start, UTC).astimezone(zone)
+        return local.weekday(), local.hour
+
+    return class_of
+
+
 class Shape:
     """Relative consumption by day of the week and hour; even where nothing is known."""
 
-    def __init__(self, history: Iterable[tuple[int, int, int]], zone: tzinfo) -> None:
+    def __init__(self, history: Iterable[tuple[int, int, int]], class_of: Callable[[int], Class]) -> None:
         """`history`: start and length in seconds and a count at one exponent, of intervals that are wholly known."""
-        self._zone = zone
+        self._class = class_of
         counts: defaultdict[Class, int] = defaultdict(int)
         lengths: defaultdict[Class, int] = defaultdict(int)
         for start, length, count in history:
@@ -49,11 +61,3 @@ class Shape:
             usual = sum(others) // len(others) if others else self._mean
             found.append(self._rates.get(one, usual))
         return found
-
-    def _class(self, start: int) -> Class:
-        local = datetime.fromtimestamp(start, UTC).astimezone(self._zone)
-        return local.weekday(), local.hour
-
-
-EVEN = Shape((), UTC)
-"""Where nothing is known."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache
 
 from ..model.interval import GapReason
 from ..model.obis import Obis
@@ -33,7 +33,7 @@ from .head import Head, follow, head_of
 from .record import EPOCH, SECOND, Boundary, Restart
 from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of
 from .run import LEAST_RUN, insert_run
-from .shape import HISTORY_S, Shape
+from .shape import HISTORY_S, Shape, classes
 from .store import FOREVER, Store
 
 LATE_S = 60.0
@@ -65,7 +65,7 @@ class Writer:
     """Makes rows. Its memory is right only as long as every batch is committed; else `forget`."""
 
     def __init__(self, store: Store, names: Names, length: int, zone: tzinfo) -> None:
-        self.store, self.names, self.length, self._zone = store, names, length, zone
+        self.store, self.names, self.length, self._class_of = store, names, length, classes(zone)
         self.reasons: dict[str, GapReason] = {}
         """Why records of a point are missing, where somebody said so."""
         self.forget()
@@ -269,7 +269,7 @@ class Writer:
         stored = newest(stored_all, final=False)
         gone = {raw[2] for raw in batch.intervals if raw[1] == book.number}
         existing = [row_from(self.names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
-        shape = cache(partial(self.shape, book, until=lo))
+        shape = self.shapes(book, lo)
         rows = close(records, fresh, book.restarts, existing, self.length, shape)
         rows = [row for row in rows if row.start >= self.pruned_until]
         if gone:
@@ -321,17 +321,25 @@ class Writer:
             ]
         return found
 
-    def shape(self, book: Book, obis: Obis, until: int) -> Shape:
-        """The typical shape of a register before an instant, from what is wholly known."""
-        history = []
-        for raw in newest(self.store.intervals(book.number, until - HISTORY_S, until), final=False):
-            if not raw[8] & KNOWN_FLAGS or raw[8] & WITHDRAWN:
-                continue
-            for (name, exponent), count in zip(self.names.layouts[raw[5]], raw[6].split(), strict=True):
-                if name == obis:
-                    history.append((raw[2], raw[4], (int(count), exponent)))
-        exponent = min((one[2][1] for one in history), default=0)
-        return Shape(((start, length, at_exponent(count, exponent)) for start, length, count in history), self._zone)
+    def shapes(self, book: Book, until: int) -> Callable[[Obis], Shape]:
+        """The typical shapes of a point's registers before an instant, from what is wholly known; read when asked."""
+
+        @cache
+        def history() -> dict[Obis, list[tuple[int, int, Count]]]:
+            found: dict[Obis, list[tuple[int, int, Count]]] = {}
+            for raw in newest(self.store.intervals(book.number, until - HISTORY_S, until), final=False):
+                if raw[8] & KNOWN_FLAGS and not raw[8] & WITHDRAWN:
+                    for (obis, exponent), count in zip(self.names.layouts[raw[5]], raw[6].split(), strict=True):
+                        found.setdefault(obis, []).append((raw[2], raw[4], (int(count), exponent)))
+            return found
+
+        @cache
+        def shape(obis: Obis) -> Shape:
+            mine = history().get(obis, [])
+            exponent = min((count[1] for *_, count in mine), default=0)
+            return Shape(((start, long, at_exponent(count, exponent)) for start, long, count in mine), self._class_of)
+
+        return shape
 
     def _lift(self, point: str, book: Book, all_: dict[int, Record]) -> None:
         """Opens the short way from the newest record, if it is one for it."""
