@@ -23,6 +23,8 @@ from meter_batch_virtual.wire_file import WireFile
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 _WRONG_USAGE, _FAILED = 2, 1
+_SHOWN = 5
+"""Changes that are told one by one."""
 
 
 @app.command()
@@ -47,6 +49,7 @@ def simulate(
 
     Meters obey physics, and their registers depend only on seed and time: a restart is no reset. The signal SIGUSR1
     freezes a running fleet and lets it go on again (`kill -USR1 PID`); the truth file is written again at once.
+    SIGHUP (`kill -HUP PID`) reads the faults in FLEET.toml again, so that a line can be pulled while it runs.
     """
     if not 0 < speed < math.inf:
         raise typer.BadParameter(f"{speed:g} is no speed: time runs forward, 1 is real time", param_hint="--speed")
@@ -62,14 +65,20 @@ def simulate(
             console.print(f"{path} cannot be written: give a name in a folder that exists", style="red", soft_wrap=True)
             raise typer.Exit(_FAILED)
     try:
-        asyncio.run(_run(config, console, truth, speed, hold, wire_log))
+        asyncio.run(_run(fleet, config, console, truth, speed, hold, wire_log))
     except (MeterBatchError, OSError) as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_FAILED) from error
 
 
 async def _run(
-    config: FleetConfig, console: Console, truth: Path | None, speed: float, hold: bool, wire_log: Path | None
+    path: Path,
+    config: FleetConfig,
+    console: Console,
+    truth: Path | None,
+    speed: float,
+    hold: bool,
+    wire_log: Path | None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -77,7 +86,7 @@ async def _run(
         loop.add_signal_handler(number, stop.set)
     fleet = VirtualFleet(config, hold=hold, speed=speed)
     await fleet.start()
-    keeping: list[asyncio.Task[None]] = []
+    keeping = [asyncio.create_task(fleet.run())]
     try:
         file = None
         if truth is not None:
@@ -88,6 +97,15 @@ async def _run(
         if wire_log is not None:
             keeping.append(asyncio.create_task(WireFile(fleet, wire_log).run()))
         loop.add_signal_handler(signal.SIGUSR1, _toggle, fleet, console, file)
+        at_terminal = sys.stderr.isatty()
+
+        def hung_up() -> None:
+            if at_terminal and not sys.stderr.isatty():
+                stop.set()  # the window was closed: nobody asked for faults
+            else:
+                _reload(fleet, path, console, file)
+
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         # What was loaded stays; the collector need not look through it again while wires wait.
         gc.freeze()
         _say_ready(fleet, console, truth)
@@ -106,6 +124,33 @@ def _toggle(fleet: VirtualFleet, console: Console, truth: TruthFile | None) -> N
     fleet.clock.hold(not fleet.clock.held)
     held = f"Values stand still at {fleet.clock.now():%Y-%m-%d %H:%M:%S} UTC." if fleet.clock.held else "Values run."
     console.print(held, highlight=False)
+    if truth is not None:
+        truth.refresh()
+
+
+def _reload(fleet: VirtualFleet, path: Path, console: Console, truth: TruthFile | None) -> None:
+    try:
+        config = load_fleet(path)
+    except ConfigError as error:
+        console.print(f"{error}. The faults stay as they were.", style="red", markup=False, soft_wrap=True)
+        return
+    changes = fleet.reload_faults(config)
+    lines = sum(bool(line.faults) for line in config.lines)
+    meters = sum(bool(meter.faults) for line in config.lines for meter in line.meters)
+    console.print(
+        f"Faults are read again (lines that have some: {lines}, meters: {meters}); from_s and to_s count from now.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if changes:
+        more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        console.print(
+            f"What else changed in {path} needs a restart: {'; '.join(changes[:_SHOWN])}{more}.",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if truth is not None:
         truth.refresh()
 

@@ -68,6 +68,51 @@ def test_a_wrong_fault_is_named(table: dict[str, object], words: str) -> None:
         parse_fault(table, "hall")
 
 
+def test_the_times_of_faults_that_are_read_again_count_from_then() -> None:
+    faults = Faults((parse_fault({"kind": "silent"}, "here"),), 1)
+    faults.reload((parse_fault({"kind": "silent", "from_s": 60, "to_s": 120}, "here"),), 1000)
+    struck = [faults.apply(b"", REPLY, at) is None for at in (1000, 1059, 1060, 1119, 1120)]
+    assert struck == [False, False, True, True, False]
+    faults.reload((), 1060)
+    assert faults.apply(b"", REPLY, 1061) is not None
+
+
+def test_faults_that_are_read_again_strike_the_same_way_again() -> None:
+    noise = (parse_fault({"kind": "noise", "probability": 0.5, "count": 3}, "here"),)
+    faults = Faults(noise, 1)
+    first = [faults.apply(b"", REPLY, 0) for _ in range(10)]
+    faults.reload(noise, 50)
+    assert [faults.apply(b"", REPLY, 50) for _ in range(10)] == first
+
+
+def test_what_is_active_before_and_after_a_reload_goes_on_unbroken() -> None:
+    swap = (parse_fault({"kind": "swap"}, "here"),)
+    faults = Faults((parse_fault({"kind": "swap", "from_s": 30}, "here"),), 1)
+    faults.reload(swap, 100)
+    faults.reload(swap, 200)
+    assert faults.since("swap", 300) == 30
+    faults.reload((), 400)
+    faults.reload(swap, 500)
+    assert faults.since("swap", 600) == 500, "it went and came again"
+    faults.reload((parse_fault({"kind": "swap", "from_s": 10}, "here"),), 700)
+    assert faults.since("swap", 705) is None and faults.since("swap", 710) == 710
+
+
+def test_the_next_change_is_when_one_begins_or_ends() -> None:
+    cuts = ({"kind": "cut", "from_s": 10, "to_s": 20}, {"kind": "cut", "from_s": 40})
+    faults = Faults(tuple(parse_fault(one, "here", on_line=True) for one in cuts), 1)
+    assert [faults.next_change("cut", at) for at in (0, 10, 20, 39.9, 40)] == [10, 20, 40, 40, None]
+    faults.reload((), 5)
+    assert faults.next_change("cut", 5) is None
+
+
+def test_a_cut_is_of_a_line_and_has_only_its_time() -> None:
+    with pytest.raises(ConfigError, match="kind = 'cut'"):
+        parse_fault({"kind": "cut"}, "hall")
+    with pytest.raises(ConfigError, match="hall: a cut has only from_s and to_s, not every, probability"):
+        parse_fault({"kind": "cut", "probability": 0.5, "every": 2}, "hall", on_line=True)
+
+
 def test_a_line_cannot_be_swapped() -> None:
     with pytest.raises(ConfigError, match="kind = 'swap'"):
         parse_fault({"kind": "swap"}, "hall", on_line=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 import time
 
+import pytest
 from pymodbus import FramerType
 from pymodbus.client import AsyncModbusTcpClient
 
+from meter_batch_engine.errors import LineUnavailable
 from meter_batch_engine.protocol.dlt645.exchange import ReadData
 from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
 from meter_batch_virtual.fleet import VirtualFleet
@@ -130,3 +133,46 @@ async def test_an_echo_fault_returns_the_request_before_the_reply(start_fleet: S
     async with Socket(await start_fleet(toml(meter='faults = [{ kind = "echo" }]'))) as line:
         reply = await line.ask(VOLTAGE, 0.4)
         assert reply.startswith(VOLTAGE) and len(reply) == len(VOLTAGE) + 9
+
+
+async def test_a_cut_that_is_scripted_comes_and_goes_by_itself_and_meters_go_on_meanwhile(
+    start_fleet: StartFleet,
+) -> None:
+    fleet = await start_fleet(toml(line='[[line.fault]]\nkind = "cut"\nfrom_s = 0.4\nto_s = 0.9'), hold=False)
+    port = int(fleet.lines[0].where.rpartition(":")[2])
+    registers = [meter.truth(fleet.clock.now()) for _, meter in fleet.meters]
+    begun, states = fleet.clock.since_start_s(), []
+    while fleet.clock.since_start_s() < 1.2:
+        at = fleet.clock.since_start_s()
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            states.append((at, fleet.clock.since_start_s(), True))
+        except ConnectionError:
+            states.append((at, fleet.clock.since_start_s(), False))
+        await asyncio.sleep(0.02)
+    assert begun < 0.4
+    assert all(listens for _, until, listens in states if until < 0.4)
+    refused = [at for at, _, listens in states if not listens]
+    assert refused and min(refused) < 0.6 and max(refused) < 1.1
+    assert states[-1][2]
+    assert [meter.truth(fleet.clock.now()) for _, meter in fleet.meters] != registers
+
+
+async def test_a_line_that_is_cut_from_the_start_is_never_open(start_fleet: StartFleet) -> None:
+    fleet = await start_fleet(toml(line='[[line.fault]]\nkind = "cut"'))
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(fleet.lines[0].where.rpartition(":")[2]))
+
+
+async def test_a_port_that_was_taken_during_a_cut_ends_the_fleet_in_plain_words(start_fleet: StartFleet) -> None:
+    fleet = await start_fleet(toml(line='[[line.fault]]\nkind = "cut"'))
+    running = asyncio.create_task(fleet.run())
+    await asyncio.sleep(0.05)
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", int(fleet.lines[0].where.rpartition(":")[2])))
+        thief.listen()
+        fleet.lines[0].reload(())
+        with pytest.raises(LineUnavailable, match="is another program listening there"):
+            await running

@@ -8,11 +8,14 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
+
+from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
 
 from .conftest import PYTHON
 
@@ -102,6 +105,159 @@ async def test_a_signal_freezes_a_running_fleet_and_lets_it_go_on(tmp_path: Path
         assert len({one["at"] for one in truth(path)}) == 1
         process.send_signal(signal.SIGUSR1)
         await until(process, "Values run")
+
+
+PULLED = """
+[[line]]
+name = "tcp"
+listen = "tcp://127.0.0.1:0"
+protocol = "modbus-rtu"
+[[line.meter]]
+address = 1
+template = "eastron/sdm120"
+
+[[line]]
+name = "rfc2217"
+listen = "rfc2217://127.0.0.1:0"
+protocol = "modbus-rtu"
+[[line.meter]]
+address = 1
+template = "eastron/sdm120"
+
+[[line]]
+name = "pty"
+listen = "pty:./ttyM"
+protocol = "modbus-rtu"
+[[line.meter]]
+address = 1
+template = "eastron/sdm120"
+"""
+CUT = PULLED.replace('rtu"\n', 'rtu"\nfault = [{ kind = "cut" }]\n')
+ENERGY = ReadRegisters(1, 4, 0x0156, 2, framing="rtu").request
+
+
+async def reload(folder: Path, process: asyncio.subprocess.Process, toml: str, words: str) -> str:
+    (folder / "fleet.toml").write_text(toml, encoding="utf-8")
+    process.send_signal(signal.SIGHUP)
+    return await until(process, words)
+
+
+async def ask(place: str) -> bytes:
+    """The answer of a meter, by a foreign master."""
+    port = await asyncio.to_thread(serial.serial_for_url, place.replace("tcp:", "socket:"), timeout=5)
+    try:
+        port.write(ENERGY)
+        return await asyncio.to_thread(port.read, 9)
+    finally:
+        port.close()
+
+
+async def test_faults_that_are_read_again_pull_every_kind_of_line_and_plug_it_in_again(tmp_path: Path) -> None:
+    process = await start(tmp_path, "--hold", toml=PULLED)
+    try:
+        said = await until(process, "Ready")
+        places = [one.split(" ")[1] for one in said.splitlines()[:3]]
+        ports = [int(place.rpartition(":")[2]) for place in places[:2]]
+        before = [await ask(place) for place in places]
+        assert all(reply[:3] == bytes.fromhex("010404") for reply in before)
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        hung = os.open(tmp_path / "ttyM", os.O_RDWR | os.O_NOCTTY)
+
+        await reload(tmp_path, process, CUT, "lines that have some: 3, meters: 0")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await reader.read(1) == b"", "it was dropped"
+            while (tmp_path / "ttyM").is_symlink():  # noqa: ASYNC110  # another process has it
+                await asyncio.sleep(0.01)
+        writer.close()
+        for port in ports:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        try:
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(hung, ENERGY)
+        finally:
+            os.close(hung)
+
+        await reload(tmp_path, process, PULLED, "lines that have some: 0, meters: 0")
+        async with asyncio.timeout(5):
+            while not (tmp_path / "ttyM").is_symlink():  # noqa: ASYNC110  # another process makes it
+                await asyncio.sleep(0.01)
+        assert [await ask(place) for place in places] == before
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_reading_faults_again_leaves_a_connection_alone_and_makes_a_meter_silent(tmp_path: Path) -> None:
+    process = await start(tmp_path, "--hold", toml=PULLED)
+    try:
+        said = await until(process, "Ready")
+        port = int(said.splitlines()[0].split(" ")[1].rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ENERGY)
+        async with asyncio.timeout(5):
+            before = await reader.readexactly(9)
+        silent = PULLED.replace("address = 1", 'address = 1\nfaults = [{ kind = "silent" }]', 1)
+        await reload(tmp_path, process, silent, "meters: 1")
+        writer.write(ENERGY)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await reader.read(1)
+        await reload(tmp_path, process, PULLED, "meters: 0")
+        writer.write(ENERGY)
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(9) == before
+        writer.close()
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_a_broken_file_changes_nothing_and_other_changes_are_said_to_need_a_restart(tmp_path: Path) -> None:
+    process = await start(tmp_path, toml=PULLED)
+    try:
+        said = await until(process, "Ready")
+        port = int(said.splitlines()[0].split(" ")[1].rpartition(":")[2])
+        await reload(tmp_path, process, CUT, "lines that have some: 3")
+        said = await reload(tmp_path, process, PULLED.replace("template", "tempalte", 1), "stay as they were")
+        assert "unknown key tempalte" in said
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        other = PULLED.replace("tcp://127.0.0.1:0", "tcp://127.0.0.1:1").replace("address = 1", "address = 2")
+        said = await reload(tmp_path, process, other, "needs a restart")
+        assert 'line "tcp": listen' in said and 'meter "tcp/1" is gone' in said and "more" in said
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(ConnectionError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    break
+        writer.close()
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_it_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(PULLED, encoding="utf-8")
+    terminal, slave = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(PYTHON, "-m", "meter_batch_cli", "simulate", str(tmp_path / "fleet.toml")), stderr=slave, env=ENVIRONMENT
+    )
+    os.close(slave)
+    try:
+        heard = b""
+        async with asyncio.timeout(30):
+            while b"Ready" not in heard:
+                heard += await asyncio.to_thread(os.read, terminal, 4096)
+            os.close(terminal)
+            process.send_signal(signal.SIGHUP)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert not (tmp_path / "ttyM").is_symlink()
 
 
 async def test_a_held_fleet_starts_held_and_says_so(tmp_path: Path) -> None:

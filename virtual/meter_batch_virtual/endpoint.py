@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import termios
 import tty
 from collections.abc import Callable
@@ -43,6 +44,12 @@ class Endpoint(Protocol):
     def write(self, data: bytes) -> None:
         """Sends bytes to all who are connected."""
 
+    def unplug(self) -> None:
+        """Drops who is connected and lets nobody connect; raises LineUnavailable where the place cannot be kept."""
+
+    async def plug(self) -> None:
+        """Listens again, at the same place; raises LineUnavailable."""
+
     async def stop(self) -> None:
         """Ends; nothing stays behind."""
 
@@ -52,26 +59,29 @@ class TcpEndpoint:
 
     def __init__(self, host: str, port: int, scheme: str = "tcp") -> None:
         self._host, self._port, self._scheme = host, port, scheme
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._kept: list[socket.socket] = []
+        """While it is unplugged: bound, so that the port stays ours, but not listening, so that it is refused."""
         self.peers: set[Peer] = set()
         self.where = f"{scheme}://{host}:{port}"
 
     async def start(self, on_bytes: OnBytes) -> None:
         """See `Endpoint.start`."""
+        self._on_bytes = on_bytes
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: self._connection(on_bytes), self._host, self._port, reuse_address=True
-            )
+            server = await loop.create_server(self._connection, self._host, self._port, reuse_address=True)
         except OSError as error:
-            raise LineUnavailable(
-                f"{self.where} cannot be opened ({error.strerror}); is another program listening there?"
-            ) from error
-        self._port = self._server.sockets[0].getsockname()[1]
+            raise self._unavailable(error) from error
+        self._servers = [server]
+        self._port = server.sockets[0].getsockname()[1]
         self.where = f"{self._scheme}://{self._host}:{self._port}"
 
-    def _connection(self, on_bytes: OnBytes) -> Connection:
-        return Connection(self, on_bytes)
+    def _unavailable(self, error: OSError) -> LineUnavailable:
+        return LineUnavailable(f"{self.where} cannot be opened ({error.strerror}); is another program listening there?")
+
+    def _connection(self) -> Connection:
+        return Connection(self, self._on_bytes)
 
     def write(self, data: bytes) -> None:
         """See `Endpoint.write`."""
@@ -80,11 +90,42 @@ class TcpEndpoint:
 
     async def stop(self) -> None:
         """See `Endpoint.stop`."""
-        if self._server is not None:
-            self._server.close()
-            self._server.close_clients()
-            await self._server.wait_closed()
-            self._server = None
+        for sock in self._kept:
+            sock.close()
+        self._kept.clear()
+        for server in self._servers:
+            server.close()
+            server.close_clients()
+            await server.wait_closed()
+        self._servers.clear()
+
+    def unplug(self) -> None:
+        """See `Endpoint.unplug`."""
+        places = [(sock.family, sock.getsockname()) for server in self._servers for sock in server.sockets]
+        for server in self._servers:
+            server.close()
+            server.abort_clients()
+        self._servers.clear()
+        for family, address in places:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            self._kept.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                sock.bind(address)
+            except OSError as error:
+                raise self._unavailable(error) from error
+
+    async def plug(self) -> None:
+        """See `Endpoint.plug`."""
+        loop = asyncio.get_running_loop()
+        while self._kept:
+            try:
+                self._servers.append(await loop.create_server(self._connection, sock=self._kept[0]))
+            except OSError as error:
+                raise self._unavailable(error) from error
+            del self._kept[0]
 
 
 class Connection(asyncio.Protocol):
@@ -124,6 +165,10 @@ class PtyEndpoint:
 
     async def start(self, on_bytes: OnBytes) -> None:
         """See `Endpoint.start`."""
+        self._on_bytes = on_bytes
+        self._open()
+
+    def _open(self) -> None:
         if self._path.is_symlink():
             if self._path.exists():
                 raise LineUnavailable(f"{self._path} is there already; is another fleet running on it?")
@@ -143,23 +188,33 @@ class PtyEndpoint:
             os.close(self._slave)
             self._master = -1
             raise LineUnavailable(f"no link can be made at {self._path} ({error.strerror})") from error
-        asyncio.get_running_loop().add_reader(self._master, self._read, on_bytes)
+        asyncio.get_running_loop().add_reader(self._master, self._read)
 
-    def _read(self, on_bytes: OnBytes) -> None:
+    def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
             data = os.read(self._master, BUFFER)
             speed = _SPEEDS.get(termios.tcgetattr(self._slave)[5])
             if data and speed in (None, self._baud):
-                on_bytes(self, data)
+                self._on_bytes(self, data)
 
     def write(self, data: bytes) -> None:
         """See `Endpoint.write`."""
+        if self._master < 0:
+            return
         # A full buffer means that nobody reads: a serial port loses such bytes too.
         with contextlib.suppress(BlockingIOError):
             os.write(self._master, data)
 
     async def stop(self) -> None:
         """See `Endpoint.stop`."""
+        self.unplug()
+
+    async def plug(self) -> None:
+        """See `Endpoint.plug`: a new terminal behind the same link."""
+        self._open()
+
+    def unplug(self) -> None:
+        """See `Endpoint.unplug`: as with an adapter that is pulled out, the link goes and masters are hung up."""
         if self._master < 0:
             return
         asyncio.get_running_loop().remove_reader(self._master)

@@ -17,17 +17,20 @@ KINDS = {
     "echo": "the request comes back before the reply",
     "reboot": "counters read zero",
     "swap": "another meter hangs here: other serial number, other register level",
+    "cut": "the line is pulled: nobody is connected and nobody can connect",
 }
 """Every kind of fault and what a reader sees of it."""
 
 _ON_METER_ONLY = frozenset({"reboot", "swap"})
+_ON_LINE_ONLY = frozenset({"cut"})
+_OF_REPLIES = frozenset(KINDS) - _ON_METER_ONLY - _ON_LINE_ONLY
 _PLACES = ("before", "after", "instead")
 REBOOT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. Seconds count from the start of the fleet; it is active in [from_s, to_s).
+    """One fault. Seconds count from when the fleet file was read; it is active in [from_s, to_s).
 
     `every` = n strikes each n-th reply, `probability` a random share of them, `count` at most so many.
     """
@@ -48,10 +51,16 @@ class Fault:
     """How many bytes of a half reply come; None for half of it."""
     late_s: float = 2.0
 
-    def active(self, since_start_s: float) -> bool:
+    @property
+    def ends_s(self) -> float:
+        """When it ends; a meter that starts again is soon done with it."""
+        if self.to_s is not None:
+            return self.to_s
+        return self.from_s + REBOOT_S if self.kind == "reboot" else math.inf
+
+    def active(self, since_read_s: float) -> bool:
         """True while it can strike."""
-        to_s = self.from_s + REBOOT_S if self.kind == "reboot" and self.to_s is None else self.to_s
-        return self.from_s <= since_start_s and (to_s is None or since_start_s < to_s)
+        return self.from_s <= since_read_s < self.ends_s
 
 
 def parse_fault(table: object, where: str, *, on_line: bool = False) -> Fault:
@@ -69,9 +78,11 @@ def parse_fault(table: object, where: str, *, on_line: bool = False) -> Fault:
             raise ConfigError(f"{where}: {key} = {value!r} must be a number of 0 or more")
         elif key in ("every", "count", "bytes", "bits", "keep") and not isinstance(value, int):
             raise ConfigError(f"{where}: {key} = {value!r} must be a whole number")
-    kinds = [kind for kind in KINDS if not (on_line and kind in _ON_METER_ONLY)]
+    kinds = [kind for kind in KINDS if kind not in (_ON_METER_ONLY if on_line else _ON_LINE_ONLY)]
     if table.get("kind") not in kinds:
         raise ConfigError(f"{where}: kind = {table.get('kind')!r}; it may be {', '.join(kinds)}")
+    if table["kind"] == "cut" and (wrong := table.keys() - {"kind", "from_s", "to_s"}):
+        raise ConfigError(f"{where}: a cut has only from_s and to_s, not {', '.join(sorted(wrong))}")
     fault = Fault(**table)
     if fault.place not in _PLACES:
         raise ConfigError(f'{where}: place = "{fault.place}"; it may be {", ".join(_PLACES)}')
@@ -91,13 +102,28 @@ class Said:
 
 
 class Faults:
-    """The faults of one meter or line, with their own memory of how often they struck. Random, but by seed."""
+    """The faults of one meter or line, with their own memory of how often they struck. Random, but by seed.
+
+    All instants are seconds since the fleet started.
+    """
 
     def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
+        self._seed = seed
+        self._begin(faults, 0.0)
+
+    def _begin(self, faults: tuple[Fault, ...], read_s: float) -> None:
         self._faults = faults
-        self._random = random.Random(seed)  # repeatable, not secret
+        self._read_s = read_s
+        self._going_on: dict[str, float] = {}
+        self._random = random.Random(self._seed)  # repeatable, not secret
         self._seen = [0] * len(faults)
         self._struck = [0] * len(faults)
+
+    def reload(self, faults: tuple[Fault, ...], since_start_s: float) -> None:
+        """From now on these, and their times count from now. What is active before and after goes on unbroken."""
+        before = {kind: self.since(kind, since_start_s) for kind in KINDS}
+        self._begin(faults, since_start_s)
+        self._going_on = {kind: since for kind, since in before.items() if since is not None}
 
     def active(self, kind: str, since_start_s: float) -> bool:
         """True while a fault of this kind is active; for those that change values instead of bytes."""
@@ -105,18 +131,32 @@ class Faults:
 
     def since(self, kind: str, since_start_s: float) -> float | None:
         """When the fault of this kind that is active now began, in seconds from the start; None while none is."""
-        return next((one.from_s for one in self._faults if one.kind == kind and one.active(since_start_s)), None)
+        since_read_s = since_start_s - self._read_s
+        active = next((one for one in self._faults if one.kind == kind and one.active(since_read_s)), None)
+        if active is None:
+            return None
+        begun = self._read_s + active.from_s
+        return begun if active.from_s > 0 else self._going_on.get(kind, begun)
+
+    def next_change(self, kind: str, since_start_s: float) -> float | None:
+        """When the next fault of this kind begins or ends; None where none does any more."""
+        since_read_s = since_start_s - self._read_s
+        edges = [edge for one in self._faults if one.kind == kind for edge in (one.from_s, one.ends_s)]
+        after = min((edge for edge in edges if since_read_s < edge < math.inf), default=None)
+        return None if after is None else self._read_s + after
 
     def apply(self, request: bytes, reply: bytes, since_start_s: float) -> Said | None:
         """What really goes out for a reply; None for silence."""
         said: Said | None = Said(reply)
         for index, fault in enumerate(self._faults):
-            if said is not None and fault.kind not in _ON_METER_ONLY and self._strikes(index, fault, since_start_s):
+            if said is not None and fault.kind in _OF_REPLIES and self._strikes(index, fault, since_start_s):
                 said = self._strike(fault, request, said)
         return said
 
     def _strikes(self, index: int, fault: Fault, since_start_s: float) -> bool:
-        if not fault.active(since_start_s) or (fault.count is not None and self._struck[index] >= fault.count):
+        if not fault.active(since_start_s - self._read_s) or (
+            fault.count is not None and self._struck[index] >= fault.count
+        ):
             return False
         self._seen[index] += 1
         if self._seen[index] % fault.every or self._random.random() >= fault.probability:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from meter_batch_engine.errors import MeterBatchError
 
 from .clock import FleetClock
-from .config import FleetConfig, LineConfig, load_fleet
+from .config import FleetConfig, LineConfig, MeterConfig, load_fleet
 from .line import VirtualLine
 from .meter import VirtualMeter, virtual_meter
 from .timer import Timer
@@ -60,6 +61,25 @@ class VirtualFleet:
             self._timer.close()
             self._timer = None
 
+    async def run(self) -> None:
+        """Until the fleet is stopped; raises LineUnavailable where a line that was pulled does not come back."""
+        await asyncio.gather(*(line.run() for line in self.lines))
+
+    def reload_faults(self, config: FleetConfig) -> list[str]:
+        """The faults of this config, from now on; what else is another in it than in the running fleet, in words.
+
+        Nothing but faults is touched. Lines and meters are known by their names.
+        """
+        lines = {line.name: line.faults for line in config.lines}
+        meters = {meter.name: meter.faults for line in config.lines for meter in line.meters}
+        for running in self.lines:
+            if (faults := lines.get(running.config.name)) is not None:
+                running.reload(faults)
+        for _, meter in self.meters:
+            if (faults := meters.get(meter.config.name)) is not None:
+                meter.faults.reload(faults, self.clock.since_start_s())
+        return list(_changes(self.config, config))
+
     def line(self, name: str) -> VirtualLine:
         """A running line by name."""
         return next(line for line in self.lines if line.config.name == name)
@@ -84,6 +104,36 @@ class VirtualFleet:
                 "held": self.clock.held,
                 "registers": {obis: f"{Decimal(str(value)):f}" for obis, value in sorted(meter.truth(at).items())},
             }
+
+
+def _changes(running: FleetConfig, read: FleetConfig) -> Iterator[str]:
+    """What a reload of the faults leaves out: everything else that is another."""
+    if running.utc_offset != read.utc_offset:
+        yield "utc_offset_h"
+    yield from _compare("line", _by_name(running.lines), _by_name(read.lines), but=("faults", "meters"))
+    here, there = ({meter.name: line.name for line in one.lines for meter in line.meters} for one in (running, read))
+    yield from (
+        f'meter "{name}" hangs on line "{there[name]}"' for name in here if there.get(name, here[name]) != here[name]
+    )
+    was, now = (_by_name([meter for line in one.lines for meter in line.meters]) for one in (running, read))
+    yield from _compare("meter", was, now, but=("faults",))
+
+
+def _by_name[C: (LineConfig, MeterConfig)](configs: Sequence[C]) -> dict[str, C]:
+    return {config.name: config for config in configs}
+
+
+def _compare[C: (LineConfig, MeterConfig)](
+    what: str, running: Mapping[str, C], read: Mapping[str, C], *, but: tuple[str, ...]
+) -> Iterator[str]:
+    for name, was in running.items():
+        if (now := read.get(name)) is None:
+            yield f'{what} "{name}" is gone'
+            continue
+        keys = [one.name for one in fields(was) if one.name not in but]
+        if other := [key for key in keys if getattr(was, key) != getattr(now, key)]:
+            yield f'{what} "{name}": {", ".join(other)}'
+    yield from (f'{what} "{name}" is new' for name in read if name not in running)
 
 
 class TruthFile:

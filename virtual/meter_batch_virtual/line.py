@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +15,7 @@ from meter_batch_engine.protocol.modbus.server import ModbusResponder
 from .clock import FleetClock
 from .config import LineConfig
 from .endpoint import Peer, PtyEndpoint, endpoint
-from .fault import Faults
+from .fault import Fault, Faults
 from .gateway import ModbusGateway
 from .load import mix
 from .meter import Dlt645VirtualMeter, ModbusMeter, VirtualMeter
@@ -35,7 +37,7 @@ class Bus:
     def __init__(self, meters: Sequence[VirtualMeter], config: LineConfig, clock: FleetClock) -> None:
         self._config = config
         self._clock = clock
-        self._faults = Faults(config.faults, mix(*config.name.encode()))
+        self.faults = Faults(config.faults, mix(*config.name.encode()))
         self._modbus = [
             {int(meter.address): meter for meter in layer}
             for layer in _layers([meter for meter in meters if isinstance(meter, ModbusMeter)])
@@ -78,7 +80,7 @@ class Bus:
         """The reply of a meter after its own faults and those of the line; nothing where it stays silent."""
         since_start_s = self._clock.since_start_s()
         turnround_s = meter.turnround_s()
-        for faults in (meter.faults, self._faults):
+        for faults in (meter.faults, self.faults):
             said = faults.apply(request, raw, since_start_s)
             if said is None:
                 return
@@ -96,7 +98,10 @@ class VirtualLine:
     ) -> None:
         self.config = config
         self.meters = tuple(meters)
+        self._clock = clock
         self._timer = timer
+        self._reloaded = asyncio.Event()
+        self._cutting: asyncio.Task[None] | None = None
         self._bus = Bus(meters, config, clock)
         self._endpoint = endpoint(config.listen, config.baud, folder)
         self._wire: Wire | None = None
@@ -135,6 +140,38 @@ class VirtualLine:
             await self._endpoint.start(lambda _, data: wire.send(data))
         else:
             await self._endpoint.start(self._ask_network)
+        if self._is_pulled:
+            self._endpoint.unplug()
+        self._cutting = asyncio.create_task(self._cut(self._is_pulled))
+
+    @property
+    def _is_pulled(self) -> bool:
+        return self._bus.faults.active("cut", self._clock.since_start_s())
+
+    async def _cut(self, is_pulled: bool) -> None:
+        """Pulls the line when a cut begins, and plugs it in again when it ends."""
+        while True:
+            self._reloaded.clear()
+            change_s = self._bus.faults.next_change("cut", self._clock.since_start_s())
+            if self._is_pulled != is_pulled:
+                is_pulled = not is_pulled
+                if is_pulled:
+                    self._endpoint.unplug()
+                else:
+                    await self._endpoint.plug()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if change_s is None else change_s - self._clock.since_start_s()):
+                    await self._reloaded.wait()
+
+    async def run(self) -> None:
+        """Until the line is stopped; raises LineUnavailable where a line that was pulled cannot be plugged in again."""
+        if self._cutting is not None:
+            await asyncio.shield(self._cutting)
+
+    def reload(self, faults: tuple[Fault, ...]) -> None:
+        """These are the line's own faults from now on; see `Faults.reload`."""
+        self._bus.faults.reload(faults, self._clock.since_start_s())
+        self._reloaded.set()
 
     def _ask_network(self, peer: Peer, data: bytes) -> None:
         for answer in self._bus.hear_network(peer, data):
@@ -145,6 +182,9 @@ class VirtualLine:
 
     async def stop(self) -> None:
         """Ends; nothing stays behind."""
+        if self._cutting is not None:
+            self._cutting.cancel()
+            await asyncio.wait({self._cutting})
         await self._endpoint.stop()
 
 

@@ -119,9 +119,9 @@ class ModbusMeter(VirtualMeter):
         """See `FileBank.read_file`."""
         if not self.config.memory:
             raise ModbusException(ILLEGAL_FUNCTION)
-        physics = self.physics
-        if self._memory is None or self._memory.physics is not physics:
-            self._memory = ProfileMemory(self.template, physics, self.clock, self.hangs_since)
+        physics, since = self.physics, self.hangs_since
+        if self._memory is None or (self._memory.physics, self._memory.since) != (physics, since):
+            self._memory = ProfileMemory(self.template, physics, self.clock, since)
         return self._memory.read(file, record, words, self._clock.now())
 
     def read(self, function: int, address: int, count: int) -> Sequence[int]:
@@ -151,10 +151,10 @@ class Dlt645VirtualMeter(VirtualMeter):
     @property
     def memory(self) -> Dlt645Memory:
         """The identifiers of the meter that hangs here now."""
-        physics = self.physics
-        if self._memory is None or self._memory.physics is not physics:
+        physics, since = self.physics, self.hangs_since
+        if self._memory is None or (self._memory.physics, self._memory.memory.since) != (physics, since):
             load_period = timedelta(minutes=self.config.load_period_min)
-            memory = Memory(self.clock, self._utc_offset, load_period, self.hangs_since, self.config.memory)
+            memory = Memory(self.clock, self._utc_offset, load_period, since, self.config.memory)
             self._memory = Dlt645Memory(self.address, self.serial, self.variant, physics, memory, self._baud)
         return self._memory
 

@@ -44,7 +44,7 @@ class ProfileMemory:
     def __init__(self, template: Template, physics: Physics, clock: MeterClock, since: datetime | None) -> None:
         self.physics = physics
         self._clock = clock
-        self._since = since
+        self.since = since
         own = [BY_KEY[key].obis for key in _KEYS]
         if own[0] not in template.by_obis:
             own[0] = BY_KEY["energy_gross"].obis
@@ -101,7 +101,7 @@ class ProfileMemory:
         instants: list[datetime | None] = []
         for _ in range(_PIECE):
             at = self._clock.instant(label)
-            instants.append(at if at is not None and (self._since is None or at >= self._since) else None)
+            instants.append(at if at is not None and (self.since is None or at >= self.since) else None)
             label += period
         totals = iter(self.physics.totals(self._energies, [at for at in instants if at is not None]))
         missing = (NOT_RECORDED,) * len(self._energies)

@@ -50,8 +50,8 @@ class Rfc2217Endpoint(TcpEndpoint):
         super().__init__(host, port, "rfc2217")
         self._baud = baud
 
-    def _connection(self, on_bytes: OnBytes) -> Connection:
-        return _Telnet(self, self._baud, on_bytes)
+    def _connection(self) -> Connection:
+        return _Telnet(self, self._baud, self._on_bytes)
 
 
 class _Telnet(Connection):
