@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from .schema import MARK, VERSION, encoding, present, version_of
 
 POINTS_IN_GROUP = 10
 """Points in a row group: few enough to read one meter quickly, enough for the footer to stay small."""
+MOST_FOOTERS = 150
+"""Footers that are kept, so that asking again is quicker: ten years and some."""
 
 
 class Files:
@@ -29,6 +32,7 @@ class Files:
 
     def __init__(self, folder: Path, crypto: Crypto | None = None) -> None:
         self.folder, self.crypto = Path(folder), crypto
+        self._footers: OrderedDict[str, Any] = OrderedDict()
 
     def write(self, path: str, groups: Iterable[pa.Table], schema: pa.Schema) -> FileEntry | None:
         """Writes one row group a table; None, and no file, where there is not one row."""
@@ -65,9 +69,21 @@ class Files:
         with durable.failures(whole), damage(entry.path):
             if not whole.exists():
                 raise FileNotFoundError(2, "missing", str(whole))
-            with pq.ParquetFile(whole, memory_map=True, pre_buffer=False, read_dictionary=names, **crypto) as file:
-                version_of(file.metadata.metadata, entry.path)
+            footer = self._footers.get(entry.path)
+            with pq.ParquetFile(
+                whole, metadata=footer, memory_map=True, pre_buffer=False, read_dictionary=names, **crypto
+            ) as file:
+                if footer is None:
+                    version_of(file.metadata.metadata, entry.path)
+                    self._remember(entry.path, file.metadata)
                 yield OpenFile(file)
+
+    def _remember(self, path: str, footer: Any) -> None:
+        """Files never change once they have their name, so their footers can be kept; those of a key may not."""
+        if self.crypto is None:
+            self._footers[path] = footer
+            if len(self._footers) > MOST_FOOTERS:
+                self._footers.popitem(last=False)
 
     def read(
         self,

@@ -1,0 +1,141 @@
+"""`meter-batch-analytics`: keeps the archive of a site, and proves that it is whole."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from meter_batch_engine.errors import ConfigError, MeterBatchError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 1 what was asked for failed, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.work(options))
+    except MeterBatchError as error:
+        _say(f"meter-batch-analytics: {error}")
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meter-batch-analytics", description="Keeps the history of a site in an archive. Messages go to stderr."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    archive = commands.add_parser("archive", help="follow the ledger of a Home Assistant into an archive")
+    archive.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
+    archive.add_argument("--token-file", required=True, type=Path, help="file with a long-lived access token")
+    _folder(archive)
+    archive.add_argument("--once", action="store_true", help="end when there is no more")
+    archive.add_argument("--encrypt", action="store_true", help="make a new archive encrypted, and its key if need be")
+    archive.add_argument("--json", action="store_true", help="with --once: what was done as one JSON object")
+    archive.set_defaults(work=_archive)
+    verify = commands.add_parser("verify", help="prove that an archive is whole: checksums, order, sums")
+    _folder(verify)
+    verify.add_argument("--json", action="store_true", help="one JSON object")
+    verify.set_defaults(work=_verify)
+    compact = commands.add_parser(
+        "compact", help="compact all months now, and bring files of an older version up to date"
+    )
+    _folder(compact)
+    compact.set_defaults(work=_compact)
+    return parser
+
+
+def _folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--archive", required=True, type=Path, metavar="DIR", help="the folder of the archive")
+    parser.add_argument("--key-file", type=Path, help="the key of an encrypted archive, in a file only you may read")
+    parser.add_argument("--keyring", metavar="NAME", help="the key of an encrypted archive, in the system's keyring")
+
+
+def _keys(options: argparse.Namespace, *, create: bool = False) -> object:
+    from .archive.keys import KeyFile, KeyRing
+
+    if options.key_file is not None and options.keyring is not None:
+        raise ConfigError("a key is in a file or in the keyring: leave --key-file or --keyring out")
+    if options.key_file is None and options.keyring is None:
+        if create:
+            raise ConfigError("--encrypt needs a place for the key: --key-file or --keyring")
+        return None
+    keys = KeyFile(options.key_file) if options.key_file is not None else KeyRing(options.keyring)
+    if create and not (options.archive / "manifest.json").exists() and not _has(keys):
+        keys.create()
+        _say("a new key was made: keep a copy of it elsewhere; without it nothing can be read")
+    return keys
+
+
+def _has(keys: object) -> bool:
+    path = getattr(keys, "path", None)
+    if path is not None:
+        return bool(path.exists())
+    try:
+        keys.key()  # type: ignore[attr-defined]
+    except MeterBatchError:
+        return False
+    return True
+
+
+def _archive(options: argparse.Namespace) -> int:
+    from .archive.store import Archive
+    from .archive.subscriber import follow, patiently
+    from .sources.http import Api, token_of
+
+    api = Api(options.url, token_of(options.token_file))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    keys = _keys(options, create=options.encrypt)
+    # The site's time zone is asked for once: a new archive needs it.
+    there = (options.archive / "manifest.json").exists()
+    zone = None
+    if not there:
+        zone = patiently(lambda: api.registry().time_zone, once=options.once, stop=stop, say=_say)
+        if zone is None:
+            return 0
+    with Archive(options.archive, time_zone=zone, keys=keys, writing=True) as archive:  # type: ignore[arg-type]
+        done = follow(archive, api, once=options.once, stop=stop, say=_say)
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(done)) + "\n")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .archive.store import Archive
+    from .archive.verify import verify
+
+    archive = Archive(options.archive, keys=_keys(options))  # type: ignore[arg-type]
+    verdict = verify(archive, lambda name: _say(f"{name} …"))
+    if options.json:
+        sys.stdout.write(json.dumps({"ok": verdict.ok, **asdict(verdict)}) + "\n")
+    else:
+        for one in verdict.named:
+            sys.stdout.write(one + "\n")
+        found = "whole" if verdict.ok else f"{verdict.failures} failures"
+        sys.stdout.write(
+            f"{found}: {verdict.files} files, {verdict.rows} rows, {verdict.roll_ups} sums worked out anew\n"
+        )
+    return 0 if verdict.ok else 1
+
+
+def _compact(options: argparse.Namespace) -> int:
+    from .archive.store import Archive
+
+    with Archive(options.archive, keys=_keys(options), writing=True) as archive:  # type: ignore[arg-type]
+        migrated, compacted = archive.migrate(), archive.compact()
+    _say(f"{compacted} months compacted, {migrated} brought up to date")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
