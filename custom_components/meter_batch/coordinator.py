@@ -18,11 +18,15 @@ from homeassistant.util import dt as dt_util
 
 from . import link
 from .const import (
+    CONF_BACKFILL,
+    CONF_BACKFILL_SHARE,
+    CONF_CLOCK_CARE,
     CONF_DETAIL,
     CONF_ENTITY_STATISTICS,
     CONF_FAST,
     CONF_INTERVAL,
     CONF_SLOW,
+    DEFAULT_BACKFILL_SHARE,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
     DEFAULT_SLOW_S,
@@ -96,14 +100,22 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 fast_s=float(options.get(CONF_FAST, DEFAULT_FAST_S)),
                 slow_s=float(options.get(CONF_SLOW, DEFAULT_SLOW_S)),
                 interval_s=self.interval_s,
+                budget=options.get(CONF_BACKFILL_SHARE, DEFAULT_BACKFILL_SHARE) / 100 if self.backfill else 0.0,
+                clock_care=bool(options.get(CONF_CLOCK_CARE, True)),
+                time_zone=site.registry.time_zone or hass.config.time_zone,
             ),
-            self._on_report,
+            self._report,
         )
 
     @property
     def interval_s(self) -> int:
         """The length of the intervals at whose boundaries energies are read."""
         return round(60 * float(self.config_entry.options.get(CONF_INTERVAL, DEFAULT_INTERVAL_MIN)))
+
+    @property
+    def backfill(self) -> bool:
+        """True where meters' memories are asked for what is missing."""
+        return bool(self.config_entry.options.get(CONF_BACKFILL, True))
 
     @property
     def entity_statistics(self) -> bool:
@@ -192,7 +204,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.poller.set_meters(meters)
         self._note_multipliers(self.points())
         line = self.config_entry.entry_id
-        self.site.ledger.async_line(line, timedelta(seconds=self.interval_s), [meter.key for meter in meters])
+        interval = timedelta(seconds=self.interval_s)
+        self.site.ledger.async_line(line, interval, [meter.key for meter in meters], self.poller.set_holes)
         there = {meter.key for meter in meters}
         for gone in {*self.values, *self.problems} - there:
             self.async_forget(gone)
@@ -218,6 +231,10 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.async_forget(after.id)
 
     # --- reports ---
+
+    def _report(self, report: PollReport) -> None:
+        # Whatever becomes of it, polling goes on.
+        self.hass.loop.call_soon(self._on_report, report)
 
     @callback
     def _on_report(self, report: PollReport) -> None:
@@ -262,11 +279,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             if point is not None and key not in self._begun and kept(one.obis for one in readings if one.good):
                 self._begun.add(key)
                 self.site.history.async_begin(point, readings)
-        unusable = {
-            key
-            for key, until in self._remultiplied.items()
-            if key in report.snapshots and any(one.at < until for one in report.snapshots[key].readings)
-        }
+        unusable = {key for key, until in self._remultiplied.items() if report.at < until}
         self.site.ledger.async_take(self.config_entry.entry_id, report, unusable)
 
     def _line_down(self, report: PollReport) -> None:

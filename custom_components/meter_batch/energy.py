@@ -17,7 +17,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later
 from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
@@ -227,7 +227,7 @@ class Energies:
     def _later(self, key: Key) -> None:
         self._late.add(key)
         if self._timer is None:
-            self._timer = async_call_later(self._hass, LATE_S, self._ask_late)
+            self._timer = async_call_later(self._hass, LATE_S, HassJob(self._ask_late, cancel_on_shutdown=True))
 
     @callback
     def _ask_late(self, _now: datetime) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from homeassistant.util import dt as dt_util
 from .const import DOMAIN
 from .engine import Flag, LedgerError, Point, PollReport, Reading, Template
 from .engine.ledger import Boundary, Ledger, LedgerHealth, Observer, Restart, boundary_of, restarts_of, swap
-from .engine.model.interval import GapReason
+from .engine.model.interval import GapReason, Hole
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Kind
 from .engine.sentences import say
@@ -46,10 +46,16 @@ RETRY = timedelta(seconds=30)
 """How often it is tried again while the file cannot be used."""
 MOST_WAITING = 200_000
 """Records kept in memory while the file cannot be opened; the ledger keeps as many again while it cannot write."""
+MEMORY_REACH = timedelta(days=400)
+"""So far back meters are asked for what is missing, where it is not known how far they remember."""
 MEMORY_BATCH = 2_000
 """Records from meters' memories in one go: live registers wait no longer than one such."""
 LAST_READING = timedelta(hours=1)
 """How old the last reading of a meter may be to count as its end when another one is put in."""
+
+
+type SetHoles = Callable[[Mapping[str, Sequence[Hole]]], None]
+"""`Poller.set_holes`: what is missing, by point."""
 
 
 @dataclass(slots=True)
@@ -57,6 +63,7 @@ class _Line:
     """What a line owes the ledger."""
 
     interval: timedelta
+    set_holes: SetHoles | None = None
     points: dict[str, datetime] = field(default_factory=dict)
     """Since when each is to be read."""
     connected: bool = True
@@ -90,6 +97,10 @@ class SiteLedger:
         self._dropped = 0
         self._got: dict[datetime, set[str]] = {}
         self._memory: deque[Boundary] = deque()
+        self.depths: dict[str, timedelta] = {}
+        """How far back meters can be asked, as far as that was learned since the start."""
+        self._look_again: set[str] = set()
+        """Points of which something else may be missing once they were read again."""
         self._writing = self._filling = False
         self._timer: CALLBACK_TYPE | None = None
         self._retry_at: datetime | None = None
@@ -144,7 +155,8 @@ class SiteLedger:
         self._show_problem()
         if self.health.revision != revision and (points := set(changed)):
             for listener in list(self._listeners):
-                listener(points)
+                # One that fails must not hinder who made the call.
+                self._hass.loop.call_soon(listener, points)
         if failure is not None:
             raise failure
         return answer
@@ -197,15 +209,30 @@ class SiteLedger:
     # --- lines
 
     @callback
-    def async_line(self, line: str, interval: timedelta, points: Iterable[str]) -> None:
-        """Which points a line reads at the boundaries of which interval; what it missed while nobody ran is noted."""
+    def async_line(
+        self, line: str, interval: timedelta, points: Collection[str], set_holes: SetHoles | None = None
+    ) -> None:
+        """Which points a line reads at the boundaries of which interval; what it missed while nobody ran is noted.
+
+        `set_holes` is told what is missing of them, where the meters' memory is to be asked for it.
+        """
         now = dt_util.utcnow()
         known = self._lines.get(line)
+        new = set(points) - (set() if known is None else known.points.keys())
+        missed = None
         if known is None or known.interval != interval:
-            known = self._lines[line] = _Line(interval)
-            known.checked = known.boundary(now)
-            self._hass.async_create_task(self._missed_before(known.checked, points), f"{DOMAIN} missed by host")
+            known = self._lines[line] = _Line(interval, set_holes)
+            missed = known.checked = known.boundary(now)
         known.points = {point: known.points.get(point, now) for point in points}
+        # Of a point that is new altogether the first registers come later.
+        self._look_again |= new
+        if new or missed:
+            self._hass.async_create_task(self._begin_line(new, missed), f"{DOMAIN} missed by host")
+
+    async def _begin_line(self, points: Collection[str], missed: datetime | None) -> None:
+        if missed is not None:
+            await self._miss(points, missed, GapReason.HOST)
+        await self._tell_holes(points)
 
     @callback
     def async_line_gone(self, line: str) -> None:
@@ -213,7 +240,7 @@ class SiteLedger:
         self._lines.pop(line, None)
 
     @callback
-    def async_take(self, line: str, report: PollReport, unusable: Iterable[str] = ()) -> None:
+    def async_take(self, line: str, report: PollReport, unusable: Container[str] = ()) -> None:
         """Takes what a line reports; `unusable`: points whose registers were multiplied otherwise than is known now."""
         if (owing := self._lines.get(line)) is None:
             return
@@ -230,6 +257,8 @@ class SiteLedger:
                 self._take_boundary(self._registry.points[key], snapshot.boundary, report, key)
         if report.snapshots and self._all_there():
             self._write_soon(timedelta())
+        self.depths.update(report.depths)
+        self._take_memory(owing, report, unusable)
 
     def _take_boundary(self, point: Point, at: datetime, report: PollReport, key: str) -> None:
         record = boundary_of(
@@ -314,6 +343,9 @@ class SiteLedger:
                     del self._waiting[:over]
                     self._dropped += over
             return False
+        if again := self._look_again & {one.point for one in boundaries}:
+            self._look_again -= again
+            await self._tell_holes(again)
         return True
 
     @property
@@ -335,6 +367,7 @@ class SiteLedger:
                 return
             await self._tell_multipliers(self._registry.points.values())
             await self._write()
+            self._fill_soon()
         for line in list(self._lines.values()):
             await self._look_for_missed(line, now)
         oldest = now - timedelta(hours=2)
@@ -362,37 +395,75 @@ class SiteLedger:
 
     async def _miss(self, points: Iterable[str], boundary: datetime, reason: GapReason) -> None:
         ids = set(points)
-        try:
+        self._look_again |= ids
+
+        def work(ledger: Ledger) -> None:
             # Only who was read before has a gap: a new point has nothing yet.
-            await self.async_call(
-                lambda ledger: ledger.miss(sorted(ids & set(ledger.points)), boundary, reason), changed=ids
-            )
+            there = ids & set(ledger.points)
+            ledger.miss([one for one in sorted(there) if ledger.register_at(one, boundary)], boundary, reason)
+
+        try:
+            await self.async_call(work, ids)
         except LedgerError as error:
             _LOGGER.debug("Who missed %s could not be noted: %s", boundary, error.text)
 
-    async def _missed_before(self, boundary: datetime, points: Iterable[str]) -> None:
-        """What came while Home Assistant, or this line, was not running."""
-        await self._miss(points, boundary, GapReason.HOST)
-
     # --- from the memory of meters
 
-    @callback
-    def async_take_memory(self, records: Iterable[Boundary]) -> None:
-        """Takes records from the meters' memories, in their own time."""
-        self._memory.extend(records)
+    def _take_memory(self, line: _Line, report: PollReport, unusable: Container[str]) -> None:
+        """Takes what came from meters' memories; it is written in its own time."""
+        points = self._registry.points
+        for key, records in report.memory.items():
+            if key not in line.points or key in unusable:
+                continue
+            point = points[key]
+            ends, meter, since = self._ends(point), identity(point), point.meter.since
+            self._memory.extend(
+                replace(boundary_of(point, one, ends=ends), source="memory", meter=meter)
+                for one in records
+                # What it counted elsewhere, before it came here, is not this point's.
+                if one.boundary >= since
+            )
+        self._fill_soon()
+
+    def _fill_soon(self) -> None:
         if self._memory and not self._filling:
             self._filling = True
             self._hass.async_create_background_task(self._fill(), f"{DOMAIN} back-fill")
 
     async def _fill(self) -> None:
+        """Writes what came from memory in batches, so that live registers never wait for more than one of them."""
         try:
             while self._memory and not self._closed:
                 batch = [self._memory.popleft() for _ in range(min(MEMORY_BATCH, len(self._memory)))]
-                await self.async_call(partial(Ledger.take, boundaries=batch), {one.point for one in batch})
-        except LedgerError as error:
-            _LOGGER.debug("What meters remember waits: %s", error.text)
+                points = {one.point for one in batch}
+                try:
+                    await self.async_call(partial(Ledger.take, boundaries=batch), points)
+                except LedgerError:
+                    if self._ledger is None and len(self._memory) < MOST_WAITING:
+                        self._memory.extendleft(reversed(batch))
+                    return
+                await self._tell_holes(points)
         finally:
             self._filling = False
+
+    async def _tell_holes(self, points: Collection[str]) -> None:
+        """Tells the lines what is missing of these points."""
+        told = {point for line in self._lines.values() if line.set_holes for point in line.points if point in points}
+        now = dt_util.utcnow()
+        since = {point: now - min(self.depths.get(point, MEMORY_REACH), MEMORY_REACH) for point in told}
+
+        def look(ledger: Ledger) -> dict[str, list[Hole]]:
+            there = set(ledger.points)
+            return {point: ledger.holes(point, start) for point, start in since.items() if point in there}
+
+        try:
+            holes = await self.async_call(look) if since else {}
+        except LedgerError as error:
+            _LOGGER.debug("What is missing is told later: %s", error.text)
+            return
+        for line in self._lines.values():
+            if line.set_holes is not None and (its := {key: holes[key] for key in line.points if key in holes}):
+                line.set_holes(its)
 
     # --- registry
 
@@ -416,6 +487,8 @@ class SiteLedger:
             if one.good and Flag.SWAP not in one.flags and since - LAST_READING <= one.at <= since and counted(one.obis)
         }
         self._restarts += swap(after.id, since, registers, {})
+        self.depths.pop(after.id, None)
+        self._look_again.add(after.id)
 
     async def _tell_multipliers(self, points: Iterable[Point]) -> None:
         told = [(point.id, point.multipliers) for point in points]

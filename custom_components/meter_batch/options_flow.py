@@ -29,6 +29,11 @@ from homeassistant.helpers.selector import (
 from . import access, link
 from .cells import MAX_NAME, AddressError, Known, parse_address, parse_instant, parse_ratio
 from .const import (
+    CONF_BACKFILL,
+    CONF_BACKFILL_SHARE,
+    CONF_BILLING_DAY,
+    CONF_BILLING_HOUR,
+    CONF_CLOCK_CARE,
     CONF_DETAIL,
     CONF_ENTITY_STATISTICS,
     CONF_FAST,
@@ -36,6 +41,7 @@ from .const import (
     CONF_INTERVAL,
     CONF_PREAMBLE,
     CONF_SLOW,
+    DEFAULT_BACKFILL_SHARE,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
     DEFAULT_SLOW_S,
@@ -78,8 +84,13 @@ SETTINGS = probatio.Schema(
         ),
         probatio.Required(CONF_DETAIL, default=DETAIL_AUTO): _DETAIL,
         probatio.Required(CONF_ENTITY_STATISTICS, default=False): bool,
+        probatio.Required(CONF_BACKFILL, default=True): bool,
+        probatio.Required(CONF_BACKFILL_SHARE, default=DEFAULT_BACKFILL_SHARE): _number(1, 100, "%"),
+        probatio.Required(CONF_BILLING_DAY, default=1): _number(1, 28),
+        probatio.Required(CONF_BILLING_HOUR, default=0): _number(0, 23),
     }
 )
+CLOCK_CARE = {probatio.Required(CONF_CLOCK_CARE, default=True): bool}
 GAP = {probatio.Required(CONF_GAP, default=0): _number(0, 1000, "ms")}
 PREAMBLE = {probatio.Required(CONF_PREAMBLE, default=0): _number(0, 16)}
 """Of lines with such meters only."""
@@ -126,7 +137,7 @@ class LineOptionsFlow(OptionsFlowWithReload):
         schema = SETTINGS
         if spoken.on_a_wire:
             schema = schema.extend(GAP)
-        return schema.extend(PREAMBLE) if spoken.has_dlt645 else schema
+        return schema.extend({**CLOCK_CARE, **PREAMBLE}) if spoken.has_dlt645 else schema
 
     # --- one point ---
 

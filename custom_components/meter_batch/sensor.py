@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import override
+from typing import Any, override
 
 from homeassistant.components.sensor import (
     SensorDeviceClass,
@@ -123,6 +123,8 @@ class LedgerEnergy(PointEntity, SensorEntity):
     """Energy from the ledger. What it says holds whether the meter answers now or not."""
 
     _attr_device_class = SensorDeviceClass.ENERGY
+    _attr_state_class: SensorStateClass | None = None
+    _attr_extra_state_attributes: dict[str, Any] = {}  # noqa: RUF012
     _attr_native_unit_of_measurement = "kWh"
     _attr_suggested_display_precision = 2
 
