@@ -15,7 +15,6 @@ from itertools import pairwise
 from ..model.obis import Obis
 from ..model.quantity import QUANTITIES, Kind
 from ..model.reading import Flag
-from .shape import Shape
 
 MOST_PER_HOUR = 100_000
 """kWh (or kvarh) at the meter itself; nobody builds a meter that counts more, so more is another meter's register."""
@@ -98,6 +97,8 @@ class Row:
         return self.start + self.length
 
 
+type RatesOf = Callable[[Obis, Sequence[int]], list[int]]
+"""How fast a register usually counts, at each of these seconds."""
 type Difference = tuple[int, int, str | None]
 """Count, exponent and the rule that doubts it."""
 
@@ -234,13 +235,13 @@ def close(
     restarts: Mapping[Obis, Sequence[Again]],
     existing: Sequence[Row],
     length: int,
-    shape_of: Callable[[Obis], Shape],
+    rates_of: RatesOf,
 ) -> list[Row]:
     """The intervals between the records that change because those at the boundaries `fresh` are new.
 
     `records` ascend and reach from the last known before the fresh ones to the first known after them; `existing`
     are the intervals now known from the first to the last record, by start. `length` is what new intervals get if the
-    boundaries allow. `shape_of` is asked only for stretches that have to be shared out.
+    boundaries allow. `rates_of` is asked only for stretches that have to be shared out.
     """
     if len(records) < 2:
         return []
@@ -256,7 +257,7 @@ def close(
     whole = {row.start for row in existing if old[row.start].length == row.length}
     new: dict[int, Row] = {}
     for obis, before, after in pairs:
-        _close_one(obis, before, after, restarts.get(obis, ()), edges, shape_of, new)
+        _close_one(obis, before, after, restarts.get(obis, ()), edges, rates_of, new)
     for start, row in new.items():
         known = old.get(start)
         if known is None:
@@ -286,7 +287,7 @@ def _close_one(
     after: Record,
     restarts: Iterable[Again],
     edges: Sequence[int],
-    shape_of: Callable[[Obis], Shape],
+    rates_of: RatesOf,
     new: dict[int, Row],
 ) -> None:
     total, exponent, rule = difference(obis, before, after, restarts)
@@ -303,7 +304,7 @@ def _close_one(
     elif total == 0 or before.boundary // HOUR_S == (after.boundary - 1) // HOUR_S:
         parts = distribute(total, lengths)
     else:
-        rates = shape_of(obis).rates(starts)
+        rates = rates_of(obis, starts)
         parts = distribute(total, [rate * long for rate, long in zip(rates, lengths, strict=True)])
     for start, long, count in zip(starts, lengths, parts, strict=True):
         row = new.get(start)

@@ -22,10 +22,9 @@ from .closer import (
     Seen,
 )
 from .record import Observed, instant
+from .shape import Columns
 from .store import BUCKET_S, Store, checksum_interval, checksum_raw
 
-type Columns = tuple[tuple[Obis, int], ...]
-"""Which registers the numbers of a row are, each with its exponent."""
 type Raw = tuple[Any, ...]
 
 _QUALITIES = (

@@ -5,11 +5,10 @@ Only where it begins and ends does a run meet what is there; between, one record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..model.obis import Obis
 from .book import Book, neighbours, note_first
 from .closer import (
     EDITED,
@@ -19,6 +18,7 @@ from .closer import (
     SUSPECT,
     UNSEEN,
     WITHDRAWN,
+    RatesOf,
     Record,
     Row,
     at_exponent,
@@ -32,7 +32,6 @@ from .closer import (
 from .head import follow, head_of
 from .record import EPOCH, SECOND, Boundary
 from .rows import Raw, interval_row, newest, raw_row, row_from
-from .shape import Shape
 
 if TYPE_CHECKING:
     from .writer import Batch, Writer
@@ -173,20 +172,20 @@ def _whole(writer: Writer, book: Book, run: Run) -> Ends | None:
     existing = _rows(writer, book, lo, hi)
     if existing is None:
         return None
-    shape = writer.shapes(book, lo)
+    rates = writer.rates(book)
     rows: list[Row] = []
     for left, right in ((run.before, run.first), (run.last, run.after)):
         if left is not None and right is not None:
-            rows += _side(writer, book, left, right, existing, shape)
+            rows += _side(writer, book, left, right, existing, rates)
     return Ends(lo, hi, existing, rows)
 
 
 def _side(
-    writer: Writer, book: Book, left: Record, right: Record, existing: Sequence[Row], shape: Callable[[Obis], Shape]
+    writer: Writer, book: Book, left: Record, right: Record, existing: Sequence[Row], rates: RatesOf
 ) -> list[Row]:
     """One side of a run: as `close`, of intervals that lie between the two records or are cut by one of them."""
     here = [row for row in existing if left.boundary <= row.start and row.end <= right.boundary]
-    rows = close([left, right], (left.boundary, right.boundary), book.restarts, here, writer.length, shape)
+    rows = close([left, right], (left.boundary, right.boundary), book.restarts, here, writer.length, rates)
     seen = {row.end: row.seen for row in existing}
     for row in rows:
         if row.seen == UNSEEN:
@@ -219,9 +218,9 @@ def _near(writer: Writer, book: Book, run: Run) -> Ends | None:
         near = (before, edge) if later else (edge, after)
         rows = _shifted(book, near, edge.boundary, existing, later=later)
         if rows is not None:
-            shape = writer.shapes(book, lo)
+            rates = writer.rates(book)
             other = (before, run.first) if later else (run.last, after)
-            return Ends(lo, hi, existing, [*rows, *_side(writer, book, *other, existing, shape)])
+            return Ends(lo, hi, existing, [*rows, *_side(writer, book, *other, existing, rates)])
         reach *= 4
     return None
 

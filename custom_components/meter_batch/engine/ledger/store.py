@@ -275,6 +275,10 @@ class Store:
         """Rows of a point that start from `lo` up to before `hi`, by start and revision."""
         return self._between("interval", INTERVAL, "start", point, lo, hi - 1)
 
+    def history(self, point: int, lo: int, hi: int) -> list[tuple[int, int, int, str, int]]:
+        """Start, length, layout, counts and flags of the same rows."""
+        return self._between("interval", "start, length, layout, counts, flags", "start", point, lo, hi - 1)
+
     def _between(self, table: str, columns: str, column: str, point: int, lo: int, hi: int) -> list[tuple[Any, ...]]:
         wanted = ", ".join(f"t.{one.strip()}" for one in columns.split(","))
         if hi - lo > FAR_S:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from decimal import Decimal
-from functools import cache
 
 from ..model.interval import GapReason
 from ..model.obis import Obis
@@ -20,6 +19,7 @@ from .closer import (
     US,
     WITHDRAWN,
     Count,
+    RatesOf,
     Record,
     Row,
     at_exponent,
@@ -33,7 +33,7 @@ from .head import Head, follow, head_of
 from .record import EPOCH, SECOND, Boundary, Restart
 from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of
 from .run import LEAST_RUN, insert_run
-from .shape import HISTORY_S, Shape, classes
+from .shape import DAY_S, Columns, Shape, classes, windows
 from .store import FOREVER, Store
 
 LATE_S = 60.0
@@ -269,8 +269,7 @@ class Writer:
         stored = newest(stored_all, final=False)
         gone = {raw[2] for raw in batch.intervals if raw[1] == book.number}
         existing = [row_from(self.names, raw) for raw in stored if not raw[8] & WITHDRAWN and raw[2] not in gone]
-        shape = self.shapes(book, lo)
-        rows = close(records, fresh, book.restarts, existing, self.length, shape)
+        rows = close(records, fresh, book.restarts, existing, self.length, self.rates(book))
         rows = [row for row in rows if row.start >= self.pruned_until]
         if gone:
             # What a wrong clock had closed, and is closed anew by what came since.
@@ -321,25 +320,28 @@ class Writer:
             ]
         return found
 
-    def shapes(self, book: Book, until: int) -> Callable[[Obis], Shape]:
-        """The typical shapes of a point's registers before an instant, from what is wholly known; read when asked."""
+    def rates(self, book: Book) -> RatesOf:
+        """How fast the registers of a point usually count, from what is wholly known; read when asked."""
+        shapes: dict[tuple[int, int], Shape] = {}
 
-        @cache
-        def history() -> dict[Obis, list[tuple[int, int, Count]]]:
-            found: dict[Obis, list[tuple[int, int, Count]]] = {}
-            for raw in newest(self.store.intervals(book.number, until - HISTORY_S, until), final=False):
-                if raw[8] & KNOWN_FLAGS and not raw[8] & WITHDRAWN:
-                    for (obis, exponent), count in zip(self.names.layouts[raw[5]], raw[6].split(), strict=True):
-                        found.setdefault(obis, []).append((raw[2], raw[4], (int(count), exponent)))
-            return found
+        def rates_of(obis: Obis, starts: Sequence[int]) -> list[int]:
+            key = (starts[0], starts[-1])
+            if key not in shapes:
+                shapes[key] = self._shape(book, windows(starts))
+            return shapes[key].rates(obis, starts)
 
-        @cache
-        def shape(obis: Obis) -> Shape:
-            mine = history().get(obis, [])
-            exponent = min((count[1] for *_, count in mine), default=0)
-            return Shape(((start, long, at_exponent(count, exponent)) for start, long, count in mine), self._class_of)
+        return rates_of
 
-        return shape
+    def _shape(self, book: Book, where: Sequence[tuple[int, int]]) -> Shape:
+        known: dict[int, tuple[int, int, Columns, str]] = {}
+        for lo, hi in where:
+            for start, length, layout, counts, flags in self.store.history(book.number, lo, hi):
+                if flags & KNOWN_FLAGS and not flags & (WITHDRAWN | EDITED):
+                    known[start] = (start, length, self.names.layouts[layout], counts)
+                elif not flags & EDITED:
+                    known.pop(start, None)
+        least_s = min(DAY_S, max(hi - lo for lo, hi in where))
+        return Shape(known.values(), self._class_of, least_s)
 
     def _lift(self, point: str, book: Book, all_: dict[int, Record]) -> None:
         """Opens the short way from the newest record, if it is one for it."""
