@@ -10,6 +10,8 @@ from .home import Home, wait_until
 
 POLLING = {"fast_s": 10, "slow_s": 300, "interval_min": "1"}
 """Options of a line. Energies every minute: nobody waits a quarter of an hour in front of a demo."""
+NO_WIRE = {"backfill_percent": 90}
+"""And of one without wire time, which has nothing else to do: so the demo has its year at the start."""
 
 
 async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str, *, standard: bool) -> None:
@@ -26,7 +28,8 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
     settings = POLLING | ({"detail": "standard"} if standard else {})
     for line in lines:
         entry = (await home.flow("meter_batch", *flow_steps(line)))["result"]["entry_id"]
-        await home.options(entry, {"next_step_id": "settings"}, settings)
+        own = NO_WIRE if line["protocol"] == "modbus-tcp" else {}
+        await home.options(entry, {"next_step_id": "settings"}, settings | own)
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
     await _wait_for_entities(home)

@@ -18,7 +18,19 @@ from meter_batch_virtual.fleet import VirtualFleet
 
 def site(meters: int, language: str = "en", ports: tuple[int, ...] = ()) -> tuple[FleetConfig, list[dict[str, str]]]:
     toml, points = demo_fleet(meters, ports, folder=Path("/tmp/demo"), language=language)
-    return parse_fleet(toml, Path("fleet.toml")), list(csv.DictReader(io.StringIO(points)))
+    rows = list(csv.DictReader(io.StringIO(points)))
+    return parse_fleet(toml, Path("fleet.toml")), [row for row in rows if not row["formula"]]
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+def test_each_site_has_a_virtual_point_of_what_a_feeder_measures_and_nobody_behind_it(language: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(demo_fleet(200, folder=Path("/tmp/demo"), language=language)[1])))
+    virtual = [row for row in rows if row["formula"]]
+    assert len(virtual) == line_count(200) // LINES
+    for row in virtual:
+        feeder, *behind = row["formula"].split("; ")
+        assert {name.removeprefix("- ") for name in behind} == {one["name"] for one in rows if one["parent"] == feeder}
+        assert not row["line"] and row["area"]
 
 
 @pytest.mark.parametrize("language", ["en", "zh-Hans"])

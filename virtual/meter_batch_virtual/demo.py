@@ -24,7 +24,7 @@ from .load import load, uniform
 _FILE = Path(__file__).with_name("demo.toml")
 _MOST_PER_SITE = 96
 """More meters than this become more sites of the same six lines."""
-COLUMNS = ("name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent")
+COLUMNS = ("name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent", "formula")
 
 
 @cache
@@ -115,6 +115,7 @@ def demo_fleet(
             rows += [
                 {column: getattr(meter, column, "") for column in COLUMNS} | {"line": name, "pt": 1} for meter in own
             ]
+        rows += _unaccounted([meter for _, _, own in lines for meter in own], names, language, tail)
     return "\n".join(fleet) + "\n", _csv(rows)
 
 
@@ -136,6 +137,23 @@ def _balance(meters: Sequence[_Meter]) -> None:
             most_kw = usual_peak_kw(load_template(feeder.template), 230.0, behind_ct=True)
             feeder.ct = next((one for one in _RATIOS if one * most_kw >= peak_kw), _RATIOS[-1])
             feeder.peak_kw = round(peak_kw / feeder.ct, 3)
+
+
+def _unaccounted(
+    meters: Sequence[_Meter], names: dict[str, str], language: str, tail: str
+) -> Iterator[dict[str, object]]:
+    """The site's virtual points: feeders less what is behind them, where there is anything."""
+    for row in _site()["unaccounted"]:
+        feeder = names.get(row["of"])
+        behind = [meter.name for meter in meters if meter.parent == feeder]
+        if feeder and behind:
+            formula = "; ".join([feeder, *(f"- {name}" for name in behind)])
+            yield {
+                **dict.fromkeys(COLUMNS, ""),
+                "name": row[language] + tail,
+                "area": row["area"][language] + tail,
+                "formula": formula,
+            }
 
 
 def _shares(meters: int) -> Iterator[tuple[dict[str, Any], int]]:
