@@ -31,7 +31,7 @@ from .closer import (
 )
 from .head import follow, head_of
 from .record import EPOCH, SECOND, Boundary
-from .rows import Raw, interval_row, newest, raw_row, row_from
+from .rows import Raw, interval_row, newest, raw_row, records_from, row_from
 
 if TYPE_CHECKING:
     from .writer import Batch, Writer
@@ -46,6 +46,7 @@ LEAST_RUN = 3
 class Run:
     """A run and the records around it, without any between."""
 
+    boundaries: Sequence[Boundary]
     before: Record | None
     first: Record
     last: Record
@@ -62,7 +63,7 @@ def insert_run(writer: Writer, book: Book, boundaries: Sequence[Boundary], batch
         return False
     if not fits(run.last, run.before, run.after, book.restarts):
         return False
-    point, revision = boundaries[0].point, batch.revision
+    boundaries, point, revision = run.boundaries, boundaries[0].point, batch.revision
     raws, intervals = [raw_row(writer.names, book.number, run.first, revision, 1)], list[Raw]()
     if follow(
         boundaries[1:],
@@ -96,6 +97,9 @@ def insert_run(writer: Writer, book: Book, boundaries: Sequence[Boundary], batch
 
 
 def _run(writer: Writer, book: Book, boundaries: Sequence[Boundary]) -> Run | None:
+    boundaries = _without_known_ends(writer, book, boundaries)
+    if len(boundaries) < LEAST_RUN - 1:
+        return None
     first, last = writer.record(boundaries[0], book), writer.record(boundaries[-1], book)
     found = _around(writer, book, first, last)
     if found is None:
@@ -105,7 +109,22 @@ def _run(writer: Writer, book: Book, boundaries: Sequence[Boundary]) -> Run | No
         return None
     if any(first.read_us < one.at_us <= last.read_us for all_ in book.restarts.values() for one in all_):
         return None
-    return Run(before, first, last, after)
+    return Run(boundaries, before, first, last, after)
+
+
+def _without_known_ends(writer: Writer, book: Book, boundaries: Sequence[Boundary]) -> Sequence[Boundary]:
+    """Answers of meters overlap: the first or last record is there already."""
+    ends = {(one.at - EPOCH) // SECOND: one for one in (boundaries[0], boundaries[-1])}
+    if book.span is None:
+        rows = [row for at in ends for row in writer.store.raws(book.number, at, at)]
+        known = records_from(writer.names, rows, book.void, book.ends)
+    else:
+        known = [one for one in book.span if one is not None]
+    for record in known:
+        one = ends.get(record.boundary)
+        if one is not None and one.meter == record.meter and writer.record(one, book).values == record.values:
+            boundaries = boundaries[1:] if one is boundaries[0] else boundaries[:-1]
+    return boundaries
 
 
 def _around(writer: Writer, book: Book, first: Record, last: Record) -> tuple[Record | None, Record | None] | None:
