@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -25,6 +24,7 @@ from ..model.interval import Changes, Gap, GapReason, Hole, Interval
 from ..model.obis import Obis
 from ..model.point import Multiplier
 from ..sentences import Sentence, say
+from . import subscribers
 from .closer import EDITED, HOUR_S, WITHDRAWN, scaled
 from .gaps import holes_of, open_gap, unresolved
 from .period import RESOLUTIONS, Resolution, gathered
@@ -41,10 +41,6 @@ CHANGES_LIMIT = 10_000
 DAY_S = 86400
 PART_S = 192 * BUCKET_S
 """How much of a point is read at once."""
-
-type Part = tuple[int, int, int]
-"""Bucket, point and start: up to where a subscriber has a revision."""
-NO_PART: Part = (-1, -1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +376,15 @@ class Ledger:
         rows = [row for row in rows if not row[8] & WITHDRAWN]
         return interval_from(self._names, rows[-1]) if rows else None
 
+    def touched(self, after: int) -> dict[str, datetime]:
+        """By point, the start of the earliest interval that revisions after one changed."""
+        with self._store.failures():
+            found = self._store.db.execute(
+                "SELECT point, min(start) FROM interval INDEXED BY interval_revision WHERE revision > ? GROUP BY point",
+                (after,),
+            ).fetchall()
+        return {self._names.ids[point]: instant(start) for point, start in found}
+
     def register_at(self, point: str, at: datetime) -> Mapping[Obis, Decimal] | None:
         """The newest registers at or before an instant as the meter showed them, without multiplier."""
         self._known_point(point)
@@ -427,132 +432,67 @@ class Ledger:
 
     def subscribe(self, name: str, *, since_revision: int = 0) -> None:
         """A subscriber that is told what changes after a revision; one that is known keeps its place."""
-        with self._store.transaction():
-            self._store.db.execute(
-                "INSERT OR IGNORE INTO subscriber (name, acknowledged) VALUES (?, ?)", (name, since_revision)
-            )
+        subscribers.subscribe(self._store, name, since_revision)
 
     def unsubscribe(self, name: str) -> None:
         """Nobody waits for it any more."""
-        with self._store.transaction():
-            self._store.db.execute("DELETE FROM subscriber WHERE name = ?", (name,))
+        subscribers.unsubscribe(self._store, name)
 
     def subscribers(self) -> dict[str, int]:
         """By name, the revision each has acknowledged."""
-        with self._store.failures():
-            return dict(self._store.db.execute("SELECT name, acknowledged FROM subscriber ORDER BY name"))
+        return subscribers.acknowledged(self._store)
 
     def changes(self, name: str, *, limit: int = CHANGES_LIMIT) -> Changes:
-        """What a subscriber has not acknowledged, `limit` intervals at most, unless many small revisions share them.
+        """What a subscriber has not acknowledged, `limit` intervals at most.
 
         Whole revisions; a revision of more than `limit` intervals comes in parts, each with a `cursor`. Asked again it
         says the same or newer, so whoever takes it may take it twice.
         """
-        acknowledged, part = self._acknowledged(name)
-        with self._store.failures():
-            upto, counted = acknowledged, 0
-            for number, count in self._store.db.execute(
-                "SELECT number, intervals FROM revision WHERE number > ? ORDER BY number", (acknowledged,)
-            ):
-                if counted and counted + count > limit:
-                    break
-                upto, counted = number, counted + count
-                if part or count > limit:
-                    break
-            rows = list(self._store.changed(acknowledged, upto, part or NO_PART, limit + 1))
-        found: list[Interval] = []
-        last = None
-        for key, all_ in groupby(rows, key=lambda row: row[:3]):
-            if len(found) == limit and counted > limit:
-                return Changes(upto - 1, found, True, _cursor(last))
-            found.append(interval_from(self._names, newest(all_, final=True)[0]))
-            last = key
-        return Changes(upto, found, upto < self._revision)
+        return subscribers.changes(self._store, self._names, name, limit, self._revision)
 
     def acknowledge(self, name: str, revision: int, cursor: str | None = None) -> None:
         """A subscriber has everything up to the revision and cursor of `Changes`, safely."""
-        acknowledged, part = self._acknowledged(name)
-        new = _part(cursor)
-        if not acknowledged <= revision <= self._revision or (revision == acknowledged and (new or ()) < (part or ())):
-            raise LedgerError(say("ledger_bad_acknowledgement", name=name, revision=revision, newest=self._revision))
-        with self._store.transaction():
-            self._store.db.execute(
-                "UPDATE subscriber SET acknowledged = ?, part = ? WHERE name = ?", (revision, cursor or "", name)
-            )
+        subscribers.acknowledge(self._store, name, revision, cursor, self._revision)
 
     def prune(self, before: datetime) -> int:
         """Forgets intervals and records before an instant, if every subscriber has them; returns how many intervals.
 
         Nothing is pruned without a subscriber, nor before all have acknowledged what they would lose.
         """
-        cut = seconds(before) // BUCKET_S
-        execute = self._store.db.execute
-        with self._store.failures():
-            least = execute("SELECT min(acknowledged) FROM subscriber").fetchone()[0]
-            last = execute("SELECT max(revision) FROM interval WHERE bucket < ?", (cut,)).fetchone()[0]
-        if least is None or last is None or last > least:
-            return 0
-        return self._prune(cut)[0]
+        bucket = seconds(before) // BUCKET_S
+        return self._forget(bucket)[0] if subscribers.all_have(self._store, bucket) else 0
 
     def bound(self, max_age: timedelta | None = None, max_bytes: int | None = None) -> Dropped | None:
         """Forgets the oldest whole days (UTC) beyond an age or size, whether all have them or not; None without any.
 
-        What not every subscriber had is counted (`health.dropped_intervals`) and stands among the revisions. Half a
-        day of the newest always stays.
+        What not every subscriber had is counted (`health.dropped_intervals`) and stands among the revisions. Today and
+        yesterday always stay.
         """
-        oldest = self._oldest()
+        with self._store.failures():
+            oldest = self._store.oldest()
         if oldest is None:
             return None
-        day, today = oldest // DAY_S + 1, seconds(self._now()) // DAY_S
-        until = day - 1 if max_age is None else min(today, seconds(self._now() - max_age) // DAY_S)
+        now = seconds(self._now())
+        day, yesterday = oldest // DAY_S + 1, now // DAY_S - 1
+        until = day - 1 if max_age is None else min(yesterday, (now - int(max_age.total_seconds())) // DAY_S)
         gone = lost = 0
         if until >= day:
-            gone, lost = self._prune(until * DAY_S // BUCKET_S)
+            gone, lost = self._forget(until * DAY_S // BUCKET_S)
             day = until + 1
-        while max_bytes is not None and day <= today and self._used_bytes() > max_bytes:
-            more = self._prune(day * DAY_S // BUCKET_S)
+        while max_bytes is not None and day <= yesterday and self._used_bytes() > max_bytes:
+            more = self._forget(day * DAY_S // BUCKET_S)
             gone, lost, until, day = gone + more[0], lost + more[1], day, day + 1
         return Dropped(instant(until * DAY_S), gone, lost) if gone else None
-
-    def _oldest(self) -> int | None:
-        with self._store.failures():
-            bucket = self._store.db.execute("SELECT min(bucket) FROM interval").fetchone()[0]
-        return None if bucket is None else int(bucket) * BUCKET_S
 
     def _used_bytes(self) -> int:
         with self._store.failures():
             return self._store.used_bytes
 
-    def _prune(self, cut: int) -> tuple[int, int]:
-        """Forgets what is in buckets before one: how many intervals, and how many of them somebody lacks."""
-        execute, at = self._store.db.execute, cut * BUCKET_S
-        with self._store.transaction():
-            least = execute("SELECT min(acknowledged) FROM subscriber").fetchone()[0]
-            lost = execute(
-                "SELECT count(*) FROM interval WHERE bucket < ? AND revision > ?", (cut, -1 if least is None else least)
-            ).fetchone()[0]
-            gone = execute("DELETE FROM interval WHERE bucket < ?", (cut,)).rowcount
-            # The last record of a point before the cut stays: what comes next is counted from it.
-            execute(
-                "DELETE FROM raw WHERE bucket < ?1 AND (point, boundary) NOT IN "
-                "(SELECT point, max(boundary) FROM raw WHERE bucket < ?1 AND used > 0 GROUP BY point)",
-                (cut,),
-            )
-            execute("UPDATE gap SET resolved = ? WHERE resolved IS NULL AND end <= ?", (self._revision, at))
-            execute("UPDATE gap SET start = ?1 WHERE resolved IS NULL AND start < ?1 AND end > ?1", (at,))
-            revision = self._revision
-            if lost:
-                revision += 1
-                self._store.revise(revision, seconds(self._now()), AUTHOR, f"dropped before {instant(at):%F}", 0, 0)
-            for name, value in (
-                ("pruned_until", at),
-                ("pruned_revision", revision),
-                ("dropped", self._writer.dropped + lost),
-            ):
-                execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+    def _forget(self, bucket: int) -> tuple[int, int]:
+        gone, lost, revision = subscribers.forget(self._store, bucket, self._revision, seconds(self._now()), AUTHOR)
         self._revision = revision
         self._recover()
-        return int(gone), int(lost)
+        return gone, lost
 
     # --- care
 
@@ -576,13 +516,6 @@ class Ledger:
         if (number := self._names.points.get(id_)) is None:
             raise LedgerError(say("ledger_no_point", point=id_))
         return number
-
-    def _acknowledged(self, name: str) -> tuple[int, Part | None]:
-        with self._store.failures():
-            row = self._store.db.execute("SELECT acknowledged, part FROM subscriber WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            raise LedgerError(say("ledger_no_subscriber", name=name))
-        return int(row[0]), _part(row[1])
 
     @staticmethod
     def _named(author: str, reason: str) -> None:
@@ -620,18 +553,6 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(f'"{name}" is no IANA time zone, for example Europe/Berlin') from error
-
-
-def _cursor(part: Sequence[int] | None) -> str:
-    return ".".join(map(str, part or ()))
-
-
-def _part(cursor: str | None) -> Part | None:
-    try:
-        bucket, point, start = map(int, cursor.split(".")) if cursor else NO_PART
-    except ValueError as error:
-        raise ConfigError(f'"{cursor}" is no cursor that the ledger gave') from error
-    return (bucket, point, start) if cursor else None
 
 
 def _up(at: datetime) -> int:

@@ -315,6 +315,11 @@ class Store:
         lo, hi = self.db.execute("SELECT (SELECT min(bucket) FROM raw), (SELECT max(bucket) FROM raw)").fetchone()
         return None if lo is None else (lo * BUCKET_S, (hi + 1) * BUCKET_S)
 
+    def oldest(self) -> int | None:
+        """The first second of the buckets that hold intervals."""
+        bucket = self.db.execute("SELECT min(bucket) FROM interval").fetchone()[0]
+        return None if bucket is None else int(bucket) * BUCKET_S
+
     def insert(self, raws: Iterable[Row], intervals: Iterable[Row]) -> None:
         """Rows as in RAW and INTERVAL, checksums included."""
         self.db.executemany(INSERT_RAW, raws)
