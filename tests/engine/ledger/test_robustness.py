@@ -293,3 +293,25 @@ def test_a_value_that_does_not_fit_between_its_neighbours_is_evidence_only(desk)
         assert desk.take(2, value, source="memory").unused == 1
     assert desk.take(2, 12, source="memory").intervals == 4
     assert desk.ledger.verify().ok
+
+
+def test_a_file_of_the_form_before_is_brought_to_this_one_and_goes_on(desk):
+    for at in (0, 1, 5):
+        desk.take(at, at)
+    desk.take(-9, -9 + 9, source="memory")
+    desk.ledger.subscribe("archive", since_revision=2)
+    before = desk.energies()
+    desk.ledger.close()
+    with sqlite3.connect(desk.path) as db:
+        for table, column in (("point", "first"), ("point", "live"), ("subscriber", "part")):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    desk.ledger = Ledger(desk.path)
+    assert desk.energies() == before and desk.ledger.verify().ok
+    assert desk.ledger.subscribers() == {"archive": 2}
+    assert [str(gap.reason) for gap in desk.ledger.gaps()] == ["before", "host"]
+    (hole, _) = desk.ledger.holes("p", desk.boundary(-20, 0).at)
+    assert (hole.start, hole.end) == (desk.boundary(-20, 0).at, desk.boundary(0, 0).at)
+    desk.take(6, 6)
+    assert sum(desk.energies().values()) == sum(before.values()) + 1
