@@ -14,10 +14,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from meter_batch_engine.fleet import Poller, PollMeter, PollReport, PollSettings
-from meter_batch_engine.ledger import Ledger, boundary_of
+from meter_batch_engine.fleet import Poller, PollMeter, PollReport, PollSettings, Snapshot
+from meter_batch_engine.ledger import Boundary, Ledger, boundary_of
+from meter_batch_engine.model.interval import Hole
 from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.point import InstalledMeter, Point, Route
+from meter_batch_engine.model.reading import Value
+from meter_batch_engine.template import shown
 
 from .figure import Figure
 from .simulated import SimulatedLoop, VirtualSite, run_simulated
@@ -25,6 +28,8 @@ from .simulated import SimulatedLoop, VirtualSite, run_simulated
 START = datetime(2026, 11, 2, 3, 7, tzinfo=UTC)
 ZONE = "Asia/Shanghai"
 LENGTH = timedelta(minutes=15)
+TAKE_EVERY_S = 20.0
+"""What has come goes into the ledger together, as in Home Assistant."""
 WANTED_FAST = frozenset({"1-0:16.7.0", "1-0:32.7.0"})
 """What the site looks at all the time: power and a voltage."""
 
@@ -44,8 +49,6 @@ class Outcome:
     """What a site has seen."""
 
     reports: list[tuple[str, PollReport]] = field(default_factory=list)
-    memory_records: int = 0
-    unused: int = 0
 
 
 class BackfilledSite:
@@ -60,6 +63,9 @@ class BackfilledSite:
         self.places: dict[str, Place] = {}
         self.pollers: dict[str, Poller] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: list[Boundary] = []
+        self._taken_at = 0.0
+        self._more: tuple[Hole, ...] = ()
         self._settings = PollSettings(time_zone=ZONE, **settings)  # type: ignore[arg-type]
         for line in self.site.lines:
             for address, meter in self.site.meters[line].items():
@@ -102,12 +108,18 @@ class BackfilledSite:
         if line is None:
             self.ledger.close()
 
+    def ask(self, *holes: Hole) -> None:
+        """Lets every meter be asked for more than the ledger misses."""
+        self._more = holes
+        for line in self.pollers:
+            self.tell_holes(line)
+
     def tell_holes(self, line: str) -> None:
         """What the ledger misses of a line."""
         known = set(self.ledger.points)
         self.pollers[line].set_holes(
             {
-                key: self.ledger.holes(key, self.since) if key in known else ()
+                key: (*self._more, *(self.ledger.holes(key, self.since) if key in known else ()))
                 for key, place in self.places.items()
                 if place.line == line
             }
@@ -115,49 +127,57 @@ class BackfilledSite:
 
     def _take(self, line: str, report: PollReport) -> None:
         self.outcome.reports.append((line, report))
-        live = [
-            boundary_of(self.places[key].point, one, ends=self.places[key].ends)
-            for key, one in report.snapshots.items()
-        ]
-        kept = [
-            replace(boundary_of(self.places[key].point, one, ends=self.places[key].ends), source="memory")
-            for key, records in report.memory.items()
-            for one in records
-        ]
-        if live:
-            self.ledger.take(live)
-        if kept:
-            taken = self.ledger.take(kept)
-            self.outcome.memory_records += len(kept)
-            self.outcome.unused += taken.unused
-        if live or kept:
+        for kind, found in (("poll", report.snapshots.items()), ("memory", report.memory.items())):
+            for key, those in found:
+                place = self.places[key]
+                for one in (those,) if isinstance(those, Snapshot) else those:
+                    boundary = boundary_of(place.point, one, ends=place.ends)
+                    self._waiting.append(replace(boundary, source=kind))  # type: ignore[arg-type]
+        if self._waiting and self.loop.time() > self._taken_at + TAKE_EVERY_S:
+            self.take()
             self.tell_holes(line)
+
+    def take(self) -> None:
+        """Puts what has come into the ledger."""
+        self._taken_at = self.loop.time()
+        waiting, self._waiting = self._waiting, []
+        self.ledger.take(waiting)
 
     async def wait(self, until: datetime, done: Callable[[], bool] = lambda: False) -> None:
         """Lets time pass, until an instant or until something is done."""
         while self.site.clock.now() < until and not done():  # noqa: ASYNC110 - the clock is simulated
             await asyncio.sleep(min(60.0, self.site.until(until)))
+        self.take()
 
     def known(self, start: datetime, end: datetime) -> tuple[int, int]:
         """How many intervals of all points are known, of how many, in a stretch."""
+        self.take()
         found = self.ledger.intervals(list(self.places), start, end)
         every = len(self.places) * int((end - start) / LENGTH)
         return sum(one.completeness == 1 and one.length_s == LENGTH.total_seconds() for one in found), every
 
+    def truth(self, key: str, at: datetime) -> Mapping[Obis, Value]:
+        """The boundary registers of a point as its meter would have shown them at an instant."""
+        place = self.places[key]
+        meter = self.site.meters[place.line][place.poll.address]
+        energies = [one.obis for one in meter.template.registers if one.group == "energy"]
+        return shown(meter.template, meter.values(at, energies))
+
     def wrong(self, start: datetime, end: datetime) -> int:
         """How many intervals from memory are not what the meters measured, to the last digit."""
         wrong = 0
-        for key, place in self.places.items():
-            meter = self.site.meters[place.line][place.poll.address]
+        for key in self.places:
+            truths: dict[datetime, Mapping[Obis, Value]] = {}
             for one in self.ledger.intervals([key], start, end):
-                first, last = meter.truth(one.start), meter.truth(one.end)
-                wrong += any(last[obis] - first[obis] != energy for obis, energy in one.energies.items())  # type: ignore[operator]
+                for at in {one.start, one.end} - truths.keys():
+                    truths[at] = self.truth(key, at)
+                first, last = truths[one.start], truths[one.end]
+                wrong += any(
+                    Decimal(last[obis]) - Decimal(first[obis]) != energy for obis, energy in one.energies.items()
+                )
         return wrong
 
 
-FLEET = """
-{lines}
-"""
 LINE = """
 [[line]]
 name = "{name}"

@@ -104,6 +104,15 @@ class Recall:
         """False where it is another meter now, or other registers are wanted."""
         return self.meter is meter and self._of == _identity(meter)
 
+    def answers(self, monotonic: float) -> bool:
+        """False where it is silent, cannot be asked, or is to be left alone."""
+        return not self.meter.silent and self.meter.flaw is None and self.later <= monotonic
+
+    def reads_clock(self, monotonic: float) -> bool:
+        """True where its clock is going to be read."""
+        memory = self.memory
+        return memory is not None and not memory.empty and self.clock_due <= monotonic and self.answers(monotonic)
+
     def turning(self, now: int) -> bool:
         """True around a full hour of the meter's clock, when what is kept by number moves up by one."""
         return not TURN_S <= (now + round(self.clock.offset_s)) % 1800 < 1800 - TURN_S
@@ -226,9 +235,14 @@ class Recall:
             count = min(most, (last - first) // period + 1)
             if newest:
                 first = last - (count - 1) * period
-                return first, count, (_nearest(first - offset, length), end)
-            return first, count, (start, _nearest(first + (count - 1) * period - offset, length) + length)
+                return first, count, (-((half + offset - first) // length) * length, end)
+            return first, count, (start, self._covered(kind, first + (count - 1) * period - offset))
         return None
+
+    def _covered(self, kind: Kind, true: int) -> int:
+        """Up to where boundaries are settled by records up to one of this true time."""
+        half = min(self._interval_s, kind.period_s) // 2
+        return (true + half) // self._interval_s * self._interval_s + self._interval_s
 
     def _pick_number(self, kind: Kind, left: Iterable[Span]) -> tuple[int, int, Span] | None:
         assert kind.numbers is not None
@@ -283,7 +297,7 @@ class Recall:
         start, end = question.span
         if kind.numbers is None and stored:
             # Where it has nothing for a while, it gives what it has next.
-            newest = _nearest(int(stored[-1][0].timestamp() - self.clock.offset_s), length) + length
+            newest = self._covered(kind, int(stored[-1][0].timestamp() - self.clock.offset_s))
             oldest = _nearest(int(stored[0][0].timestamp() - self.clock.offset_s), length)
             if oldest >= start:
                 end = max(end, newest)
@@ -412,7 +426,7 @@ class Backfill:
         # Most calls find no credit: they must cost nothing.
         if not self.airtime.budget or not self.airtime.allows(0.0, monotonic):
             return None
-        step = self._set_clocks(now) or self._best(int(now.timestamp()), monotonic, room_s)
+        step = self._set_clocks(now, monotonic) or self._best(int(now.timestamp()), monotonic, room_s)
         self._wants_s = 0.0 if step is None else step.cost_s
         if step is None or step.cost_s > room_s or not self.airtime.allows(step.cost_s, monotonic):
             return None
@@ -427,7 +441,7 @@ class Backfill:
         best: tuple[Recall, _Plan] | None = None
         for recall in self._recalls.values():
             meter = recall.meter
-            if meter.silent or meter.flaw is not None or recall.memory is None or recall.later > monotonic:
+            if recall.memory is None or not recall.answers(monotonic):
                 continue
             if (question := self._first(recall, recall.memory, monotonic)) is not None:
                 return Step(recall, question, self._cost_s(meter, question))
@@ -461,9 +475,12 @@ class Backfill:
         gap = self._line.silence_s + self._line.gap_s + (0.02 if meter.poll.protocol != "modbus" else 0.0)
         return self._line.wire_s(question.wire_bytes) + question.exchanges * (THINK_S if mean is None else mean + gap)
 
-    def _set_clocks(self, now: datetime) -> Step | None:
-        """Broadcast time, where a clock of the line may be put right by it."""
-        if not self._settings.clock_care:
+    def _set_clocks(self, now: datetime, monotonic: float) -> Step | None:
+        """Broadcast time, where a clock of the line may be put right by it: once all clocks have been read.
+
+        Of one that was not, nobody could tell afterwards by which time its older records are labelled.
+        """
+        if not self._settings.clock_care or any(one.reads_clock(monotonic) for one in self._recalls.values()):
             return None
         clocks = [one.clock for one in self._recalls.values() if one.meter.poll.protocol != "modbus"]
         offsets = [one.newest.offset_s for one in clocks if one.newest is not None]
