@@ -188,6 +188,8 @@ def write_formula(terms: Iterable[tuple[int, str]]) -> str:
         plain = not re.search(f'[;；\n"]|^{_SIGN}', name)
         parts.append(("- " if sign < 0 else "") + (name if plain else quoted))
     text = "; ".join(parts)
+    if len(parts) == 1 and _BARE.search(text):
+        text += ";"
     return f"; {text}" if text.startswith(("-", "+", "=", "@")) else text
 
 
