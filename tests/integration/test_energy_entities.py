@@ -116,13 +116,28 @@ def test_a_swap_and_a_new_multiplier_make_no_jump(ledger: Ledger) -> None:
 
 async def test_late_data_correct_every_period_they_are_in(hass: HomeAssistant, site: Site) -> None:
     await hass.config.async_update(time_zone="Europe/Berlin")
-    billing, heard = Billing(), []
+    billing = Billing()
+    heard: list[Closed] = []
     energies = Energies(site)
+
+    def hear() -> None:
+        if (closed := energies.closed("p1", billing)) is not None:
+            heard.append(closed)
+
+    async def see(what: Callable[[], bool]) -> None:
+        """Late data are gathered for some seconds."""
+
+        def soon() -> bool:
+            async_fire_time_changed(hass, dt_util.utcnow() + timedelta(minutes=1))
+            return what()
+
+        await wait_for(soon)
+
     begin = datetime(2026, 6, 1, tzinfo=UTC) - timedelta(hours=2)
     gap = range(100, 900)
     boundaries = quarters("p1", begin, 1000, "0.10", skip=gap)
     await take(site, boundaries)
-    energies.async_track("p1", billing, lambda: heard.append(energies.closed("p1", billing)))
+    energies.async_track("p1", billing, hear)
     await wait_for(lambda: heard)
     first = heard[-1]
     assert first.sums[Period.MONTH] == 100

@@ -163,7 +163,7 @@ def test_a_part_cannot_go_while_it_is_needed() -> None:
 async def test_a_registry_from_before_virtual_points_is_understood(
     hass: HomeAssistant, hass_storage: dict[str, Any]
 ) -> None:
-    old = {"name": "Old", "area": None, "parent": None, "detail": None, "meters": [], "routes": []}
+    old: dict[str, Any] = {"name": "Old", "area": None, "parent": None, "detail": None, "meters": [], "routes": []}
     old |= {"multipliers": [], "attributes": {}}
     data = {"points": {"p1": old}, "undo": {"p1": None, "p2": old}, "time_zone": None}
     hass_storage[DOMAIN] = {"version": 1, "minor_version": 2, "key": DOMAIN, "data": data}
