@@ -121,3 +121,19 @@ def test_a_reading_before_the_first_record_of_a_point_that_did_not_answer_is_mis
     assert [gap.missing for gap in desk.ledger.gaps()] == [1]
     desk.take(2, "10")
     assert desk.ledger.gaps() == []
+
+
+def test_memory_of_earlier_days_does_not_end_a_gap_that_lasts(desk):
+    for at in (0, 1, 2, 9, 10):
+        desk.take(at, at)
+    desk.now = start(desk) + 11 * QUARTER
+    desk.ledger.miss(["p"], desk.now, GapReason.LINE)
+    for records in ([3], [4, 5, 6, 7], range(-50, 0)):
+        desk.ledger.take(desk.boundary(at, max(at, 0), source="memory") for at in records)
+        desk.ledger.miss(["p"], desk.now, GapReason.METER)
+    assert [(one.reason, one.end is None) for one in desk.ledger.gaps() if one.end is None] == [(GapReason.LINE, True)]
+    desk.take(12, 12)
+    desk.take(13, 13)
+    assert [one for one in desk.ledger.gaps() if one.end is None] == []
+    desk.ledger.take(desk.boundary(at, at, source="memory") for at in (8, 11))
+    assert desk.ledger.gaps() == [] and holes(desk, -50) == []

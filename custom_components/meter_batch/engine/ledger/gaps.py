@@ -130,6 +130,12 @@ def open_gap(store: Store, point: int, start: int, reason: GapReason, revision: 
     )
 
 
+def has_open_gap(store: Store, point: int) -> bool:
+    """Whether registers of a point are missing still."""
+    row = store.db.execute("SELECT 1 FROM gap WHERE point = ? AND resolved IS NULL AND end IS NULL", (point,))
+    return row.fetchone() is not None
+
+
 def unresolved(
     store: Store, names: Names, points: Iterable[int] | None, now: int, length: int, depths: Mapping[str, timedelta]
 ) -> list[Gap]:

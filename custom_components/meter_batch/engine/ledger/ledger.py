@@ -376,12 +376,13 @@ class Ledger:
         rows = [row for row in rows if not row[8] & WITHDRAWN]
         return interval_from(self._names, rows[-1]) if rows else None
 
-    def touched(self, after: int) -> dict[str, datetime]:
-        """By point, the start of the earliest interval that revisions after one changed."""
+    def touched(self, after: int, since: datetime) -> dict[str, datetime]:
+        """By point, the start of the earliest interval from `since` on that revisions after one changed."""
         with self._store.failures():
             found = self._store.db.execute(
-                "SELECT point, min(start) FROM interval INDEXED BY interval_revision WHERE revision > ? GROUP BY point",
-                (after,),
+                "SELECT point, min(start) FROM interval INDEXED BY interval_revision WHERE revision > ? "
+                "AND start >= ? GROUP BY point",
+                (after, seconds(since)),
             ).fetchall()
         return {self._names.ids[point]: instant(start) for point, start in found}
 

@@ -91,7 +91,7 @@ def insert_run(writer: Writer, book: Book, boundaries: Sequence[Boundary], batch
     _remember(book, run)
     if run.after is None:
         writer.heads.pop(point, None)
-        if book.live is not None:
+        if book.live is not None and book.number not in writer.open_gaps:
             writer.heads[point] = head
     return True
 

@@ -28,7 +28,7 @@ from .closer import (
     fits,
     scaled,
 )
-from .gaps import Window, cut_gaps, update_gaps
+from .gaps import Window, cut_gaps, has_open_gap, update_gaps
 from .head import Head, follow, head_of
 from .record import EPOCH, SECOND, Boundary, Restart
 from .rows import Names, Raw, interval_row, newest, raw_row, records_from, row_from, seen_of
@@ -303,7 +303,8 @@ class Writer:
         seen = Window(*window, estimated)
         if update_gaps(self.store, book, newest_.boundary, seen, reason, batch.revision):
             batch.changed = True
-        self.open_gaps.discard(book.number)
+        if book.number in self.open_gaps and not has_open_gap(self.store, book.number):
+            self.open_gaps.discard(book.number)
 
     def _cut_edited(self, book: Book, stored: Sequence[Raw], lengths: Mapping[int, int], revision: int) -> list[Raw]:
         """People's corrections of intervals that are cut are cut with them."""
