@@ -11,6 +11,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
 from . import access, api, websocket
+from .completeness import keeps_site
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
 from .entity import LineEntry, Population, device_of, populations, set_area
@@ -68,6 +69,10 @@ async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
         after=None,
     )
     _check_lines(hass, site, gone=entry.entry_id)
+    for other in hass.config_entries.async_entries(DOMAIN):
+        # The entities of the whole site went with the line that bore them.
+        if other.entry_id != entry.entry_id and keeps_site(hass, other) and other.created_at >= entry.created_at:
+            hass.config_entries.async_schedule_reload(other.entry_id)
 
 
 async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:

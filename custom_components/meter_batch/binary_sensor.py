@@ -11,6 +11,7 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .completeness import site_binary_sensors
 from .coordinator import LineCoordinator
 from .engine import Point
 from .entity import LineEntity, LineEntry, PointEntity
@@ -19,12 +20,13 @@ PARALLEL_UPDATES = 0
 
 
 async def async_setup_entry(
-    _hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
+    hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Adds the connection of a line and the problem of each of its points."""
     population = entry.runtime_data
     coordinator = population.coordinator
     async_add_entities([LineConnected(coordinator)])
+    async_add_entities(site_binary_sensors(hass, entry, coordinator.site))
 
     def make(point: Point) -> Iterable[Problem]:
         return () if point.virtual else (Problem(coordinator, point),)

@@ -36,6 +36,7 @@ from .const import (
 )
 from .detail import shown
 from .engine import (
+    ClockReading,
     ConfigError,
     FrameError,
     LineError,
@@ -85,6 +86,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.values: dict[str, dict[Obis, Reading]] = {}
         self.problems: dict[str, Trouble] = {}
         self.silent: frozenset[str] = frozenset()
+        self.clocks: dict[str, ClockReading] = {}
         self.hub_id = ""
         self._touched: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -221,6 +223,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Drops what is known of a point, because another meter is there now or none."""
         self.values.pop(point, None)
         self.problems.pop(point, None)
+        self.clocks.pop(point, None)
         self._begun.discard(point)
 
     @callback
@@ -238,7 +241,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     @callback
     def _on_report(self, report: PollReport) -> None:
-        touched = {*report.readings, *report.failed, *(report.silent ^ self.silent)}
+        touched = {*report.readings, *report.failed, *report.clocks, *(report.silent ^ self.silent)}
+        self.clocks.update(report.clocks)
         points = self.site.registry.points
         for key, readings in report.readings.items():
             if key not in points:

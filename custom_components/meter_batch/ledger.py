@@ -35,6 +35,10 @@ from .wording import async_in_words
 _LOGGER = logging.getLogger(__name__)
 
 FILE = f"{DOMAIN}.ledger.db"
+COPY = f"{DOMAIN}.ledger.backup.db"
+"""The consistent copy, there while Home Assistant makes a backup, and in that backup."""
+HERE = f"{DOMAIN}.ledger.backup-here.db-shm"
+"""Beside the copy; by its ending it is in no backup, so a restored configuration has the copy without it."""
 ISSUE = "ledger_problem"
 
 LATEST = timedelta(seconds=20)
@@ -164,6 +168,7 @@ class SiteLedger:
     def _run[T](self, work: Callable[[Ledger], T]) -> T:
         if self._ledger is None:
             try:
+                adopt_copy(self.path)
                 self._ledger = Ledger(self.path, time_zone=self._registry.time_zone or self._hass.config.time_zone)
             except LedgerError as error:
                 self.health = replace(self.health, problem=error.text)
@@ -173,6 +178,21 @@ class SiteLedger:
             return work(self._ledger)
         finally:
             self.health = self._ledger.health
+
+    async def async_copy(self) -> None:
+        """Makes a consistent copy beside the file, for a backup that is about to be made."""
+        copy, here = self.path.with_name(COPY), self.path.with_name(HERE)
+
+        def work(ledger: Ledger) -> None:
+            # First the mark: a copy without it is one that was restored.
+            here.write_bytes(b"")
+            ledger.copy_to(copy)
+
+        await self.async_call(work)
+
+    async def async_remove_copy(self) -> None:
+        """The backup is made."""
+        await self._hass.loop.run_in_executor(self._thread, remove_copy, self.path)
 
     @callback
     def async_listen(self, listener: Callable[[set[str]], None]) -> CALLBACK_TYPE:
@@ -505,6 +525,29 @@ class SiteLedger:
             await self.async_call(work, {id_ for id_, _ in told})
         except LedgerError as error:
             _LOGGER.debug("Multipliers are told later: %s", error.text)
+
+
+def adopt_copy(path: Path) -> None:
+    """Where a backup was restored, takes the copy in it instead of the file, which was written to meanwhile.
+
+    Where Home Assistant broke off while it made a backup, the file is whole and the copy goes.
+    """
+    copy = path.with_name(COPY)
+    if not copy.exists():
+        return
+    if path.with_name(HERE).exists():
+        remove_copy(path)
+        return
+    for gone in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        gone.unlink(missing_ok=True)
+    copy.replace(path)
+    _LOGGER.warning("The ledger was restored from the copy in a backup")
+
+
+def remove_copy(path: Path) -> None:
+    """Removes the copy of a backup, and last the mark beside it."""
+    for name in (COPY, f"{COPY}-wal", f"{COPY}-shm", f"{COPY}-journal", HERE):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def identity(point: Point) -> str:

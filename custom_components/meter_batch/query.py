@@ -135,7 +135,7 @@ async def async_parse(site: Site, asked: Mapping[str, Any]) -> Query:
     """The query that `FIELDS` describe; ServiceValidationError, in words, where it cannot be answered."""
     zone = await _zone(site, asked.get("time_zone"))
     since, until = _period(asked, zone)
-    points = _points(site, asked)
+    points = points_of(site, asked)
     resolution = _resolution(asked.get("resolution") or "interval")
     return Query(points, since, until, resolution, zone, _columns(site, points, asked.get("quantities")))
 
@@ -186,7 +186,8 @@ def _instant(text: str, zone: ZoneInfo) -> datetime:
         raise refuse("bad_instant", value=text) from error
 
 
-def _points(site: Site, asked: Mapping[str, Any]) -> tuple[Point, ...]:
+def points_of(site: Site, asked: Mapping[str, Any]) -> tuple[Point, ...]:
+    """The points that names of points, areas and lines mean together; without any, all. By name."""
     everything = sorted(site.registry.points.values(), key=lambda one: (one.name.casefold(), one.id))
     if not any(asked.get(kind) for kind in ("points", "areas", "lines")):
         return tuple(everything)

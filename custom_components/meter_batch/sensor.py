@@ -18,6 +18,7 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .completeness import ClockOffset, line_sensors, site_sensors
 from .const import CONF_BILLING_DAY, CONF_BILLING_HOUR, Detail
 from .coordinator import LineCoordinator
 from .energy import Billing, Closed, Period, energies_of, imported, start_of
@@ -50,12 +51,14 @@ _OFF_AT_FIRST = {Measure.PHASE_ANGLE, Measure.DISTORTION}
 
 
 async def async_setup_entry(
-    _hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
+    hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
     """Adds the sensors of a line and of its points."""
     population = entry.runtime_data
     coordinator = population.coordinator
     async_add_entities(LineSensor(coordinator, description) for description in LINE_SENSORS)
+    async_add_entities(line_sensors(coordinator))
+    async_add_entities(site_sensors(hass, entry, coordinator.site))
 
     def make(point: Point) -> Iterator[PointEntity]:
         registers = coordinator.registers(point)
@@ -66,6 +69,8 @@ async def async_setup_entry(
             yield from (PeriodEnergy(coordinator, point, one) for one in ((Period.DAY,) if lean else Period))
         elif not lean and {IMPORT, GROSS} & set(registers):
             yield from (PeriodEnergy(coordinator, point, one) for one in Period)
+        if not point.virtual:
+            yield ClockOffset(coordinator, point)
 
     population.async_attach("sensor", make, async_add_entities)
 

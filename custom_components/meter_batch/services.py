@@ -37,6 +37,9 @@ IMPORT_POINTS = probatio.Schema(
 )
 EXPORT_POINTS = probatio.Schema({probatio.Optional("path"): cv.string})
 UNDO = probatio.Schema({})
+LIST_GAPS = probatio.Schema(
+    {probatio.Optional("points"): _NAMES, probatio.Optional("areas"): _NAMES, probatio.Optional("lines"): _NAMES}
+)
 GET_HISTORY = probatio.Schema(query.FIELDS)
 
 
@@ -49,6 +52,7 @@ def async_setup_services(hass: HomeAssistant) -> None:
         ("import_points", import_points, IMPORT_POINTS, SupportsResponse.OPTIONAL),
         ("export_points", export_points, EXPORT_POINTS, SupportsResponse.OPTIONAL),
         ("undo", undo, UNDO, SupportsResponse.OPTIONAL),
+        ("list_gaps", list_gaps, LIST_GAPS, SupportsResponse.ONLY),
         ("get_history", get_history, GET_HISTORY, SupportsResponse.ONLY),
     ):
         hass.services.async_register(DOMAIN, name, handler, schema, supports_response=response)
@@ -150,6 +154,15 @@ async def get_history(call: ServiceCall) -> ServiceResponse:
     asked = await query.async_parse(site, call.data)
     await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in asked.points))
     return await query.async_answer(site, asked)
+
+
+async def list_gaps(call: ServiceCall) -> ServiceResponse:
+    """What is missing, since when, why, and until when the meter's memory still has it."""
+    site = await async_get_site(call.hass)
+    points = query.points_of(site, call.data)
+    await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in points))
+    gaps: list[Any] = await site.gaps.async_list(points)
+    return {"gaps": gaps}
 
 
 def _allowed(hass: HomeAssistant, text: str) -> Path:

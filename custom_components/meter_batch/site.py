@@ -20,6 +20,7 @@ from . import access
 from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
 from .engine import Point, Template, available, load
+from .gaps import Gaps
 from .history import History
 from .ledger import SiteLedger
 from .operation_log import OperationLog
@@ -37,6 +38,7 @@ class Site:
     templates: dict[str, Template]
     ledger: SiteLedger
     history: History
+    gaps: Gaps
     time_zone: tzinfo | None = None
     """Where it is not Home Assistant's."""
     _value_listeners: list[Callable[[set[str]], None]] = field(default_factory=list)
@@ -109,8 +111,10 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     await ledger.async_start()
     history = History(hass, registry, ledger)
     history.async_start()
+    gaps = Gaps(hass, ledger)
+    gaps.async_start()
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, ledger.async_stop)
-    return Site(hass, registry, log, templates, ledger, history, zone)
+    return Site(hass, registry, log, templates, ledger, history, gaps, zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

@@ -37,7 +37,7 @@ MOST_ADDRESS = 7_000
 @callback
 def async_setup(hass: HomeAssistant) -> None:
     """Registers the commands."""
-    for command in (list_points, subscribe_values, import_points, list_log, history, export_history):
+    for command in (list_points, subscribe_values, import_points, list_log, list_gaps, history, export_history):
         websocket_api.async_register_command(hass, command)
 
 
@@ -134,6 +134,23 @@ async def list_log(hass: HomeAssistant, connection: ActiveConnection, msg: dict[
     access.check_user(connection.user, Operation.READ_LOG)
     site = await async_get_site(hass)
     connection.send_result(msg["id"], {"entries": await site.log.async_read(msg["limit"])})
+
+
+@websocket_command(
+    {
+        probatio.Required("type"): f"{DOMAIN}/gaps/list",
+        probatio.Optional("points"): [str],
+        probatio.Optional("areas"): [str],
+        probatio.Optional("lines"): [str],
+    }
+)
+@async_response
+async def list_gaps(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
+    """What is missing, as the action `list_gaps` answers."""
+    site = await async_get_site(hass)
+    points = query.points_of(site, msg)
+    access.check_user(connection.user, Operation.READ, (point.id for point in points))
+    connection.send_result(msg["id"], {"gaps": await site.gaps.async_list(points)})
 
 
 @websocket_command({probatio.Required("type"): f"{DOMAIN}/history", **query.FIELDS})

@@ -1,0 +1,94 @@
+"""What is missing in the ledger now: looked up when the ledger changed, for entities, the action and the screens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.helpers.event import async_track_time_interval
+
+from .engine import LedgerError, Point
+from .engine.model.interval import Gap, GapReason
+from .ledger import SiteLedger
+
+EVERY = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is missing of some points."""
+
+    points: tuple[str, ...] = ()
+    intervals: int = 0
+    since: datetime | None = None
+
+
+class Gaps:
+    """Knows the gaps of the site, at most half a minute old."""
+
+    def __init__(self, hass: HomeAssistant, ledger: SiteLedger) -> None:
+        self._hass, self._ledger = hass, ledger
+        self._gaps: list[Gap] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._revision = -1
+
+    @callback
+    def async_start(self) -> None:
+        """Begins to look."""
+        async_track_time_interval(self._hass, self._look, EVERY, cancel_on_shutdown=True)
+
+    async def _look(self, _now: datetime) -> None:
+        # While something is missing it grows, although nothing is written.
+        if self._revision != self._ledger.health.revision or any(gap.end is None for gap in self._gaps):
+            await self.async_refresh()
+
+    async def async_refresh(self) -> None:
+        """Looks now."""
+        try:
+            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=self._ledger.depths))
+        except LedgerError:
+            return  # the ledger says so itself
+        self._revision = self._ledger.health.revision
+        for listener in list(self._listeners):
+            listener()
+
+    @callback
+    def async_listen(self, listener: Callable[[], None]) -> CALLBACK_TYPE:
+        """Calls the listener after each look; returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def missing(self, points: Collection[str]) -> Missing:
+        """What is missing of points. What was before they were read first is no alarm and not counted."""
+        found = [gap for gap in self._gaps if gap.reason is not GapReason.BEFORE and gap.point in points]
+        return Missing(
+            tuple(sorted({gap.point for gap in found})),
+            sum(gap.missing for gap in found),
+            min((gap.start for gap in found), default=None),
+        )
+
+    async def async_list(self, points: Iterable[Point]) -> list[dict[str, Any]]:
+        """All gaps of points as an answer shows them, oldest first; LedgerError where the ledger is not there."""
+        names = {point.id: point.name for point in points}
+
+        def look(ledger: Any) -> list[Gap]:
+            there = set(ledger.points)
+            return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=self._ledger.depths))
+
+        return [gap_as_dict(gap, names) for gap in await self._ledger.async_call(look)]
+
+
+def gap_as_dict(gap: Gap, names: Mapping[str, str]) -> dict[str, Any]:
+    """A gap as JSON values."""
+    return {
+        "point": gap.point,
+        "name": names[gap.point],
+        "since": gap.start.isoformat(),
+        "until": None if gap.end is None else gap.end.isoformat(),
+        "reason": gap.reason.value,
+        "missing": gap.missing,
+        "recoverable_until": None if gap.recoverable_until is None else gap.recoverable_until.isoformat(),
+    }

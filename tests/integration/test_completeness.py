@@ -1,0 +1,158 @@
+"""What is missing is told: by entities of the line and of the site, by an action, and to screens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from homeassistant.core import HomeAssistant
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers import entity_registry as er
+from homeassistant.util import dt as dt_util
+from pytest_homeassistant_custom_component.common import MockConfigEntry
+from pytest_homeassistant_custom_component.typing import WebSocketGenerator
+
+from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.engine import ClockReading
+from custom_components.meter_batch.engine.ledger import Boundary
+from custom_components.meter_batch.engine.model.interval import GapReason
+from custom_components.meter_batch.ledger import identity
+from custom_components.meter_batch.site import Site, async_get_site
+
+from .conftest import StartFleet, port_of
+from .test_live import act
+
+FLEET = """
+[[line]]
+name = "East"
+listen = "tcp://127.0.0.1:0"
+protocol = "modbus-tcp"
+[[line.meter]]
+name = "Main"
+address = 1
+template = "eastron/sdm630"
+memory = false
+"""
+POINTS = "name,line,address,template,area\nMain,East,1,eastron/sdm630,Substation\nLater,South,1,eastron/sdm630,Hall\n"
+
+
+@pytest.fixture
+async def site(hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]) -> Site:
+    fleet = await start_fleet(FLEET + FLEET.replace("East", "South").replace("Main", "Later"))
+    east, south = (add_line(name, port=port_of(fleet, number)) for number, name in enumerate(("East", "South")))
+    assert await hass.config_entries.async_setup(east.entry_id)
+    await hass.async_block_till_done()
+    assert south.state.name == "LOADED"
+    assert (await act(hass, "import_points", content=POINTS))["applied"] == 2
+    await hass.async_block_till_done()
+    return await async_get_site(hass)
+
+
+async def make_gap(site: Site) -> Any:
+    """The last registers of "Main" are three hours old, and then the line was down."""
+    point = next(point for point in site.registry.points.values() if point.name == "Main")
+    now = dt_util.utcnow().replace(minute=0, second=0, microsecond=0)
+    last = now - timedelta(hours=3)
+    records = [
+        Boundary(point.id, last - timedelta(minutes=15), {"1-0:1.8.0": Decimal(1)}, meter=identity(point)),
+        Boundary(point.id, last, {"1-0:1.8.0": Decimal(2)}, meter=identity(point)),
+    ]
+    await site.ledger.async_call(lambda ledger: ledger.take(records))
+    await site.ledger.async_call(lambda ledger: ledger.miss([point.id], now, GapReason.LINE))
+    site.ledger.depths[point.id] = timedelta(days=10)
+    await site.gaps.async_refresh()
+    return point, last
+
+
+async def test_line_and_site_say_how_many_points_have_gaps_since_when(hass: HomeAssistant, site: Site) -> None:
+    for entity_id in ("sensor.east_points_with_gaps", "sensor.meter_batch_points_with_gaps"):
+        state = hass.states.get(entity_id)
+        assert state is not None and state.state == "0", entity_id
+    _, last = await make_gap(site)
+    await hass.async_block_till_done()
+    for entity_id in ("sensor.east_points_with_gaps", "sensor.meter_batch_points_with_gaps"):
+        state = hass.states.get(entity_id)
+        assert state is not None
+        assert (state.state, state.attributes["since"], state.attributes["meters"]) == ("1", last, ["Main"])
+        assert state.attributes["missing"] >= 12
+    south = hass.states.get("sensor.south_points_with_gaps")
+    assert south is not None and south.state == "0"
+
+
+async def test_the_site_has_a_device_with_the_state_of_the_ledger(hass: HomeAssistant, site: Site) -> None:
+    await make_gap(site)
+    await hass.async_block_till_done()
+    size, pending, problem = (
+        hass.states.get(one)
+        for one in (
+            "sensor.meter_batch_ledger_size",
+            "sensor.meter_batch_records_waiting_for_the_ledger",
+            "binary_sensor.meter_batch_ledger_problem",
+        )
+    )
+    assert size is not None and float(size.state) > 0
+    assert pending is not None and pending.state == "0"
+    assert problem is not None and problem.state == "off"
+    (device,) = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, "site")})
+    assert (device.entry_type, device.name) == (dr.DeviceEntryType.SERVICE, "Meter Batch")
+
+
+async def test_when_the_line_that_bears_the_site_is_deleted_the_next_one_does(hass: HomeAssistant, site: Site) -> None:
+    entities = er.async_get(hass)
+    before = entities.async_get("sensor.meter_batch_ledger_size")
+    assert before is not None and before.config_entry_id is not None
+    await hass.config_entries.async_remove(before.config_entry_id)
+    await hass.async_block_till_done()
+    after = entities.async_get("sensor.meter_batch_ledger_size")
+    assert after is not None and after.config_entry_id not in (None, before.config_entry_id)
+    state = hass.states.get("sensor.meter_batch_ledger_size")
+    assert state is not None and state.state != "unavailable"
+
+
+async def test_gaps_are_listed_with_reason_and_how_long_the_memory_keeps_them(
+    hass: HomeAssistant, site: Site, hass_ws_client: WebSocketGenerator
+) -> None:
+    point, last = await make_gap(site)
+    (gap,) = (await act(hass, "list_gaps"))["gaps"]
+    assert gap["missing"] >= 12
+    assert {key: value for key, value in gap.items() if key != "missing"} == {
+        "point": point.id,
+        "name": "Main",
+        "since": last.isoformat(),
+        "until": None,
+        "reason": "line",
+        "recoverable_until": (last + timedelta(days=10)).isoformat(),
+    }
+    assert (await act(hass, "list_gaps", points=["Later"])) == {"gaps": []}
+    assert len((await act(hass, "list_gaps", areas=["Substation"]))["gaps"]) == 1
+    assert len((await act(hass, "list_gaps", lines=["East"]))["gaps"]) == 1
+    client = await hass_ws_client(hass)
+    await client.send_json_auto_id({"type": "meter_batch/gaps/list", "points": ["Main"]})
+    assert (await client.receive_json())["result"]["gaps"] == [gap]
+
+
+async def test_how_far_a_clock_is_off_is_an_entity_that_is_disabled_at_first(hass: HomeAssistant, site: Site) -> None:
+    point = next(point for point in site.registry.points.values() if point.name == "Main")
+    entities = er.async_get(hass)
+    entity_id = entities.async_get_entity_id("sensor", DOMAIN, f"{point.id}_clock_offset")
+    assert entity_id is not None
+    entry = entities.async_get(entity_id)
+    assert entry is not None and entry.disabled_by is er.RegistryEntryDisabler.INTEGRATION
+    entities.async_update_entity(entity_id, disabled_by=None)
+    assert entry.config_entry_id is not None
+    assert await hass.config_entries.async_reload(entry.config_entry_id)
+    await hass.async_block_till_done()
+    line = hass.config_entries.async_get_entry(entry.config_entry_id)
+    assert line is not None
+    coordinator = line.runtime_data.coordinator
+    while coordinator.data is None or not coordinator.data.health.connected:
+        await hass.async_block_till_done()
+        await asyncio.sleep(0.05)
+    coordinator._on_report(replace(coordinator.data, clocks={point.id: ClockReading(dt_util.utcnow(), 37.24)}))
+    state = hass.states.get(entity_id)
+    assert state is not None and state.state == "37.2"
