@@ -9,7 +9,6 @@ parts are not read at one instant.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -35,8 +34,8 @@ _LOGGER = logging.getLogger(__name__)
 SECOND = timedelta(seconds=1)
 BATCH = 50
 """So many points are asked for in one go."""
-LATE_S = 10.0
-"""So long it is waited after late data before all of a period is added up anew: they come in many batches."""
+PAUSE_S = 2.0
+"""So long after it is told of changes it looks at them: late data come in many batches."""
 
 
 class Period(StrEnum):
@@ -116,10 +115,9 @@ type Key = tuple[str, Billing]
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Closed sums, and those of them from before the day, which need not be added up again."""
+    """Closed sums as of a revision of the ledger."""
 
-    anchor: datetime
-    before: Mapping[Period, tuple[Decimal, int]]
+    revision: int
     closed: Closed
 
 
@@ -130,8 +128,7 @@ class Energies:
         self._site, self._hass = site, site.hass
         self._listeners: dict[Key, list[Callable[[], None]]] = {}
         self._sums: dict[Key, _Sums] = {}
-        self._due: Counter[Key] = Counter()
-        self._late: set[Key] = set()
+        self._due: set[Key] = set()
         self._running = False
         self._timer: CALLBACK_TYPE | None = None
         site.ledger.async_listen(self._changed)
@@ -173,18 +170,17 @@ class Energies:
 
     @callback
     def _changed(self, points: set[str]) -> None:
-        self._ask(key for key in self._listeners if self._measured(key[0]) & points)
+        known = self._site.registry.points
+        self._due.update(
+            key for key in self._listeners if (point := known.get(key[0])) is not None and _parts(known, point) & points
+        )
+        if self._due and self._timer is None:
+            self._timer = async_call_later(self._hass, PAUSE_S, HassJob(self._paused, cancel_on_shutdown=True))
 
-    def _measured(self, id_: str) -> set[str]:
-        """The measured points that a point is made of: itself, if it is one."""
-        found, waiting = set(), [id_]
-        while waiting:
-            point = self._site.registry.points.get(waiting.pop())
-            if point is not None and point.virtual:
-                waiting += [term.point for term in point.formula]
-            elif point is not None:
-                found.add(point.id)
-        return found
+    @callback
+    def _paused(self, _now: datetime) -> None:
+        self._timer = None
+        self._ask(())
 
     @callback
     def _ask(self, keys: Iterable[Key]) -> None:
@@ -196,9 +192,8 @@ class Energies:
     async def _run(self) -> None:
         try:
             while self._due:
-                batch = dict(list(self._due.items())[:BATCH])
-                for key in batch:
-                    del self._due[key]
+                batch = list(self._due)[:BATCH]
+                self._due.difference_update(batch)
                 await self._add_up(batch)
         except LedgerError as error:
             # The ledger says itself what is wrong; there is nothing new to show until it writes again.
@@ -206,33 +201,17 @@ class Energies:
         finally:
             self._running = False
 
-    async def _add_up(self, batch: Mapping[Key, int]) -> None:
+    async def _add_up(self, batch: Iterable[Key]) -> None:
         points = self._site.registry.points
-        late = {key for key in batch if key in self._late}
-        self._late -= late
-        known = {key: None if key in late else self._sums.get(key) for key in batch if key[0] in points}
+        known = {key: self._sums.get(key) for key in batch if key[0] in points}
         found = await self._site.ledger.async_call(partial(_added_up, points=points, zone=self.zone, known=known))
         for key, sums in found.items():
-            if key not in self._listeners:
-                continue
-            before = known[key]
-            # Nothing new at the end: something before it changed, perhaps before the day.
-            if before is not None and (sums.closed.until <= before.closed.until or batch[key] > 1):
-                self._later(key)
-            self._sums[key] = sums
-            for listener in list(self._listeners[key]):
-                listener()
-
-    @callback
-    def _later(self, key: Key) -> None:
-        self._late.add(key)
-        if self._timer is None:
-            self._timer = async_call_later(self._hass, LATE_S, HassJob(self._ask_late, cancel_on_shutdown=True))
-
-    @callback
-    def _ask_late(self, _now: datetime) -> None:
-        self._timer = None
-        self._ask(self._late)
+            if key in self._listeners:
+                before = known[key]
+                told = before is None or sums.closed != before.closed
+                self._sums[key] = sums
+                for listener in list(self._listeners[key]) if told else ():
+                    listener()
 
 
 def _added_up(
@@ -240,10 +219,28 @@ def _added_up(
 ) -> dict[Key, _Sums]:
     """What is closed now, by point and billing period; without those of which nothing is. In the ledger's thread."""
     found = {}
+    there = [one for one in known.values() if one is not None]
+    first = min((start for one in there for start in one.closed.starts.values()), default=None)
+    touched = {one: ledger.touched(one, first) for one in {one.revision for one in there} if first is not None}
     for (id_, billing), before in known.items():
-        if (until := _until(ledger, points, points[id_])) is not None:
-            found[id_, billing] = _sums(ledger, points, points[id_], billing, zone, before, until)
+        if (until := _until(ledger, points, points[id_])) is None:
+            continue
+        closed = before.closed if before is not None else None
+        if before is not None:
+            since = touched[before.revision]
+            changed = [since[one] for one in _parts(points, points[id_]) if one in since]
+            if min(changed, default=until) < before.closed.until:
+                closed = None  # something before its end is another now: all is added up anew
+        closed = _closed(ledger, points, points[id_], billing, zone, closed, until)
+        found[id_, billing] = _Sums(ledger.revision, closed)
     return found
+
+
+def _parts(points: Mapping[str, Point], point: Point) -> set[str]:
+    """The measured points that a point is made of: itself, if it is one."""
+    if not point.virtual:
+        return {point.id}
+    return set[str]().union(*(_parts(points, points[term.point]) for term in point.formula if term.point in points))
 
 
 def _until(ledger: Ledger, points: Mapping[str, Point], point: Point) -> datetime | None:
@@ -255,49 +252,33 @@ def _until(ledger: Ledger, points: Mapping[str, Point], point: Point) -> datetim
     return latest.end if latest else None
 
 
-def _sums(
+def _closed(
     ledger: Ledger,
     points: Mapping[str, Point],
     point: Point,
     billing: Billing,
     zone: tzinfo,
-    before: _Sums | None,
+    before: Closed | None,
     until: datetime,
-) -> _Sums:
+) -> Closed:
+    """What is closed at `until`: what was closed `before`, if that is still true, and what came since."""
     # Of a measured point the reading that closes a period belongs to the next one already; of a virtual one nothing
     # does, so the whole of a period is shown until something of the next is closed.
-    at = until - SECOND if point.virtual else until
-    starts = {period: start_of(period, at, zone, billing) for period in Period}
-    anchor = starts[Period.DAY]
-
-    def rows(since: datetime) -> list[Interval]:
-        if since >= until:
-            return []
-        return rows_of(ledger, points=points, point=point, since=since, until=until, resolution="interval", zone="UTC")
-
-    if (
-        before is not None
-        and before.anchor == anchor
-        and before.closed.starts[Period.BILLING] == starts[Period.BILLING]
-    ):
-        earlier, recent = before.before, rows(anchor)
-    else:
-        all_ = rows(min(starts.values()))
-        old, recent = [one for one in all_ if one.start < anchor], [one for one in all_ if one.start >= anchor]
-        earlier = {period: _sum(old, start) for period, start in starts.items()}
-    sums = {period: _sum(recent, start) for period, start in starts.items()}
-    return _Sums(
-        anchor,
-        earlier,
-        Closed(
-            until,
-            starts,
-            {period: earlier[period][0] + energy for period, (energy, _) in sums.items()},
-            {period: earlier[period][1] + seconds for period, (_, seconds) in sums.items()},
-            {} if point.virtual else ledger.register_at(point.id, until) or {},
-            recent[-1] if recent else None,
-        ),
-    )
+    starts = {period: start_of(period, until - SECOND if point.virtual else until, zone, billing) for period in Period}
+    goes_on = {period for period, start in starts.items() if before is not None and before.starts[period] == start}
+    since = {period: before.until if before and period in goes_on else start for period, start in starts.items()}
+    rows: list[Interval] = []
+    if (first := min(since.values())) < until:
+        rows = rows_of(ledger, points=points, point=point, since=first, until=until, resolution="interval", zone="UTC")
+    sums, known_s = {}, {}
+    for period, start in since.items():
+        sums[period], known_s[period] = _sum(rows, start)
+        if before is not None and period in goes_on:
+            sums[period] += before.sums[period]
+            known_s[period] += before.known_s[period]
+    last = rows[-1] if rows else before.last if before is not None else None
+    registers = {} if point.virtual else ledger.register_at(point.id, until) or {}
+    return Closed(until, starts, sums, known_s, registers, last)
 
 
 def _sum(rows: Iterable[Interval], since: datetime) -> tuple[Decimal, int]:
