@@ -37,8 +37,9 @@ _LOGGER = logging.getLogger(__name__)
 FILE = f"{DOMAIN}.ledger.db"
 COPY = f"{DOMAIN}.ledger.backup.db"
 """The consistent copy, there while Home Assistant makes a backup, and in that backup."""
-HERE = f"{DOMAIN}.ledger.backup-here.db-shm"
-"""Beside the copy; by its ending it is in no backup, so a restored configuration has the copy without it."""
+HERE = f".{DOMAIN}.backup.db-shm"
+"""In the configuration folder while there is a copy; by its ending Home Assistant leaves it out of backups, so that a
+restored configuration has the copy without it."""
 ISSUE = "ledger_problem"
 
 LATEST = timedelta(seconds=20)
@@ -181,7 +182,7 @@ class SiteLedger:
 
     async def async_copy(self) -> None:
         """Makes a consistent copy beside the file, for a backup that is about to be made."""
-        copy, here = self.path.with_name(COPY), self.path.with_name(HERE)
+        copy, here = self.path.with_name(COPY), mark_of(self.path)
 
         def work(ledger: Ledger) -> None:
             # First the mark: a copy without it is one that was restored.
@@ -535,7 +536,7 @@ def adopt_copy(path: Path) -> None:
     copy = path.with_name(COPY)
     if not copy.exists():
         return
-    if path.with_name(HERE).exists():
+    if mark_of(path).exists():
         remove_copy(path)
         return
     for gone in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
@@ -546,8 +547,14 @@ def adopt_copy(path: Path) -> None:
 
 def remove_copy(path: Path) -> None:
     """Removes the copy of a backup, and last the mark beside it."""
-    for name in (COPY, f"{COPY}-wal", f"{COPY}-shm", f"{COPY}-journal", HERE):
+    for name in (COPY, f"{COPY}-wal", f"{COPY}-shm", f"{COPY}-journal"):
         path.with_name(name).unlink(missing_ok=True)
+    mark_of(path).unlink(missing_ok=True)
+
+
+def mark_of(path: Path) -> Path:
+    """The file that says that the copy beside the ledger was made here."""
+    return path.parent.with_name(HERE)
 
 
 def identity(point: Point) -> str:
