@@ -26,7 +26,7 @@ from homeassistant.helpers.selector import (
     TextSelector,
 )
 
-from . import access, link
+from . import access, link, virtual_form
 from .cells import MAX_NAME, AddressError, Known, parse_address, parse_instant, parse_ratio
 from .const import (
     CONF_BACKFILL,
@@ -109,9 +109,9 @@ class LineOptionsFlow(OptionsFlowWithReload):
         """Asks what to do."""
         options = ["settings", "add_point", "import_points"]
         site = await async_get_site(self.hass)
-        count = sum(1 for _ in site.registry.on_line(self.config_entry.entry_id))
+        count = sum(1 for _ in site.registry.at_home(self.config_entry.entry_id))
         if count:
-            options.insert(2, "edit_point")
+            options[2:2] = ["add_virtual_point", "edit_point"]
         # The title of a menu takes no placeholders.
         about = {"line": self.config_entry.title, "count": str(count)}
         return self.async_show_menu(step_id="init", menu_options=options, description_placeholders=about)
@@ -165,10 +165,43 @@ class LineOptionsFlow(OptionsFlowWithReload):
         site = await async_get_site(self.hass)
         if user_input is not None:
             self._point = site.registry.points[user_input["point"]]
+            if self._point.virtual:
+                return await self.async_step_change_virtual_point()
             return await self.async_step_change_point()
-        own = [point for point, _ in site.registry.on_line(self.config_entry.entry_id)]
+        own = site.registry.at_home(self.config_entry.entry_id)
         return self.async_show_form(
-            step_id="edit_point", data_schema=probatio.Schema({probatio.Required("point"): _points(own)})
+            step_id="edit_point", data_schema=probatio.Schema({probatio.Required("point"): virtual_form.pick(own)})
+        )
+
+    async def async_step_add_virtual_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """A new point that is worked out from others."""
+        return await self._virtual_point("add_virtual_point", None, user_input)
+
+    async def async_step_change_virtual_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+        """Changes or removes the virtual point that was picked."""
+        return await self._virtual_point("change_virtual_point", self._point, user_input)
+
+    async def _virtual_point(self, step: str, old: Point | None, user_input: dict[str, Any] | None) -> ConfigFlowResult:
+        site = await async_get_site(self.hass)
+        errors: dict[str, str] = {}
+        placeholders: dict[str, str] = {}
+        if user_input is not None:
+            if old is not None and user_input.get("remove"):
+                errors, placeholders = await self._apply(site, {old.id: None}, "remove_point")
+            else:
+                point, errors = virtual_form.read(self.hass, user_input, old)
+                if point is not None:
+                    action = "edit_point" if old else "add_point"
+                    errors, placeholders = await self._apply(site, {point.id: point}, action)
+            if not errors:
+                return self._done()
+        schema = virtual_form.schema(site, old, _DETAIL)
+        shown = user_input or (virtual_form.filled(self.hass, old) if old else {})
+        return self.async_show_form(
+            step_id=step,
+            data_schema=self.add_suggested_values_to_schema(schema, shown),
+            errors=errors,
+            description_placeholders={"name": old.name if old else "", "part": "", **placeholders},
         )
 
     async def async_step_change_point(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -206,7 +239,9 @@ class LineOptionsFlow(OptionsFlowWithReload):
             probatio.Optional("pt"): TextSelector(),
             probatio.Optional("multiplier_since"): TextSelector(),
             probatio.Optional("area"): AreaSelector(),
-            probatio.Optional("parent"): _points([one for one in site.registry.points.values() if one is not old]),
+            probatio.Optional("parent"): virtual_form.pick(
+                one for one in site.registry.points.values() if one is not old
+            ),
             probatio.Required("detail", default=DETAIL_AUTO): _DETAIL,
         }
         if old is not None:
@@ -285,6 +320,7 @@ class LineOptionsFlow(OptionsFlowWithReload):
         except RegistryConflict as conflict:
             first = conflict.conflicts[0]
             field = first.field if first.point in changes and changes[first.point] is not None else "base"
+            field = "plus" if field == "formula" else field
             return {field: first.key}, first.placeholders
         return {}, {}
 
@@ -405,15 +441,3 @@ def _models(templates: list[Template]) -> SelectSelector:
     # The id as well: lists of points name models by it.
     options = [SelectOptionDict(value=one.id, label=f"{one.vendor} {one.model} · {one.id}") for one in templates]
     return SelectSelector(SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN))
-
-
-def _points(points: list[Point]) -> SelectSelector:
-    return SelectSelector(
-        SelectSelectorConfig(
-            options=[
-                SelectOptionDict(value=point.id, label=point.name)
-                for point in sorted(points, key=lambda one: one.name.casefold())
-            ],
-            mode=SelectSelectorMode.DROPDOWN,
-        )
-    )

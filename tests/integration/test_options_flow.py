@@ -52,7 +52,7 @@ async def test_a_point_can_only_be_edited_where_there_is_one(
     assert result["description_placeholders"] == {"line": "East", "count": "0"}
     await go(hass, await go(hass, result, {"next_step_id": "add_point"}), FIELDS)
     result = await hass.config_entries.options.async_init(line.entry_id)
-    assert result["menu_options"] == ["settings", "add_point", "edit_point", "import_points"]
+    assert result["menu_options"] == ["settings", "add_point", "add_virtual_point", "edit_point", "import_points"]
 
 
 async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfigEntry) -> None:
@@ -310,3 +310,38 @@ async def test_a_long_list_is_cut_on_the_page(
     assert result["description_placeholders"]["list"].endswith("\n- … +60")
     assert (await go(hass, result, {}))["type"] is FlowResultType.CREATE_ENTRY
     assert len(registry.points) == 100
+
+
+async def test_a_virtual_point_is_added_changed_and_removed(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    for number in (1, 2, 3):
+        fields = {**FIELDS, "name": f"Hall {number}", "address": str(number)}
+        await go(hass, await begin(hass, line, "add_point"), fields)
+    one, two, three = list(registry.points)
+    fields = {"name": " Lost  energy", "plus": [one], "minus": [two, three], "detail": "full", "parent": one}
+    result = await go(hass, await begin(hass, line, "add_virtual_point"), {**fields, "plus": []})
+    assert result["errors"] == {"plus": "part_missing"}
+    result = await go(hass, result, {**fields, "minus": [one, two]})
+    assert result["errors"] == {"plus": "part_twice"}
+    assert result["description_placeholders"]["part"] == "Hall 1"
+    assert (await go(hass, result, fields))["type"] is FlowResultType.CREATE_ENTRY
+    (point,) = [point for point in registry.points.values() if point.virtual]
+    assert (point.name, point.detail, point.parent) == ("Lost energy", "full", one)
+    assert [(term.sign, term.point) for term in point.formula] == [(1, one), (-1, two), (-1, three)]
+
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": two})
+    result = await go(hass, result, {**FIELDS, "name": "Hall 2", "address": "2", "remove": True})
+    assert result["errors"] == {"base": "part_lost"}
+
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    assert result["step_id"] == "change_virtual_point"
+    suggested = {
+        str(field): field.description["suggested_value"] for field in result["data_schema"].schema if field.description
+    }
+    assert suggested == {**fields, "name": "Lost energy", "area": None}
+    await go(hass, result, {**fields, "minus": [two]})
+    assert len(registry.points[point.id].formula) == 2
+    result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
+    await go(hass, result, {**fields, "remove": True})
+    assert point.id not in registry.points
