@@ -10,11 +10,13 @@ from typing import Any
 
 from ..model.obis import Obis
 from .book import load
-from .closer import EDITED, WITHDRAWN, Count, at_exponent, difference, filled_from
+from .closer import EDITED, MOST_PER_HOUR, WITHDRAWN, Count, Record, at_exponent, difference, filled_from
 from .record import instant
 from .rows import Names, Raw, newest, records_from, values_from
 from .store import INTERVAL, RAW, Store, checksum_interval, checksum_raw
 
+PLAIN = MOST_PER_HOUR
+"""Growth that is believed at any number of decimals."""
 MOST_NAMED = 100
 """So many failures are named; all are counted."""
 
@@ -94,11 +96,15 @@ def _conservation(store: Store, names: Names, id_: str, number: int, pruned_unti
     counted = _counted(names, newest(all_, final=False))
     for obis in sorted({obis for one in records for obis in one.values}):
         position = 0
-        series = counted.get(obis, [])
+        series, again = counted.get(obis, []), book.restarts.get(obis, ())
         for before, after in pairwise([one for one in records if obis in one.values]):
             if before.boundary < pruned_until:
                 continue
-            total, exponent, _ = difference(obis, before, after, book.restarts.get(obis, ()))
+            if not again and position < len(series) and _plain(before, after, obis, series[position]):
+                verdict.stretches += 1
+                position += 1
+                continue
+            total, exponent, _ = difference(obis, before, after, again)
             while position < len(series) and series[position][0] < before.boundary:
                 position += 1
             parts: list[Count] = []
@@ -116,6 +122,21 @@ def _conservation(store: Store, names: Names, id_: str, number: int, pruned_unti
                     f"{id_}, {obis}, {instant(before.boundary).isoformat()} to {instant(after.boundary).isoformat()}: "
                     f"the register counted {total}e{exponent}, its intervals say {said}e{lowest}"
                 )
+
+
+def _plain(before: Record, after: Record, obis: Obis, interval: tuple[int, int, Count]) -> bool:
+    """Whether a stretch is the usual one: a single interval that says what the register of one meter grew, not much."""
+    (low, exponent), (high, other) = before.values[obis], after.values[obis]
+    start, length, count = interval
+    return (
+        start == before.boundary
+        and start + length == after.boundary
+        and exponent == other == count[1]
+        and count[0] == high - low
+        and before.meter == after.meter
+        and 0 <= high - low <= PLAIN
+        and exponent <= 0
+    )
 
 
 def _counted(names: Names, rows: list[Raw]) -> dict[Obis, list[tuple[int, int, Count]]]:
