@@ -6,7 +6,7 @@ from meter_batch_engine.errors import MeterBatchError
 
 
 class ArchiveError(MeterBatchError):
-    """The archive cannot do what was asked: disk, damage, key, or a newer version; the message says which and what to do."""
+    """The archive cannot do what was asked (disk, damage, key, version); the message says why and what to do."""
 
 
 class SourceError(MeterBatchError):

@@ -9,9 +9,9 @@ Columns, in this order:
 | column | what | unit |
 |---|---|---|
 | point | id of the metering point | |
-| start, end | the interval is `[start, end)`, labelled by its start; aware times of the site's (or the given) time zone | |
+| start, end | the interval is `[start, end)`, labelled by its start; aware, in the site's or the given time zone | |
 | length_s | its length; a local day may have 82,800 or 90,000 | s |
-| energy_import_kwh … | energies, by key of the quantity and unit; at the primary side; NaN where there is none | kWh, kvarh, kVAh |
+| energy_import_kwh … | energies, by key and unit; at the primary side; NaN where there is none | kWh, kvarh, kVAh |
 | demand_mean_kw | import (else gross) energy over the length | kW |
 | demand_max_kw | the highest power that was read | kW |
 | voltage_min_v, voltage_mean_v, voltage_max_v | of all phases; means are weighted by time | V |
@@ -49,8 +49,6 @@ USUAL = (
 """The energies of a frame where none are asked for."""
 ORIGINS = ("ledger", "archive", "recorder")
 """Where rows come from; before all others the one that knows most. See `precedence`."""
-
-_TEXTS = [" ".join(sorted(FLAGS[bits])) for bits in range(256)]
 
 
 def quantities_of(texts: Sequence[str] | None) -> tuple[str, ...]:
@@ -148,9 +146,9 @@ def from_archive(table: pa.Table, keys: Sequence[str], others: pa.Table | None =
     columns["voltage_mean_v"] = _tenths(table, "voltage_mean_dv", 10)
     columns["power_factor"] = _tenths(table, "power_factor_pm", 1000)
     columns["completeness"] = pa.array(table["known_s"].to_numpy() / length)
-    columns["flags"] = pa.DictionaryArray.from_arrays(
-        table["flags"].combine_chunks().cast(pa.int32()), pa.array(_TEXTS)
-    )
+    bits, places = np.unique(table["flags"].to_numpy(), return_inverse=True)
+    texts = [" ".join(sorted(FLAGS[one])) for one in bits]
+    columns["flags"] = pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), pa.array(texts, pa.string()))
     columns["source"] = table["source"]
     columns["rule"] = table["rule"].cast(pa.string()).fill_null("").dictionary_encode()
     columns["revision"] = table["revision"]
@@ -166,7 +164,7 @@ def ordered(table: pa.Table) -> pa.Table:
 
 
 def precedence(tables: Sequence[pa.Table]) -> pa.Table:
-    """One frame of several sources, all of one resolution: **ledger before archive before recorder**. This is the place.
+    """One frame of several sources, all of one resolution: **ledger before archive before recorder**, here alone.
 
     An interval counts from the first source that has it. A longer period counts from the first source, unless a later
     one knows more of it: where a ledger begins in the middle of a month, the archive has all of that month. What only

@@ -22,8 +22,14 @@ from .conftest import EXPORT, IMPORT, START, TARIFF, ZONE, changes, interval, ke
 from .endless_writer import expected
 
 HERE = Path(__file__).parent
-TWO_MONTHS = [interval(number, f"{number}.5", f"p{point:02d}", energies={TARIFF: Decimal(number)}) for number in range(200, 220)
-              for point in range(12)] + [interval(number, point="q") for number in range(20)]  # fmt: skip
+TWO_MONTHS = [
+    *(
+        interval(number, f"{number}.5", f"p{point:02d}", energies={TARIFF: Decimal(number)})
+        for number in range(200, 220)
+        for point in range(12)
+    ),
+    *(interval(number, point="q") for number in range(20)),
+]
 
 
 def test_killed_at_any_step_it_is_in_the_state_before_or_after(

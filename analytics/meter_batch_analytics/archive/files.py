@@ -60,6 +60,22 @@ class Files:
             (summary.least, summary.greatest),
         )  # fmt: skip
 
+    def write_text(self, path: str, text: str) -> None:
+        """A text in a file that is encrypted as all others are."""
+        whole = self.folder / path
+        crypto = {} if self.crypto is None else {"encryption_properties": self.crypto.encryption(path)}
+        with durable.failures(whole):
+            durable.write(whole, lambda beside: pq.write_table(pa.table({"text": [text]}), beside, **crypto))
+
+    def read_text(self, path: str) -> str | None:
+        """The inverse; None where there is none."""
+        whole = self.folder / path
+        if not whole.exists():
+            return None
+        crypto = {} if self.crypto is None else {"decryption_properties": self.crypto.decryption(path)}
+        with durable.failures(whole), damage(path), pq.ParquetFile(whole, **crypto) as file:
+            return str(file.read()["text"][0].as_py())
+
     @contextmanager
     def open(self, entry: FileEntry, schema: pa.Schema) -> Iterator[OpenFile]:
         """Opens a file; ArchiveError, with its name, where it is missing, damaged or newer."""

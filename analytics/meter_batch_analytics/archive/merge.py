@@ -101,7 +101,7 @@ def _together(
 def _cut(parts: Sequence[pa.Table]) -> Iterator[list[pa.Table]]:
     """Parts by groups of points."""
     names = sorted(set[str]().union(*(pc.unique(one["point"]).to_pylist() for one in parts)))
-    for some in batched(names, POINTS_IN_GROUP):
+    for some in batched(names, POINTS_IN_GROUP, strict=False):
         wanted = pa.array(some, pa.string())
         yield [one.filter(pc.is_in(one["point"], wanted)) for one in parts]
 

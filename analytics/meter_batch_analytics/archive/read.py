@@ -42,7 +42,7 @@ def rows(
     until: datetime,
     columns: Sequence[str] | None = None,
 ) -> Iterator[pa.Table]:
-    """Intervals that start in `[since, until)`, month by month, in each by point and start; about ten points a table."""
+    """Intervals that start in `[since, until)`, by month, in each by point and start; about ten points a table."""
     span = (milliseconds(since), milliseconds(until))
     wanted = None if points is None else sorted(points)
     for name in _months_in(archive.manifest, span):
@@ -59,7 +59,7 @@ def periods(
     resolution: Resolution,
     zone: tzinfo | None = None,
 ) -> Iterator[pa.Table]:
-    """Periods (`schema.PERIODS`) by slices of time, in each by point and start. Each is given once, when it is complete.
+    """Periods (`schema.PERIODS`) by slices of time, in each by point and start; each is given once, when complete.
 
     The first and last are of what lies in `[since, until)` only. Roll-ups are used where `zone` is the site's.
     """
@@ -110,9 +110,8 @@ def _year(
             found.append(table)
     for name in names:
         left = (span,) if archive.manifest.months[name].parts else plan.rows
-        for table in _month_rows(archive, name, points, left, None):
-            if table.num_rows:
-                found.append(gathered(table, resolution, zone))
+        tables = _month_rows(archive, name, points, left, None)
+        found += [gathered(table, resolution, zone) for table in tables if table.num_rows]
     return found
 
 
@@ -164,7 +163,7 @@ def _months_in(manifest: Manifest, span: Span) -> list[str]:
 def _month_rows(
     archive: Archive, name: str, points: Sequence[str] | None, spans: Sequence[Span], columns: Sequence[str] | None
 ) -> Iterator[pa.Table]:
-    """The rows of a month in spans. What the writer replaces meanwhile is looked for again, where nothing was given yet."""
+    """The rows of a month in spans. What the writer replaces meanwhile is looked for again if nothing was given yet."""
     first = milliseconds(datetime(int(name[:4]), int(name[5:]), 1, tzinfo=UTC))
     last = first + 31 * 86_400_000
     spans = [one for one in spans if one[0] < last and one[1] > first]

@@ -1,4 +1,4 @@
-"""Intervals and periods gathered into longer periods: exact sums, means weighted by time. Pure, whole columns at once."""
+"""Intervals gathered into longer periods, whole columns at once: exact sums, means weighted by time. Pure."""
 
 from __future__ import annotations
 

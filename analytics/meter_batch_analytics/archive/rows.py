@@ -19,8 +19,8 @@ MOST = 2**62
 """Counts stay below, so that no sum of two overflows unnoticed."""
 GREATEST = 4 * 10**12
 FINEST, HIGHEST = -7, 60
-"""Energies have a column to the tenth of a milliwatt-hour and to 12 digits, so that a million of them can be added up; what is finer
-or greater stands exactly in the file beside as well."""
+"""Energies have a column to a tenth of a milliwatt-hour and to 12 digits, so that a million of them can be added up;
+what is finer or greater stands exactly in the file beside as well."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 BITS = {quality: 1 << place for place, quality in enumerate(Quality)}

@@ -7,6 +7,7 @@ is in the state before or after.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from meter_batch_engine.model.interval import Changes
+from meter_batch_engine.wire import RegistrySnapshot, decode_registry, encode_registry
 
 from ..errors import ArchiveError
 from ..periods import zone_of
@@ -37,6 +39,7 @@ LEAST_ROWS = 50_000
 """A month is compacted once its parts are so many, or hold so many rows and a quarter of the base's."""
 DAY_S = 86400.0
 ROWS_AT_ONCE = 100_000
+REGISTRY = "registry.parquet"
 _FOLDERS = ("intervals", "other", "recent", "days", "months")
 
 
@@ -84,8 +87,8 @@ class Archive:
                 raise ArchiveError(f"there is no archive in {self.folder}")
             if any((self.folder / name).exists() for name in _FOLDERS):
                 raise ArchiveError(
-                    f"{self.folder} holds files of an archive and no manifest: bring {manifest.NAME} back from a backup, "
-                    "or choose another folder"
+                    f"{self.folder} holds files of an archive and no manifest: bring {manifest.NAME} back "
+                    "from a backup, or choose another folder"
                 )
             crypto = None if keys is None else Crypto(keys.key())
             found = Manifest(zone_of(time_zone).key, key=None if crypto is None else crypto.fingerprint)
@@ -131,7 +134,25 @@ class Archive:
             raise ArchiveError(f"there is no archive in {self.folder} any more")
         self.manifest = found
 
+    def registry(self) -> RegistrySnapshot | None:
+        """Points and names as they were last seen."""
+        text = self.files.read_text(REGISTRY)
+        return None if text is None else decode_registry(json.loads(text))
+
+    def points(self) -> list[str]:
+        """Ids of all points that have rows."""
+        found: set[str] = set()
+        for month in self.manifest.months.values():
+            for part in month.all():
+                found.update(pc.unique(self.files.read(part.rows, ROWS, columns=["point"])["point"]).to_pylist())
+        return sorted(found)
+
     # --- writing
+
+    def keep_registry(self, registry: RegistrySnapshot) -> None:
+        """Remembers points and names, for whoever reads without Home Assistant."""
+        if registry != self.registry():
+            self.files.write_text(REGISTRY, json.dumps(encode_registry(registry), ensure_ascii=False))
 
     def cursor(self, subscriber: str) -> Cursor:
         """How far a subscriber's changes are here, durably."""

@@ -7,18 +7,22 @@ is the ledger's permission to forget.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from meter_batch_engine.errors import MeterBatchError
 from meter_batch_engine.model.interval import Changes
+from meter_batch_engine.wire import RegistrySnapshot
 
 from ..errors import AwayError
 from .store import Archive
 
 SUBSCRIBER = "archive"
 LIMIT = 10_000
+NAMES_S = 3600.0
+"""How often points and names are asked for."""
 WAIT_S = 60.0
 """Between questions when there is nothing new."""
 RETRY_S = (5.0, 15.0, 60.0, 300.0)
@@ -30,6 +34,9 @@ class Ledger(Protocol):
 
     def changes(self, subscriber: str, limit: int) -> Changes:
         """What is not acknowledged."""
+
+    def registry(self) -> RegistrySnapshot:
+        """Points and names."""
 
     def acknowledge(self, subscriber: str, changes: Changes) -> None:
         """It is safe now."""
@@ -62,7 +69,13 @@ def follow(
     """
     stop = stop or threading.Event()
     done = Followed()
+    names: float | None = None
     while not stop.is_set():
+        if names is None or time.monotonic() - names >= NAMES_S:
+            registry = patiently(ledger.registry, once=once, stop=stop, say=say)
+            if registry is not None:
+                archive.keep_registry(registry)
+            names = time.monotonic()
         more = patiently(lambda: _step(archive, ledger, subscriber, limit, done, say), once=once, stop=stop, say=say)
         if more:
             continue
@@ -76,7 +89,7 @@ def follow(
 def patiently[T](
     work: Callable[[], T], *, once: bool, stop: threading.Event, say: Callable[[str], None] = lambda _: None
 ) -> T | None:
-    """Tries again while Home Assistant is away, ever more rarely; None where `stop` was set. With `once` it does not."""
+    """Tries again while Home Assistant is away, ever more rarely, but not with `once`; None where `stop` was set."""
     failed = 0
     while not stop.is_set():
         try:

@@ -1,0 +1,80 @@
+"""History from an archive on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+
+from meter_batch_engine.model.quantity import BY_KEY
+
+from ..archive import read
+from ..archive.schema import CODES, TIME
+from ..archive.store import Archive
+from ..frame import from_archive
+from ..periods import Resolution, edges, zone_of
+
+
+class ArchiveSource:
+    """What the archive keeps; read by slices of time."""
+
+    name = "archive"
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def tables(
+        self,
+        points: Sequence[str],
+        since: datetime,
+        until: datetime,
+        resolution: Resolution,
+        time_zone: str,
+        keys: Sequence[str],
+    ) -> Iterator[pa.Table]:
+        """Frames by slices of time, in each by point and start."""
+        zone = zone_of(time_zone)
+        beside = [key for key in keys if key not in CODES.values()]
+        if resolution == "interval":
+            tables = read.rows(self._archive, points, since, until)
+        else:
+            tables = read.periods(self._archive, points, since, until, resolution, zone)
+        others = self._others(points, since, until, resolution, time_zone, beside) if beside else None
+        for table in tables:
+            yield from_archive(table, keys, others)
+
+    def _others(
+        self,
+        points: Sequence[str],
+        since: datetime,
+        until: datetime,
+        resolution: Resolution,
+        time_zone: str,
+        keys: Sequence[str],
+    ) -> pa.Table | None:
+        """Sums of energies that have no column, exact, then as numbers: point, start, key, value."""
+        table = read.others(self._archive, points, since, until)
+        if not table.num_rows:
+            return None
+        starts = table["start"].cast(pa.int64()).to_numpy()
+        if resolution != "interval":
+            borders = edges(since, until, resolution, zone_of(time_zone))
+            starts = borders[np.searchsorted(borders, starts, side="right") - 1]
+        wanted = {BY_KEY[key].obis: key for key in keys}
+        sums: dict[tuple[str, int, str], Decimal] = {}
+        columns = (table[name].to_pylist() for name in ("point", "register", "count", "exponent", "text"))
+        for start, point, register, count, exponent, text in zip(starts.tolist(), *columns, strict=True):
+            if (key := wanted.get(register)) is not None:
+                value = Decimal(count).scaleb(exponent) if text is None else Decimal(text)
+                sums[point, start, key] = sums.get((point, start, key), Decimal(0)) + value
+        return pa.table(
+            {
+                "point": [point for point, _, _ in sums],
+                "start": pa.array([start for _, start, _ in sums], pa.int64()).cast(TIME),
+                "key": [key for _, _, key in sums],
+                "value": [float(value) for value in sums.values()],
+            }
+        )
