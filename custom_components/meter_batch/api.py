@@ -6,7 +6,7 @@ Each view asks access.py first. What goes wrong is JSON: `error`, a key, and `me
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from http import HTTPStatus
@@ -30,7 +30,7 @@ from .engine.model.point import Point
 from .engine.wire import RegistrySnapshot, encode_changes, encode_registry
 from .entity import area_name
 from .export import WRITERS, Writer
-from .query import Query, async_parse, async_pieces
+from .query import FIELDS, LISTS, Query, async_parse, async_pieces
 from .site import Site, async_get_site
 from .wording import async_in_words, async_message
 
@@ -217,12 +217,11 @@ class HistoryView(HomeAssistantView):
         """Lists are parameters given several times, or with commas."""
         site = await async_get_site(request.app[KEY_HASS])
         asked: dict[str, Any] = {
-            key: request.query[key] for key in ("period", "since", "until", "resolution") if key in request.query
+            key: list(_listed(site, request.query.getall(key))) if key in LISTS else request.query[key]
+            for key in request.query
+            if key not in _BESIDE
         }
-        if "time_zone" in request.query:
-            asked["time_zone"] = request.query["time_zone"]
-        for key in ("points", "areas", "lines", "quantities"):
-            asked[key] = list(_listed(site, request.query.getall(key, [])))
+        _check(asked)
         return await _export(site, request, asked, request.query.get("format", "json"))
 
     @answered
@@ -231,15 +230,24 @@ class HistoryView(HomeAssistantView):
         site = await async_get_site(request.app[KEY_HASS])
         body = await _body(request)
         asked = {key: value for key, value in body.items() if key != "format"}
-        for key, value in asked.items():
-            lists = key in ("points", "areas", "lines", "quantities")
-            if not (
-                isinstance(value, list) and all(isinstance(one, str) for one in value)
-                if lists
-                else isinstance(value, str)
-            ):
-                raise refuse("bad_field", field=key)
+        _check(asked)
         return await _export(site, request, asked, str(body.get("format", "json")))
+
+
+_FIELDS = frozenset(key.schema for key in FIELDS)
+_BESIDE = frozenset({"format", "export", "authSig"})
+"""What else stands in the address of an export; the last is Home Assistant's signature."""
+
+
+def _check(asked: Mapping[str, Any]) -> None:
+    """A field that is not known would be taken for one that was not given."""
+    for key, value in asked.items():
+        if key in LISTS:
+            good = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        else:
+            good = key in _FIELDS and isinstance(value, str)
+        if not good:
+            raise refuse("bad_field", field=key)
 
 
 def _listed(site: Site, texts: Iterable[str]) -> Iterable[str]:

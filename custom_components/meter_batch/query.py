@@ -45,6 +45,9 @@ FIELDS: Final[dict[Any, Any]] = {
 }
 """How a query is written, wherever it comes from."""
 
+LISTS: Final = ("points", "areas", "lines", "quantities")
+"""The fields that are lists of texts; the others are texts."""
+
 PERIODS: Final[Mapping[str, tuple[Resolution, bool]]] = {
     "today": ("day", False),
     "yesterday": ("day", True),

@@ -144,6 +144,7 @@ async def test_the_verdict_of_verify_is_given(client: Client, site: Site) -> Non
         ("get", "history", 400, "period_missing"),
         ("get", "history?period=someday", 400, "unknown_period"),
         ("get", "history?period=today&format=pdf", 400, "unknown_format"),
+        ("get", "history?period=today&resolutoin=day", 400, "bad_field"),
         ("get", "history?period=today&points=p1,moon", 404, "unknown_point"),
         ("get", "history?period=today&areas=moon", 404, "unknown_area"),
         ("get", "history?period=today&lines=moon", 404, "unknown_line"),
@@ -162,6 +163,14 @@ async def test_what_cannot_be_answered_is_said_in_words(
     body = await answer.json()
     assert (answer.status, body["error"]) == (status, error)
     assert body["message"] and "{" not in body["message"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"points": "p1"}, {"points": [1]}, {"resolution": ["day"]}, {"since": 7}, {"until_": "2026-07-01"}]
+)
+async def test_a_field_that_is_not_understood_is_not_ignored(client: Client, body: dict[str, Any]) -> None:
+    answer = await client.post(f"{API}/history", json={"period": "today", **body})
+    assert (answer.status, (await answer.json())["error"]) == (400, "bad_field")
 
 
 @pytest.mark.parametrize(
