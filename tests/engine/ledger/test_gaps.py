@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from meter_batch_engine.model.interval import GapReason
@@ -137,3 +138,32 @@ def test_memory_of_earlier_days_does_not_end_a_gap_that_lasts(desk):
     assert [one for one in desk.ledger.gaps() if one.end is None] == []
     desk.ledger.take(desk.boundary(at, at, source="memory") for at in (8, 11))
     assert desk.ledger.gaps() == [] and holes(desk, -50) == []
+
+
+def test_minutes_missed_within_a_quarter_are_no_gap_but_memory_may_know_them(desk):
+    minute = timedelta(minutes=1)
+
+    def record(number: int, source: str = "poll"):
+        made = desk.boundary(0, number, source=source)
+        return replace(made, at=start(desk) + number * minute)
+
+    for number in (0, 1, 2):
+        desk.ledger.take([record(number)])
+    desk.now = start(desk) + 3 * minute
+    desk.ledger.miss(["p"], desk.now, GapReason.LINE)
+    assert [gap.end for gap in desk.ledger.gaps()] == [None]
+    desk.ledger.take([record(15)])
+    assert desk.ledger.gaps() == []
+    (hole,) = desk.ledger.holes("p", start(desk))
+    assert (hole.start, hole.end) == (start(desk) + 2 * minute, start(desk) + 15 * minute)
+    desk.ledger.take([record(16)])
+    assert desk.ledger.holes("p", start(desk)) == [hole]
+    desk.reopen().take(record(number, "memory") for number in range(3, 15))
+    assert desk.ledger.holes("p", start(desk)) == [] and desk.ledger.gaps() == []
+    found = desk.ledger.intervals(["p"], start(desk), start(desk) + QUARTER * 2)
+    assert [one.length_s for one in found] == [60] * 16 and all(one.known_s for one in found)
+    # Late, but there: nothing was missed.
+    desk.now = start(desk) + 17 * minute
+    desk.ledger.miss(["p"], desk.now, GapReason.METER)
+    desk.ledger.take([record(17)])
+    assert desk.ledger.holes("p", start(desk)) == []

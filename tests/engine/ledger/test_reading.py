@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -10,7 +11,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from meter_batch_engine.errors import ConfigError, LedgerError
-from meter_batch_engine.ledger import Boundary, Observed, Observer, Term, boundary_of, combine, period_of, restarts_of
+from meter_batch_engine.ledger import (
+    Boundary,
+    Observed,
+    Observer,
+    Restart,
+    Term,
+    boundary_of,
+    combine,
+    period_of,
+    restarts_of,
+)
 from meter_batch_engine.model.interval import Interval, Quality
 from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route
 from meter_batch_engine.model.reading import Flag, Reading
@@ -321,3 +332,17 @@ def test_boundaries_of_each_minute_are_intervals_of_a_minute_and_cost_no_questio
     found = desk.ledger.intervals(["p"], start + timedelta(minutes=129), start + timedelta(days=1))
     assert [one.length_s // 60 for one in found] == [2] + [1] * 26
     assert desk.ledger.gaps() == [] and desk.ledger.verify().ok
+
+
+def test_a_register_that_began_again_is_told_before_its_next_boundary(desk):
+    for at in (0, 1):
+        desk.take(at, 100 + at)
+    half_past = desk.boundary(1.5, 0).at
+    again = Restart("p", IMPORT, half_past, Flag.RESET, Decimal("101.75"), Decimal(0))
+    for _ in range(2):
+        assert desk.ledger.take([], [again]).records == 0
+    desk.ledger.take([], [replace(again, point="new")])
+    desk.reopen()
+    desk.take(2, "0.5")
+    assert desk.energies() == {0: 1, 1: Decimal("1.25")}
+    assert desk.ledger.verify().ok and desk.ledger.gaps() == []

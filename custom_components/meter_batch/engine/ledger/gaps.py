@@ -24,6 +24,10 @@ def runs(intervals: Mapping[int, int]) -> list[tuple[int, int]]:
     return found
 
 
+COARSE = "coarse"
+"""No gap: boundaries were missed, but within a line of the grid, so that all is known. Memory may know it finer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What a change knows of a stretch of a point: which of its intervals are estimated, all of them."""
@@ -32,6 +36,10 @@ class Window:
     hi: int
     estimated: Mapping[int, int]
     """Starts and lengths."""
+    fresh: tuple[int, int]
+    """The first and last boundary of the records that are new."""
+    step: int | None = None
+    """How long after its newest record the first boundary was missed, where it was."""
 
 
 def update_gaps(
@@ -50,6 +58,11 @@ def update_gaps(
     estimated = runs(window.estimated)
     covered: list[tuple[int, int]] = []
     for number, start, ended, why in gaps:
+        if why == COARSE:
+            if window.fresh[0] < ended and window.fresh[1] > start:
+                execute("UPDATE gap SET resolved = ? WHERE number = ?", (revision, number))
+                changed = True
+            continue
         end = ended
         if end is None and newest_boundary > start:
             # Before its first record a point has no intervals.
@@ -68,6 +81,8 @@ def update_gaps(
         changed = True
         if left:
             execute("UPDATE gap SET start = ?, end = ? WHERE number = ?", (*left[0], number))
+        elif ended is None and window.step is not None and end - start > window.step:
+            execute("UPDATE gap SET end = ?, reason = ? WHERE number = ?", (end, COARSE, number))
         else:
             execute("UPDATE gap SET end = ?, resolved = ? WHERE number = ?", (end, revision, number))
         for lo, hi in left[1:]:
@@ -145,7 +160,7 @@ def unresolved(
     for point, start, end, reason in store.db.execute(
         "SELECT point, start, end, reason FROM gap WHERE resolved IS NULL ORDER BY start, point"
     ):
-        if wanted is not None and point not in wanted:
+        if reason == COARSE or (wanted is not None and point not in wanted):
             continue
         missing = max(0, now - start) // length if end is None else -((start - end) // length)
         depth = depths.get(names.ids[point])
@@ -156,7 +171,7 @@ def unresolved(
 
 
 def holes_of(store: Store, point: int, since: int, first: int) -> list[tuple[int, int]]:
-    """Stretches from an instant on of which nothing is known but, at most, the sum."""
+    """Stretches from an instant on of which nothing is known but, at most, the sum, or boundaries were missed."""
     gaps = store.db.execute(
         "SELECT start, end FROM gap WHERE point = ? AND resolved IS NULL AND end > ? ORDER BY start", (point, since)
     ).fetchall()

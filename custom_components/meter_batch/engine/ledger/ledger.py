@@ -175,6 +175,7 @@ class Ledger:
                 if last < seconds(boundary):
                     open_gap(self._store, number, last, reason, batch.revision)
                     self._writer.open_gaps.add(number)
+                    self._writer.missed[number] = seconds(boundary) - last
                     self._writer.unheaded(id_)
                     batch.changed = True
 
@@ -411,7 +412,8 @@ class Ledger:
     def holes(self, point: str, since: datetime) -> list[Hole]:
         """From `since` to its newest record, where intervals of a point are estimated or from before its first record.
 
-        A point without records has none; nor has time that was pruned. Cheap: it reads no intervals.
+        Also where boundaries were missed though all is known, because memory may know it finer. A point without records
+        has none; nor has time that was pruned. Cheap: it reads no intervals.
         """
         number = self._known_point(point)
         with self._store.failures():

@@ -87,7 +87,7 @@ def insert_run(writer: Writer, book: Book, boundaries: Sequence[Boundary], batch
     if (live := next((one for one in boundaries if one.source == "poll"), None)) is not None:
         note_first(writer.store, book, (live.at - EPOCH) // SECOND, live=True)
     left = [row for row in ends.existing if not run.first.boundary <= row.start < run.last.boundary]
-    writer.note_gaps(book, run.last, left, ends.rows, (ends.lo, ends.hi), batch)
+    writer.note_gaps(book, run.last, left, ends.rows, (ends.lo, ends.hi), run.first.boundary, batch)
     _remember(book, run)
     if run.after is None:
         writer.heads.pop(point, None)

@@ -68,6 +68,8 @@ class Writer:
         self.store, self.names, self.length, self._class_of = store, names, length, classes(zone)
         self.reasons: dict[str, GapReason] = {}
         """Why records of a point are missing, where somebody said so."""
+        self.missed: dict[int, int] = {}
+        """How long after its newest record the first boundary of a point was missed."""
         self.forget()
 
     def forget(self) -> None:
@@ -172,7 +174,7 @@ class Writer:
         for record in new:
             self._accept(record, all_, order, had, book, batch, fresh)
         for at_us in restarted:
-            fresh |= {min((one.boundary for one in all_.values() if one.read_us >= at_us), default=-1)}
+            fresh.update(sorted(one.boundary for one in all_.values() if one.read_us >= at_us)[:1])
         if fresh:
             self._close(point, book, all_, fresh, batch)
         if head is not None and hi < head.boundary and not restarted and len(book.void) == voided:
@@ -279,7 +281,7 @@ class Writer:
             interval_row(self.names, book.number, row, book.factor(row.start), batch.revision) for row in rows
         ]
         batch.edited += self._cut_edited(book, stored_all, {row.start: row.length for row in rows}, batch.revision)
-        self.note_gaps(book, all_[max(fresh)], existing, rows, (lo, hi), batch)
+        self.note_gaps(book, all_[max(fresh)], existing, rows, (lo, hi), min(fresh), batch)
 
     def note_gaps(
         self,
@@ -288,9 +290,10 @@ class Writer:
         existing: Iterable[Row],
         rows: Iterable[Row],
         window: tuple[int, int],
+        first: int,
         batch: Batch,
     ) -> None:
-        """Gaps follow what of `window` is estimated: of what was there and of what is new."""
+        """Gaps follow what of `window` is estimated: of what was there and of what records from `first` on made new."""
         estimated = {row.start: row.length for row in existing if row.flags & ESTIMATED}
         for row in rows:
             estimated.pop(row.start, None)
@@ -300,11 +303,12 @@ class Writer:
         reason = self.reasons.get(point, GapReason.HOST)
         if newest_.source == "poll":
             self.reasons.pop(point, None)
-        seen = Window(*window, estimated)
+        seen = Window(*window, estimated, (first, newest_.boundary), self.missed.get(book.number))
         if update_gaps(self.store, book, newest_.boundary, seen, reason, batch.revision):
             batch.changed = True
         if book.number in self.open_gaps and not has_open_gap(self.store, book.number):
             self.open_gaps.discard(book.number)
+            self.missed.pop(book.number, None)
 
     def _cut_edited(self, book: Book, stored: Sequence[Raw], lengths: Mapping[int, int], revision: int) -> list[Raw]:
         """People's corrections of intervals that are cut are cut with them."""
