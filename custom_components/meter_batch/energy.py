@@ -27,6 +27,7 @@ from .engine.ledger import Ledger, period_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .engine.model.obis import Obis
 from .query import rows_of
+from .registry import Change
 from .site import Site
 
 _LOGGER = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ class Energies:
         self._running = False
         self._timer: CALLBACK_TYPE | None = None
         site.ledger.async_listen(self._changed)
+        site.registry.async_listen(self._registry_changed)
 
     @property
     def zone(self) -> tzinfo:
@@ -161,9 +163,11 @@ class Energies:
         return None if sums is None else sums.closed
 
     @callback
-    def async_forget(self, point: str) -> None:
-        """The formula of a virtual point is another: everything is added up anew."""
-        keys = [key for key in self._listeners if key[0] == point]
+    def _registry_changed(self, changes: list[Change]) -> None:
+        """Where a formula is another, everything is added up anew."""
+        known = self._site.registry.points
+        other = {one.id for one in changes if one.before and one.after and one.before.formula != one.after.formula}
+        keys = [key for key in self._listeners if key[0] in known and _parts(known, known[key[0]]) & other]
         for key in keys:
             self._sums.pop(key, None)
         self._ask(keys)
@@ -237,10 +241,8 @@ def _added_up(
 
 
 def _parts(points: Mapping[str, Point], point: Point) -> set[str]:
-    """The measured points that a point is made of: itself, if it is one."""
-    if not point.virtual:
-        return {point.id}
-    return set[str]().union(*(_parts(points, points[term.point]) for term in point.formula if term.point in points))
+    """A point with all that it is worked out from."""
+    return {point.id}.union(*(_parts(points, points[term.point]) for term in point.formula if term.point in points))
 
 
 def _until(ledger: Ledger, points: Mapping[str, Point], point: Point) -> datetime | None:

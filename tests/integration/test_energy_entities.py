@@ -219,6 +219,22 @@ async def test_entities_say_closed_energy_and_what_the_register_counted_since_an
     assert {state(one).attributes.get("state_class") for one in Period} == {None}
     assert {state(one).attributes["device_class"] for one in Period} == {"energy"}
 
+    # what is read after a period has ended is not its energy any more; that it is the next one's the ledger must say
+    coordinator = east.runtime_data.coordinator
+    readings = coordinator.values["p1"]
+    true, more = readings[IMPORT], Reading(IMPORT, (register + 1) * 80, starts[Period.HOUR] + timedelta(minutes=61))
+    within = start_of(Period.DAY, more.at, SHANGHAI, billing) == starts[Period.DAY]
+    readings[IMPORT] = more
+    coordinator._touched = {"p1"}
+    coordinator.async_update_listeners()
+    assert Decimal(state(Period.HOUR).state) == wanted[Period.HOUR]
+    today = 80 * (counted[starts[Period.DAY]] + 1) if within else wanted[Period.DAY]
+    assert Decimal(state(Period.DAY).state) == today
+    readings[IMPORT] = true
+    coordinator._touched = {"p1"}
+    coordinator.async_update_listeners()
+    assert there()
+
     # nothing new is read: nothing is written
     before = {one: state(one).last_updated for one in Period}
     await asyncio.sleep(1.2)

@@ -269,12 +269,18 @@ async def test_a_virtual_point_is_a_device_with_energies_that_follow_its_parts(
     assert (today.attributes["state_class"], today.attributes["unit_of_measurement"]) == ("total", "kWh")
     assert today.attributes["last_reset"] == today.attributes["since"]
 
+    # another formula counts from the beginning of what the ledger knows
+    await site.registry.async_apply({"v": virtual("v", "Both", (1, "p1"), (1, "p2"))}, SYSTEM, "edit")
+    await wait_for(lambda: (one := state("energy_interval")) and one.state == "9.25")
+    (device,) = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, "v")})
+    assert (device.name, device.model) == ("Both", "Σ Main; Sub")
+
     # with its first part it moves to the other line
     await site.registry.async_apply({"p1": make_point("p1", "Main", "1", west.entry_id)}, SYSTEM, "move")
     await hass.async_block_till_done()
     (device,) = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, "v")})
     assert device.config_entry_id == west.entry_id
-    await wait_for(lambda: (one := state("energy_interval")) and one.state == "0.75")
+    await wait_for(lambda: (one := state("energy_interval")) and one.state == "9.25")
 
     await site.registry.async_apply({"v": None}, SYSTEM, "remove")
     await hass.async_block_till_done()
