@@ -154,12 +154,12 @@ class LedgerPending(LedgerEntity, SensorEntity):
     @property
     @override
     def native_value(self) -> int:
-        return self._site.ledger.pending
+        return self._site.intake.pending
 
     @property
     @override
     def extra_state_attributes(self) -> dict[str, int]:
-        return {"dropped": self._site.ledger.dropped}
+        return {"dropped": self._site.intake.dropped}
 
 
 class LedgerProblem(LedgerEntity, BinarySensorEntity):

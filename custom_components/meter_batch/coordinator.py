@@ -158,7 +158,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.site.ledger.async_line_gone(self.config_entry.entry_id)
+        self.site.intake.async_line_gone(self.config_entry.entry_id)
         await self.line.close()
 
     # --- points ---
@@ -207,7 +207,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self._note_multipliers(self.points())
         line = self.config_entry.entry_id
         interval = timedelta(seconds=self.interval_s)
-        self.site.ledger.async_line(line, interval, [meter.key for meter in meters], self.poller.set_holes)
+        self.site.intake.async_line(line, interval, [meter.key for meter in meters], self.poller.set_holes)
         there = {meter.key for meter in meters}
         for gone in {*self.values, *self.problems} - there:
             self.async_forget(gone)
@@ -230,7 +230,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
     def async_swapped(self, before: Point, after: Point) -> None:
         """Drops what is known of a point, because its meter is another now, or said to be; tells the ledger."""
         if before.meters and after.meters and before.meter.since != after.meter.since:
-            self.site.ledger.async_swapped(before, after, self.values.get(after.id, {}).values())
+            self.site.intake.async_swapped(before, after, self.values.get(after.id, {}).values())
         self.async_forget(after.id)
 
     # --- reports ---
@@ -284,7 +284,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 self._begun.add(key)
                 self.site.history.async_begin(point, readings)
         unusable = {key for key, until in self._remultiplied.items() if report.at < until}
-        self.site.ledger.async_take(self.config_entry.entry_id, report, unusable)
+        self.site.intake.async_take(self.config_entry.entry_id, report, unusable)
 
     def _line_down(self, report: PollReport) -> None:
         self.data = report

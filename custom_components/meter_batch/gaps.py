@@ -29,8 +29,9 @@ class Missing:
 class Gaps:
     """Knows the gaps of the site, at most half a minute old."""
 
-    def __init__(self, hass: HomeAssistant, ledger: SiteLedger) -> None:
+    def __init__(self, hass: HomeAssistant, ledger: SiteLedger, depths: Mapping[str, timedelta]) -> None:
         self._hass, self._ledger = hass, ledger
+        self._depths = depths
         self._gaps: list[Gap] = []
         self._listeners: list[Callable[[], None]] = []
         self._revision = -1
@@ -48,7 +49,7 @@ class Gaps:
     async def async_refresh(self) -> None:
         """Looks now."""
         try:
-            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=self._ledger.depths))
+            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=self._depths))
         except LedgerError:
             return  # the ledger says so itself
         self._revision = self._ledger.health.revision
@@ -76,7 +77,7 @@ class Gaps:
 
         def look(ledger: Any) -> list[Gap]:
             there = set(ledger.points)
-            return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=self._ledger.depths))
+            return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=self._depths))
 
         return [gap_as_dict(gap, names) for gap in await self._ledger.async_call(look)]
 

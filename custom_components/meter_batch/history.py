@@ -34,7 +34,8 @@ from .engine.model.interval import Changes, Interval, Quality
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Quantity
 from .engine.model.reading import Reading
-from .ledger import SiteLedger, factor
+from .intake import factor
+from .ledger import SiteLedger
 from .registry import Registry
 
 _LOGGER = logging.getLogger(__name__)

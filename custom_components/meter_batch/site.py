@@ -9,7 +9,7 @@ from typing import Any
 
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
 from homeassistant.helpers import translation
 from homeassistant.helpers.http import current_request
 from homeassistant.helpers.singleton import singleton
@@ -22,6 +22,7 @@ from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, L
 from .engine import Point, Template, available, load
 from .gaps import Gaps
 from .history import History
+from .intake import Intake
 from .ledger import SiteLedger
 from .operation_log import OperationLog
 from .registry import Registry
@@ -37,6 +38,7 @@ class Site:
     log: OperationLog
     templates: dict[str, Template]
     ledger: SiteLedger
+    intake: Intake
     history: History
     gaps: Gaps
     time_zone: tzinfo | None = None
@@ -107,14 +109,20 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     await registry.async_load()
     templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
-    ledger = SiteLedger(hass, registry, templates)
-    await ledger.async_start()
+    ledger = SiteLedger(hass, registry)
+    intake = Intake(hass, registry, templates, ledger)
+    await intake.async_start()
     history = History(hass, registry, ledger)
     history.async_start()
-    gaps = Gaps(hass, ledger)
+    gaps = Gaps(hass, ledger, intake.depths)
     gaps.async_start()
-    hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, ledger.async_stop)
-    return Site(hass, registry, log, templates, ledger, history, gaps, zone)
+
+    async def stop(_event: Event) -> None:
+        await intake.async_stop()
+        await ledger.async_stop()
+
+    hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, stop)
+    return Site(hass, registry, log, templates, ledger, intake, history, gaps, zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

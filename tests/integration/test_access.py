@@ -193,4 +193,4 @@ def test_every_action_and_command_asks_the_gate() -> None:
             assert "access.async_check(" in body or "access.check_user(" in body, f"{name}: {handler}"
     # of the HTTP API each view is asked in test_api.py
     described = json.loads((folder / "icons.json").read_text(encoding="utf-8"))["services"]
-    assert len(described) == 6
+    assert len(described) == 7

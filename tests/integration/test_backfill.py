@@ -145,8 +145,8 @@ async def test_a_first_install_has_the_past_of_its_meters_and_a_second_run_chang
     add_line: Callable[..., MockConfigEntry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("custom_components.meter_batch.ledger.MEMORY_REACH", timedelta(hours=30))
-    monkeypatch.setattr("custom_components.meter_batch.ledger.LATEST", timedelta(seconds=0.1))
+    monkeypatch.setattr("custom_components.meter_batch.intake.MEMORY_REACH", timedelta(hours=30))
+    monkeypatch.setattr("custom_components.meter_batch.intake.LATEST", timedelta(seconds=0.1))
     fleet = await start_fleet(FLEET, hold=False)
     site, east = await set_up(hass, fleet, add_line)
     last = dt_util.utcnow().replace(second=0, microsecond=0)
@@ -168,17 +168,17 @@ async def test_a_first_install_has_the_past_of_its_meters_and_a_second_run_chang
     assert await hass.config_entries.async_reload(east.entry_id)
     await hass.async_block_till_done()
     taken: list[int] = []
-    take = site.ledger.async_take
+    take = site.intake.async_take
 
     def noted(line: str, report: Any, unusable: Any = ()) -> None:
         taken.append(sum(len(records) for records in report.memory.values()))
         take(line, report, unusable)
 
-    monkeypatch.setattr(site.ledger, "async_take", noted)
+    monkeypatch.setattr(site.intake, "async_take", noted)
     hole = Hole(since, last)
     east.runtime_data.coordinator.poller.set_holes({id_: [hole] for id_ in by_name(site).values()})
     await wait_for(lambda: sum(taken) >= 60)
-    await wait_for(lambda: not site.ledger._memory and not site.ledger._filling)
+    await wait_for(lambda: not site.intake._memory and not site.intake._filling)
     assert await intervals(site, since, last) == found
     again = await shown(hass, site, "Main", "energy_import", since)
     assert [again[start] for start in bars if start + HOUR <= last] == [
@@ -193,14 +193,14 @@ async def test_a_line_that_was_cut_leaves_no_gap_once_it_is_back(
     add_line: Callable[..., MockConfigEntry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("custom_components.meter_batch.ledger.MEMORY_REACH", timedelta(hours=5))
-    monkeypatch.setattr("custom_components.meter_batch.ledger.LATEST", timedelta(seconds=0.1))
+    monkeypatch.setattr("custom_components.meter_batch.intake.MEMORY_REACH", timedelta(hours=5))
+    monkeypatch.setattr("custom_components.meter_batch.intake.LATEST", timedelta(seconds=0.1))
     fleet = await start_fleet(FLEET, hold=False)
     site, east = await set_up(hass, fleet, add_line)
     now = dt_util.utcnow().replace(second=0, microsecond=0)
     cut = now - timedelta(minutes=95)
     await at_boundary(hass, fleet, east, cut)
-    await wait_for(lambda: not site.ledger._waiting and not site.ledger._writing)
+    await wait_for(lambda: not site.intake._waiting and not site.intake._writing)
     # As if Home Assistant had not run, and the line had been away, until now.
     assert await hass.config_entries.async_unload(east.entry_id)
     assert await hass.config_entries.async_setup(east.entry_id)

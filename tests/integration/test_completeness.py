@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -21,10 +20,10 @@ from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine import ClockReading
 from custom_components.meter_batch.engine.ledger import Boundary
 from custom_components.meter_batch.engine.model.interval import GapReason
-from custom_components.meter_batch.ledger import identity
+from custom_components.meter_batch.intake import identity
 from custom_components.meter_batch.site import Site, async_get_site
 
-from .conftest import StartFleet, port_of
+from .conftest import StartFleet, port_of, wait_for
 from .test_live import act
 
 FLEET = """
@@ -37,6 +36,16 @@ name = "Main"
 address = 1
 template = "eastron/sdm630"
 memory = false
+"""
+CLOCK = """
+[[line]]
+name = "West"
+listen = "tcp://127.0.0.1:0"
+protocol = "dlt645-2007"
+[[line.meter]]
+name = "Flat"
+address = "000000000012"
+template = "generic/dlt645-1ph"
 """
 POINTS = "name,line,address,template,area\nMain,East,1,eastron/sdm630,Substation\nLater,South,1,eastron/sdm630,Hall\n"
 
@@ -64,7 +73,7 @@ async def make_gap(site: Site) -> Any:
     ]
     await site.ledger.async_call(lambda ledger: ledger.take(records))
     await site.ledger.async_call(lambda ledger: ledger.miss([point.id], now, GapReason.LINE))
-    site.ledger.depths[point.id] = timedelta(days=10)
+    site.intake.depths[point.id] = timedelta(days=10)
     await site.gaps.async_refresh()
     return point, last
 
@@ -136,23 +145,25 @@ async def test_gaps_are_listed_with_reason_and_how_long_the_memory_keeps_them(
     assert (await client.receive_json())["result"]["gaps"] == [gap]
 
 
-async def test_how_far_a_clock_is_off_is_an_entity_that_is_disabled_at_first(hass: HomeAssistant, site: Site) -> None:
-    point = next(point for point in site.registry.points.values() if point.name == "Main")
+async def test_how_far_a_clock_is_off_is_an_entity_that_is_disabled_at_first(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    west = add_line("West", port=port_of(await start_fleet(CLOCK)), protocol="dlt645-2007")
+    assert await hass.config_entries.async_setup(west.entry_id)
+    content = "name,line,address,template\nFlat,West,12,generic/dlt645-1ph\n"
+    assert (await act(hass, "import_points", content=content))["applied"] == 1
+    await hass.async_block_till_done()
+    (point,) = (await async_get_site(hass)).registry.points
     entities = er.async_get(hass)
-    entity_id = entities.async_get_entity_id("sensor", DOMAIN, f"{point.id}_clock_offset")
+    entity_id = entities.async_get_entity_id("sensor", DOMAIN, f"{point}_clock_offset")
     assert entity_id is not None
     entry = entities.async_get(entity_id)
     assert entry is not None and entry.disabled_by is er.RegistryEntryDisabler.INTEGRATION
     entities.async_update_entity(entity_id, disabled_by=None)
-    assert entry.config_entry_id is not None
-    assert await hass.config_entries.async_reload(entry.config_entry_id)
+    assert await hass.config_entries.async_reload(west.entry_id)
     await hass.async_block_till_done()
-    line = hass.config_entries.async_get_entry(entry.config_entry_id)
-    assert line is not None
-    coordinator = line.runtime_data.coordinator
-    while coordinator.data is None or not coordinator.data.health.connected:
-        await hass.async_block_till_done()
-        await asyncio.sleep(0.05)
-    coordinator._on_report(replace(coordinator.data, clocks={point.id: ClockReading(dt_util.utcnow(), 37.24)}))
+    coordinator = west.runtime_data.coordinator
+    await wait_for(lambda: coordinator.data is not None and coordinator.data.health.connected)
+    coordinator._on_report(replace(coordinator.data, clocks={point: ClockReading(dt_util.utcnow(), 37.24)}))
     state = hass.states.get(entity_id)
     assert state is not None and state.state == "37.2"

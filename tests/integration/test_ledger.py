@@ -39,7 +39,7 @@ async def site(hass: HomeAssistant, add_line: Callable[..., MockConfigEntry], fr
     await site.registry.async_apply(
         {"p1": make_point("p1", "Hall", "1", ct=80), "p2": make_point("p2", "Roof", "2")}, SYSTEM, "add"
     )
-    site.ledger.async_line("l1", QUARTER, ["p1", "p2"])
+    site.intake.async_line("l1", QUARTER, ["p1", "p2"])
     await hass.async_block_till_done()
     return site
 
@@ -72,8 +72,8 @@ async def test_all_points_of_a_boundary_are_one_revision_as_soon_as_all_have_ans
     for step in range(3):
         at = T0 + step * QUARTER
         freezer.move_to(at + timedelta(seconds=4))
-        site.ledger.async_take("l1", report(at, p1=100 + step))
-        site.ledger.async_take("l1", report(at, p2=7 + step))
+        site.intake.async_take("l1", report(at, p1=100 + step))
+        site.intake.async_take("l1", report(at, p2=7 + step))
         await hass.async_block_till_done()
     found = await intervals(site.ledger, "p1", "p2")
     assert [(one.point, one.energies[IMPORT], one.flags) for one in found] == [
@@ -87,12 +87,12 @@ async def test_all_points_of_a_boundary_are_one_revision_as_soon_as_all_have_ans
 
 
 async def test_who_is_late_is_written_without_being_waited_for(hass: HomeAssistant, site: Site, freezer: Any) -> None:
-    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    site.intake.async_take("l1", report(T0, p1=100, p2=5))
     await hass.async_block_till_done()
-    site.ledger.async_take("l1", report(T0 + QUARTER, p1=101))
+    site.intake.async_take("l1", report(T0 + QUARTER, p1=101))
     await later(hass, freezer, T0 + QUARTER + timedelta(seconds=25))
     assert len(await intervals(site.ledger, "p1")) == 1
-    site.ledger.async_take("l1", report(T0 + QUARTER, p2=6))
+    site.intake.async_take("l1", report(T0 + QUARTER, p2=6))
     await later(hass, freezer, T0 + QUARTER + timedelta(seconds=50))
     assert len(await intervals(site.ledger, "p1", "p2")) == 2
     assert await site.ledger.async_call(lambda ledger: ledger.gaps()) == []
@@ -108,9 +108,9 @@ async def test_who_is_late_is_written_without_being_waited_for(hass: HomeAssista
 async def test_a_point_without_registers_for_a_boundary_is_a_gap_with_its_reason(
     hass: HomeAssistant, site: Site, freezer: Any, what: dict[str, Any], reason: GapReason
 ) -> None:
-    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    site.intake.async_take("l1", report(T0, p1=100, p2=5))
     await later(hass, freezer, T0 + timedelta(seconds=25))
-    site.ledger.async_take("l1", report(T0, **what))
+    site.intake.async_take("l1", report(T0, **what))
     await later(hass, freezer, T0 + QUARTER + timedelta(minutes=4))
     gaps = await site.ledger.async_call(lambda ledger: ledger.gaps(["p2"]))
     assert [(gap.point, gap.start, gap.end, gap.reason) for gap in gaps] == [("p2", T0, None, reason)]
@@ -119,11 +119,11 @@ async def test_a_point_without_registers_for_a_boundary_is_a_gap_with_its_reason
 async def test_what_came_while_we_did_not_run_is_a_gap_of_the_host(
     hass: HomeAssistant, site: Site, freezer: Any
 ) -> None:
-    site.ledger.async_take("l1", report(T0, p1=100, p2=5))
+    site.intake.async_take("l1", report(T0, p1=100, p2=5))
     await later(hass, freezer, T0 + timedelta(seconds=25))
-    site.ledger.async_line_gone("l1")
+    site.intake.async_line_gone("l1")
     await later(hass, freezer, T0 + 4 * QUARTER + timedelta(minutes=1))
-    site.ledger.async_line("l1", QUARTER, ["p1", "p2"])
+    site.intake.async_line("l1", QUARTER, ["p1", "p2"])
     await hass.async_block_till_done()
     gaps = await site.ledger.async_call(lambda ledger: ledger.gaps())
     assert [(gap.start, gap.reason) for gap in gaps] == [(T0, GapReason.HOST)] * 2
@@ -141,17 +141,17 @@ async def test_while_the_file_cannot_be_opened_registers_wait_and_a_repairs_issu
         assert await async_setup_component(hass, DOMAIN, {})
         site = await async_get_site(hass)
         await site.registry.async_apply({"p1": make_point("p1", "Hall", "1", ct=80)}, SYSTEM, "add")
-        site.ledger.async_line("l1", QUARTER, ["p1"])
+        site.intake.async_line("l1", QUARTER, ["p1"])
         with pytest.raises(LedgerError):
             await site.ledger.async_call(lambda ledger: ledger.revision)
         for step in range(3):
-            site.ledger.async_take("l1", report(T0 + step * QUARTER, p1=100 + step))
+            site.intake.async_take("l1", report(T0 + step * QUARTER, p1=100 + step))
             await hass.async_block_till_done()
-        assert site.ledger.pending == 3
+        assert site.intake.pending == 3
         issue = ir.async_get(hass).async_get_issue(DOMAIN, ISSUE)
         assert issue is not None and issue.translation_placeholders is not None
         assert "in use by another program" in issue.translation_placeholders["problem"]
     await later(hass, freezer, T0 + 2 * QUARTER + timedelta(minutes=2))
     assert [one.energies[IMPORT] for one in await intervals(site.ledger, "p1")] == [80, 80]
-    assert site.ledger.pending == 0
+    assert site.intake.pending == 0
     assert ir.async_get(hass).async_get_issue(DOMAIN, ISSUE) is None

@@ -452,11 +452,11 @@ async def test_what_the_poller_reads_reaches_the_statistics(
     add_line: Callable[..., MockConfigEntry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("custom_components.meter_batch.ledger.LATEST", timedelta(seconds=0.2))
+    monkeypatch.setattr("custom_components.meter_batch.intake.LATEST", timedelta(seconds=0.2))
     _, east, _ = await set_up(hass, start_fleet, add_line)
     await wait_for(lambda: value(hass, "sensor.substation_main_energy_import"))
     coordinator = east.runtime_data.coordinator
-    ledger = coordinator.site.ledger
+    ledger, intake = coordinator.site.ledger, coordinator.site.intake
     id_ = point_id(hass, "sensor.substation_main_energy_import")
     statistic = f"meter_batch:{id_}_energy_import"
 
@@ -482,7 +482,7 @@ async def test_what_the_poller_reads_reaches_the_statistics(
             for key, known in coordinator.values.items()
         }
         coordinator._on_report(replace(coordinator.data, readings={}, snapshots=snapshots))
-        await wait_for(lambda: not ledger._waiting)
+        await wait_for(lambda: not intake._waiting)
     while sum(await rows()) != 80:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     (interval,) = await ledger.async_call(lambda one: one.intervals([id_], first, first + timedelta(hours=1)))
