@@ -54,7 +54,7 @@ from .engine import (
 )
 from .engine.model.obis import Obis
 from .engine.model.reading import Reading
-from .history import kept
+from .hourly import kept
 from .site import Site
 from .wording import async_in_words, in_words, message, register_names
 

@@ -18,11 +18,15 @@ from .entity import LineEntry
 async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry) -> dict[str, Any]:
     """A line and all that is known of its points, without their values."""
     coordinator = entry.runtime_data.coordinator
-    report = coordinator.data
+    report, site = coordinator.data, coordinator.site
     return {
         "data": async_redact_data(dict(entry.data), {CONF_HOST}),
         "options": dict(entry.options),
         "health": None if report is None else asdict(report.health) | {"problem": bool(report.health.problem)},
+        "backfill": None if report is None else asdict(report.backfill),
+        "clocks": {key: asdict(one) for key, one in coordinator.clocks.items()},
+        "gaps": asdict(site.gaps.missing({point.id for point in coordinator.points()})),
+        "ledger": asdict(site.ledger.health) | {"problem": site.ledger.health.problem is not None},
         "silent": sorted(coordinator.silent),
         "problems": dict(coordinator.problems),
         "points": {

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -30,10 +30,29 @@ from sqlalchemy.orm import Session
 from .const import DOMAIN
 from .engine import BY_KEY, Flag, LedgerError, Point
 from .engine.ledger import Boundary, Ledger, Restart
-from .engine.model.interval import Changes, Interval, Quality
+from .engine.model.interval import Changes, Interval
 from .engine.model.obis import Obis
-from .engine.model.quantity import QUANTITIES, Quantity
+from .engine.model.quantity import Quantity
 from .engine.model.reading import Reading
+from .hourly import (
+    HOUR_S,
+    KEPT,
+    Hour,
+    Job,
+    Plan,
+    Row,
+    batches_of,
+    differ,
+    energy_of,
+    hour_of,
+    hours_in,
+    instant,
+    jobs_of,
+    kept,
+    parts_of,
+    plan,
+    statistic_id,
+)
 from .intake import factor
 from .ledger import SiteLedger
 from .registry import Registry
@@ -42,161 +61,15 @@ _LOGGER = logging.getLogger(__name__)
 
 NAME = "statistics"
 """Under this name it subscribes to the ledger."""
-HOUR_S = 3600
 HOUR = timedelta(hours=1)
 
-KEPT = ("energy_import", "energy_export", "energy_gross")
-"""The registers that get a statistic; the gross one only where a meter does not tell import from export."""
 CHANGES = 8_000
 """About so many intervals are taken from the ledger at a time."""
-ROWS = 2_000
-"""At most so many hours are given to the recorder at a time; then it is waited for."""
-APART = 48
-"""Changed hours further apart than so many hours are written by themselves."""
 MOST_BACKLOG = 500
 """While so much waits for the recorder, it is left alone."""
-NEAR = Decimal("0.000001")
-"""Sums are stored as floats; what differs by less is the same."""
 TRIES = 5
 PAUSE_S = 1.0
 RETRY = timedelta(minutes=1)
-
-
-def kept(obis: Iterable[str]) -> list[Quantity]:
-    """Which of these registers get a statistic."""
-    keys = {QUANTITIES[one].key: QUANTITIES[one] for one in obis if one in QUANTITIES}
-    found = [keys[key] for key in KEPT if key in keys]
-    return [one for one in found if one.key != "energy_gross" or "energy_import" not in keys]
-
-
-def statistic_id(point: str, quantity: Quantity) -> str:
-    """The id of the one statistic of a register of a point."""
-    return f"{DOMAIN}:{point}_{quantity.key}"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One hour of a statistic: its start (seconds since 1970), and the sum until its end."""
-
-    start: int
-    sum: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What has to be written: rows, and from which hour on all sums are moved by how much."""
-
-    rows: tuple[Row, ...] = ()
-    shift_from: int = 0
-    shift: Decimal = Decimal(0)
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.shift)
-
-
-def plan(before: Decimal, stored: Sequence[Row], energies: Mapping[int, Decimal], changed: Collection[int]) -> Plan:
-    """What makes stored rows say what the ledger says of the changed hours.
-
-    `before` is the sum of the newest row before the first changed hour (0 where there is none); `stored` are the rows
-    from there on, at least to the first one after the last changed hour; `energies` is what the ledger knows of these
-    hours. An hour the ledger does not know keeps the energy it has; a changed one it no longer knows has none.
-    """
-    last = max(changed)
-    have = {row.start: row.sum for row in stored}
-    rows: list[Row] = []
-    running = previous = before
-    for start in sorted({*have, *changed}):
-        energy = energies.get(start)
-        if energy is None:
-            if start in changed and start not in have:
-                continue
-            energy = Decimal(0) if start in changed else have[start] - previous
-        running += energy
-        if start > last:
-            shift = running - have[start]
-            return Plan(tuple(rows), start, shift) if _differ(running, have[start]) else Plan(tuple(rows))
-        if start not in have or _differ(running, have[start]):
-            rows.append(Row(start, running))
-        previous = have.get(start, previous)
-    return Plan(tuple(rows))
-
-
-def _differ(one: Decimal, other: Decimal) -> bool:
-    return abs(one - other) > max(NEAR, abs(one) * Decimal("1e-13"))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Hours of one statistic that changed, close together."""
-
-    point: str
-    quantity: Quantity
-    hours: tuple[int, ...]
-
-    @property
-    def id(self) -> str:
-        """Of its statistic."""
-        return statistic_id(self.point, self.quantity)
-
-
-def jobs_of(hours: Mapping[str, Collection[int]], quantities: Mapping[str, Iterable[Quantity]]) -> list[Job]:
-    """The work for changed hours of points: import before export, the newest hours first."""
-    found = []
-    for point, all_ in hours.items():
-        near: list[list[int]] = []
-        for hour in sorted(all_):
-            if near and hour - near[-1][-1] <= APART * HOUR_S and len(near[-1]) < ROWS:
-                near[-1].append(hour)
-            else:
-                near.append([hour])
-        found += [Job(point, quantity, tuple(one)) for one in near for quantity in quantities[point]]
-    return sorted(found, key=lambda job: (KEPT.index(job.quantity.key), -job.hours[-1], job.point))
-
-
-def batches_of(jobs: Iterable[Job]) -> list[list[Job]]:
-    """In their order, as many as the recorder gets at a time; a statistic is once in each."""
-    found: list[list[Job]] = [[]]
-    rows, ids = 0, set[str]()
-    for job in jobs:
-        if found[-1] and (rows + len(job.hours) > ROWS or job.id in ids):
-            found.append([])
-            rows, ids = 0, set()
-        found[-1].append(job)
-        rows += len(job.hours)
-        ids.add(job.id)
-    return [one for one in found if one]
-
-
-@dataclass(slots=True)
-class Hour:
-    """What the ledger knows of an hour of a point, and of how many seconds of it."""
-
-    energies: dict[Obis, Decimal]
-    covered_s: int = 0
-
-
-def hours_in(intervals: Iterable[Interval]) -> dict[tuple[str, int], Hour]:
-    """Intervals by point and hour (seconds since 1970)."""
-    found: dict[tuple[str, int], Hour] = {}
-    for one in intervals:
-        if Quality.WITHDRAWN in one.flags:
-            continue
-        hour = found.setdefault((one.point, hour_of(one.start)), Hour({}))
-        hour.covered_s += one.length_s
-        for obis, energy in one.energies.items():
-            hour.energies[obis] = hour.energies.get(obis, Decimal(0)) + energy
-    return found
-
-
-def hour_of(at: datetime) -> int:
-    """The start of the hour that holds an instant, in seconds since 1970."""
-    seconds = int(at.timestamp())
-    return seconds - seconds % HOUR_S
-
-
-def instant(seconds: int) -> datetime:
-    """The inverse."""
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,7 +371,7 @@ class History:
                 # The hour in which they ended is both theirs and the ledger's: it begins with this hour.
                 job = Job(point.id, quantity, (hour,))
                 (stored,) = await get_instance(self._hass).async_add_executor_job(self._stored, [job])
-                if stored.rows and not _differ(stored.rows[0].sum, total):
+                if stored.rows and not differ(stored.rows[0].sum, total):
                     grown = (total - stored.before) / factor(point, at)
                     begin = (register - grown).quantize(Decimal(1).scaleb(min(0, _exponent(register))))
                     boundaries.setdefault((point.id, instant(hour)), {})[quantity.obis] = begin
@@ -544,31 +417,6 @@ def _hours(
         if ids:
             known |= hours_in(ledger.intervals(ids, instant(first), instant(last + HOUR_S)))
     return known
-
-
-def parts_of(points: Mapping[str, Point], id_: str) -> set[str]:
-    """The measured points that a point is made of; itself, where it is measured."""
-    point = points.get(id_)
-    if point is None or not point.virtual:
-        return {id_}
-    return set[str]().union(*(parts_of(points, term.point) for term in point.formula))
-
-
-def energy_of(
-    points: Mapping[str, Point], known: Mapping[tuple[str, int], Hour], id_: str, obis: Obis, hour: int
-) -> Decimal | None:
-    """Energy of an hour; None where nothing is known, or of a virtual point where its parts are not equally known."""
-    point = points.get(id_)
-    if point is None or not point.virtual:
-        found = known.get((id_, hour))
-        return None if found is None else found.energies.get(obis)
-    parts = [known.get((part, hour)) for part in parts_of(points, id_)]
-    if len({None if part is None else part.covered_s for part in parts}) != 1:
-        return None
-    terms = [(term.sign, energy_of(points, known, term.point, obis, hour)) for term in point.formula]
-    if any(energy is None for _, energy in terms):
-        return None
-    return sum((sign * energy for sign, energy in terms if energy is not None), Decimal(0))
 
 
 def identity_at(point: Point, at: datetime) -> str:

@@ -24,7 +24,8 @@ from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine import Multiplier, Reading
 from custom_components.meter_batch.engine.ledger import Boundary
 from custom_components.meter_batch.engine.model.point import Term
-from custom_components.meter_batch.history import HOUR_S, NAME, Plan, Row, batches_of, jobs_of, kept, plan
+from custom_components.meter_batch.history import NAME
+from custom_components.meter_batch.hourly import HOUR_S, Plan, Row, batches_of, jobs_of, kept, plan
 from custom_components.meter_batch.registry import ALWAYS
 from custom_components.meter_batch.site import Site, async_get_site
 
