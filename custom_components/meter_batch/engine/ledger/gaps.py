@@ -38,8 +38,8 @@ class Window:
     """Starts and lengths."""
     fresh: tuple[int, int]
     """The first and last boundary of the records that are new."""
-    step: int | None = None
-    """How long after its newest record the first boundary was missed, where it was."""
+    coarse: tuple[int, int] | None = None
+    """A known interval in which boundaries were missed."""
 
 
 def update_gaps(
@@ -81,8 +81,8 @@ def update_gaps(
         changed = True
         if left:
             execute("UPDATE gap SET start = ?, end = ? WHERE number = ?", (*left[0], number))
-        elif ended is None and window.step is not None and end - start > window.step:
-            execute("UPDATE gap SET end = ?, reason = ? WHERE number = ?", (end, COARSE, number))
+        elif ended is None and window.coarse is not None:
+            execute("UPDATE gap SET start = ?, end = ?, reason = ? WHERE number = ?", (*window.coarse, COARSE, number))
         else:
             execute("UPDATE gap SET end = ?, resolved = ? WHERE number = ?", (end, revision, number))
         for lo, hi in left[1:]:

@@ -295,7 +295,10 @@ class Writer:
     ) -> None:
         """Gaps follow what of `window` is estimated: of what was there and of what records from `first` on made new."""
         estimated = {row.start: row.length for row in existing if row.flags & ESTIMATED}
+        step, coarse = self.missed.get(book.number), None
         for row in rows:
+            if step is not None and row.length > step and row.end == newest_.boundary:
+                coarse = (row.start, row.end)
             estimated.pop(row.start, None)
             if row.flags & ESTIMATED:
                 estimated[row.start] = row.length
@@ -303,7 +306,7 @@ class Writer:
         reason = self.reasons.get(point, GapReason.HOST)
         if newest_.source == "poll":
             self.reasons.pop(point, None)
-        seen = Window(*window, estimated, (first, newest_.boundary), self.missed.get(book.number))
+        seen = Window(*window, estimated, (first, newest_.boundary), coarse)
         if update_gaps(self.store, book, newest_.boundary, seen, reason, batch.revision):
             batch.changed = True
         if book.number in self.open_gaps and not has_open_gap(self.store, book.number):
