@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from meter_batch_analytics.archive import read
 from meter_batch_analytics.archive.keys import KeyFile
 from meter_batch_analytics.archive.manifest import Month, Part
@@ -57,11 +59,12 @@ def _month(folder: Path) -> list[Figure]:
     table = rows_of_month(2026, 1, range(METERS))
     key = KeyFile(folder / "key")
     key.create()
-    times: dict[str, list[float]] = {}
+    times: dict[str, float] = {}
     archives = {}
-    for kind, keys in (("plain", None), ("encrypted", key)):
+    kinds: tuple[tuple[str, KeyFile | None], ...] = (("plain", None), ("encrypted", key))
+    for kind, keys in kinds:
         with Archive(folder / kind, time_zone=ZONE, keys=keys, writing=True) as archive:
-            times[f"{kind} write"] = [_cpu(lambda archive=archive: put(archive, "2026-01", table))[0]]
+            times[kind] = _cpu(partial(put, archive, "2026-01", table))[0]
         archives[kind] = Archive(folder / kind, keys=keys)
     base = archives["plain"].manifest.months["2026-01"].base
     assert base is not None
@@ -103,11 +106,11 @@ def _month(folder: Path) -> list[Figure]:
     )
     plain, _ = _best(lambda: whole_month(archives["plain"]))
     hidden, _ = _best(lambda: whole_month(archives["encrypted"]))
-    written = times["encrypted write"][0] / times["plain write"][0]
+    written = times["encrypted"] / times["plain"]
     figures.append(
         _figure("encryption: read", hidden / plain, "×", None, f"all columns of the month; plain {plain:.2f} s")
     )
-    figures.append(_figure("encryption: write", written, "×", None, f"plain {times['plain write'][0]:.1f} s of CPU"))
+    figures.append(_figure("encryption: write", written, "×", None, f"plain {times['plain']:.1f} s of CPU"))
     figures.append(_figure("encryption: size", encrypted / whole, "×", None, "the same month"))
     return figures
 
@@ -134,7 +137,7 @@ def _decade(folder: Path, meters: int) -> list[Figure]:
     since, until = datetime(2015, 12, 31, 23, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC)
     point = point_id(meters // 2)
     glob = str(plain / "*.parquet")
-    month = "2021-05"
+    may = "2021-05"
 
     def sql(text: str) -> Callable[[], Any]:
         def call() -> Any:
@@ -155,7 +158,7 @@ def _decade(folder: Path, meters: int) -> list[Figure]:
     def daily(frame: Any) -> Any:
         return frame.groupby(frame["start"].dt.tz_convert(ZONE).dt.normalize())["energy_import"].sum()
 
-    whole = (datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC), datetime(2021, 6, 1, tzinfo=UTC))
+    whole = (datetime(2021, 5, 1, tzinfo=UTC), datetime(2021, 6, 1, tzinfo=UTC))
     tables: dict[str, tuple[float | None, Callable[[], Any], Callable[[], Any], Callable[[], Any]]] = {
         "one meter, ten years at 15 min": (
             0.3,
@@ -175,8 +178,8 @@ def _decade(folder: Path, meters: int) -> list[Figure]:
         "fleet, a month at 15 min": (
             None,
             lambda: list(read.rows(archive, None, *whole, VALUES)),
-            sql(f"SELECT point, start, energy_import FROM '{plain / month}.parquet' ORDER BY point, start"),
-            lambda: pd.read_parquet(plain / f"{month}.parquet", columns=["point", "start", "energy_import"]),
+            sql(f"SELECT point, start, energy_import FROM '{plain / may}.parquet' ORDER BY point, start"),
+            lambda: pd.read_parquet(plain / f"{may}.parquet", columns=["point", "start", "energy_import"]),
         ),
         "fleet, monthly totals of ten years": (
             0.5,

@@ -195,7 +195,7 @@ class Site:
         """The period as instants; ConfigError where it is empty, reversed or no time."""
         zone = zone_of(time_zone)
         begin = _instant(since, zone)
-        end = self._now() if until is None else _instant(until, zone)
+        end = _instant(self._now() if until is None else until, zone)
         if end <= begin:
             said = [one.astimezone(zone).isoformat(sep=" ", timespec="minutes") for one in (begin, end)]
             raise ConfigError(f"the period is empty: it begins at {said[0]} and ends at {said[1]}")
@@ -265,7 +265,7 @@ def _instant(at: str | datetime, zone: Any) -> datetime:
         at = found
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone)
-    at = at.astimezone(UTC)
+    at = at.astimezone(UTC).replace(microsecond=0)
     if not 2000 <= at.year <= 2199:
         raise ConfigError(f"{at.isoformat()} is before 2000 or after 2199")
     return at

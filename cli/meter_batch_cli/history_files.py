@@ -129,7 +129,7 @@ def _table(file: Any, header: list[str], rows: _Rows) -> Iterator[Write]:
     from rich.markup import escape
     from rich.table import Table
 
-    hidden = {"point", "end", "length_s", "revision", "origin", "rule"}
+    hidden = {"point", "end", "length_s", "revision", "origin", "rule", "source", "voltage_min_v", "voltage_max_v"}
 
     def write(table: Any) -> None:
         found = list(rows.of(table))
@@ -138,9 +138,10 @@ def _table(file: Any, header: list[str], rows: _Rows) -> Iterator[Write]:
             for place, name in enumerate(header)
             if name not in hidden and any(row[place] not in (None, "") for row in found)
         ]
-        screen = Table(*(header[place] for place in shown), box=None)
+        screen = Table(*(header[place].replace("_", "\n") for place in shown), box=None)
         for place, column in zip(shown, screen.columns, strict=True):
             column.justify = "right" if any(isinstance(row[place], float) for row in found) else "left"
+            column.no_wrap = header[place] != "flags"
         for row in found:
             screen.add_row(*(escape(_short(row[place])) for place in shown))
         Console(file=file, highlight=False, width=None if file.isatty() else 200).print(screen)
@@ -150,8 +151,8 @@ def _table(file: Any, header: list[str], rows: _Rows) -> Iterator[Write]:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.10g}"
-    return value.isoformat(sep=" ", timespec="minutes") if hasattr(value, "isoformat") else _text(value)
+        return f"{value:.7g}"
+    return f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "isoformat") else _text(value)
 
 
 @contextmanager
