@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from homeassistant.components.diagnostics.util import async_redact_data
@@ -12,7 +13,9 @@ from homeassistant.helpers.device_registry import AnyDeviceEntry
 from .commands import state_of
 from .const import CONF_HOST, DOMAIN
 from .engine.wire import point_as_dict
+from .engine import BackfillHealth, ClockReading
 from .entity import LineEntry
+from .gaps import Missing
 
 
 async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry) -> dict[str, Any]:
@@ -23,9 +26,9 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEn
         "data": async_redact_data(dict(entry.data), {CONF_HOST}),
         "options": dict(entry.options),
         "health": None if report is None else asdict(report.health) | {"problem": bool(report.health.problem)},
-        "backfill": None if report is None else asdict(report.backfill),
-        "clocks": {key: asdict(one) for key, one in coordinator.clocks.items()},
-        "gaps": asdict(site.gaps.missing({point.id for point in coordinator.points()})),
+        "backfill": None if report is None else _plain(report.backfill),
+        "clocks": {key: _plain(one) for key, one in coordinator.clocks.items()},
+        "gaps": _plain(site.gaps.missing({point.id for point in coordinator.points()})),
         "ledger": asdict(site.ledger.health) | {"problem": site.ledger.health.problem is not None},
         "silent": sorted(coordinator.silent),
         "problems": dict(coordinator.problems),
@@ -34,6 +37,11 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEn
             for point in coordinator.points()
         },
     }
+
+
+def _plain(one: Missing | BackfillHealth | ClockReading) -> dict[str, Any]:
+    values = asdict(one).items()
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}
 
 
 async def async_get_device_diagnostics(hass: HomeAssistant, entry: LineEntry, device: AnyDeviceEntry) -> dict[str, Any]:
