@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import partial
 
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
-from homeassistant.helpers.event import async_call_later
+from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
@@ -35,6 +35,8 @@ _LOGGER = logging.getLogger(__name__)
 SECOND = timedelta(seconds=1)
 BATCH = 50
 """So many points are asked for in one go."""
+GRACE = timedelta(hours=1)
+"""So long after its end what is known of a period is still shown, while the next one has not begun."""
 PAUSE_S = 2.0
 """So long after it is told of changes it looks at them: late data come in many batches."""
 
@@ -70,6 +72,16 @@ def start_of(period: Period, at: datetime, zone: tzinfo, billing: Billing) -> da
         last = start - timedelta(days=billing.day)  # a day of the month before
         start = start.replace(year=last.year, month=last.month)
     return start.astimezone(UTC)
+
+
+def end_of(period: Period, start: datetime, zone: tzinfo, billing: Billing) -> datetime:
+    """When the period ends that began at `start`."""
+    if period is Period.HOUR:
+        return start + timedelta(hours=1)
+    if period is Period.DAY:
+        return period_of(start, "day", zone)[1]
+    # more than any month, less than any two
+    return start_of(period, start + timedelta(days=32), zone, billing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +146,7 @@ class Energies:
         self._timer: CALLBACK_TYPE | None = None
         site.ledger.async_listen(self._changed)
         site.registry.async_listen(self._registry_changed)
+        async_track_time_interval(self._hass, self._look_for_old, GRACE / 4, cancel_on_shutdown=True)
 
     @property
     def zone(self) -> tzinfo:
@@ -161,6 +174,14 @@ class Energies:
         """What is closed of a point; None while that is not known."""
         sums = self._sums.get((point, billing))
         return None if sums is None else sums.closed
+
+    @callback
+    def _look_for_old(self, now: datetime) -> None:
+        """Where nothing is closed any more, nobody else says that a period is over."""
+        for key, sums in self._sums.items():
+            if now - sums.closed.until >= GRACE:
+                for listener in list(self._listeners.get(key, ())):
+                    listener()
 
     @callback
     def _registry_changed(self, changes: list[Change]) -> None:

@@ -17,11 +17,12 @@ from homeassistant.components.sensor import (
 from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
+from homeassistant.util import dt as dt_util
 
 from .completeness import ClockOffset, line_sensors, site_sensors
 from .const import CONF_BILLING_DAY, CONF_BILLING_HOUR, Detail
 from .coordinator import LineCoordinator
-from .energy import Billing, Closed, Period, energies_of, imported, start_of
+from .energy import GRACE, Billing, Closed, Period, end_of, energies_of, imported, start_of
 from .engine import Flag, Point, PollReport
 from .engine.model.interval import GROSS, IMPORT
 from .engine.model.obis import Obis
@@ -167,10 +168,17 @@ class PeriodEnergy(LedgerEnergy):
     def __init__(self, coordinator: LineCoordinator, point: Point, period: Period) -> None:
         self._period = period
         self._start: datetime | None = None
+        self._end: datetime | None = None
         self._again: datetime | None = None
         if point.virtual and period is Period.DAY:
             self._attr_state_class = SensorStateClass.TOTAL
         super().__init__(coordinator, point, period)
+
+    @property
+    @override
+    def available(self) -> bool:
+        # Of a meter that has long been silent there is no energy of today.
+        return super().available and self._end is not None and dt_util.utcnow() < self._end + GRACE
 
     @override
     def _take(self) -> None:
@@ -180,6 +188,8 @@ class PeriodEnergy(LedgerEnergy):
         start, energy = closed.starts[self._period], closed.sums[self._period]
         if not self.point.virtual:
             energy = self._with_the_rest(closed, start, energy)
+        if self._start != start:
+            self._end = end_of(self._period, start, self._energies.zone, self._billing)
         self._start, self._attr_native_value = start, energy
         if self._attr_state_class is SensorStateClass.TOTAL:
             self._attr_last_reset = start

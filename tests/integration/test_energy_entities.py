@@ -17,10 +17,10 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
-from custom_components.meter_batch import energy
+from custom_components.meter_batch import energy, sensor
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.energy import Billing, Closed, Energies, Period, start_of
+from custom_components.meter_batch.energy import Billing, Closed, Energies, Period, end_of, start_of
 from custom_components.meter_batch.engine import Multiplier, Point, Reading
 from custom_components.meter_batch.engine.ledger import Boundary, Ledger
 from custom_components.meter_batch.site import Site, async_get_site
@@ -63,6 +63,19 @@ def test_periods_begin_at_the_sites_time(
 def _without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some of these clocks stand still."""
     monkeypatch.setattr(energy, "PAUSE_S", 0.0)
+
+
+@pytest.mark.parametrize("zone", [BERLIN, SHANGHAI, UTC])
+@pytest.mark.parametrize("billing", [Billing(), Billing(28, 23), Billing(15, 2)])
+def test_a_period_ends_when_the_next_begins(zone: Any, billing: Billing) -> None:
+    for days in range(0, 800, 9):
+        at = datetime(2026, 1, 1, 13, 7, tzinfo=UTC) + timedelta(days=days)
+        for period in Period:
+            start = start_of(period, at, zone, billing)
+            end = end_of(period, start, zone, billing)
+            assert start <= at < end
+            assert start_of(period, end, zone, billing) == end
+            assert start_of(period, end - timedelta(seconds=1), zone, billing) == start
 
 
 @pytest.fixture
@@ -175,7 +188,10 @@ ct = 80
 
 
 async def test_entities_say_closed_energy_and_what_the_register_counted_since_and_survive_a_restart(
-    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await hass.config.async_update(time_zone="Asia/Shanghai")
     fleet = await start_fleet(FLEET)
@@ -233,6 +249,14 @@ async def test_entities_say_closed_energy_and_what_the_register_counted_since_an
     readings[IMPORT] = true
     coordinator._touched = {"p1"}
     coordinator.async_update_listeners()
+    assert there()
+
+    # of a meter that has been silent for long there is no energy of this hour
+    with monkeypatch.context() as later:
+        later.setattr(sensor, "GRACE", now - end_of(Period.HOUR, starts[Period.HOUR], SHANGHAI, billing))
+        energy.energies_of(hass, site)._look_for_old(now + timedelta(hours=2))
+        assert state(Period.HOUR).state == "unavailable"
+    energy.energies_of(hass, site)._look_for_old(now + timedelta(hours=2))
     assert there()
 
     # nothing new is read: nothing is written

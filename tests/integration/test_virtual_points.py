@@ -258,8 +258,9 @@ async def test_a_virtual_point_is_a_device_with_energies_that_follow_its_parts(
     (device,) = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, "v")})
     assert (device.name, device.model, device.config_entry_id) == ("Lost", "Σ Main; - Sub", east.entry_id)
 
-    # a quarter that is closed, the one before the last
-    begin = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    # two quarters that are closed
+    now = datetime.now(UTC)
+    begin = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0) - timedelta(minutes=45)
     await take(site, [*quarters("p1", begin, 2, "5.00"), *quarters("p2", begin, 2, "4.25")])
     shown = await wait_for(lambda: (one := state("energy_interval")) and one.state == "0.75" and one)
     assert shown.attributes["completeness"] == 1 and shown.attributes["parts"] == 2
