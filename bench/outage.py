@@ -20,7 +20,7 @@ from meter_batch_engine.model.interval import Hole
 from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.point import InstalledMeter, Point, Route
 from meter_batch_engine.model.reading import Value
-from meter_batch_engine.template import shown
+from meter_batch_engine.template import Memory, shown
 
 from .figure import Figure
 from .simulated import SimulatedLoop, VirtualSite, run_simulated
@@ -28,7 +28,7 @@ from .simulated import SimulatedLoop, VirtualSite, run_simulated
 START = datetime(2026, 11, 2, 3, 7, tzinfo=UTC)
 ZONE = "Asia/Shanghai"
 LENGTH = timedelta(minutes=15)
-TAKE_EVERY_S = 20.0
+TAKE_EVERY_S = 60.0
 """What has come goes into the ledger together, as in Home Assistant."""
 WANTED_FAST = frozenset({"1-0:16.7.0", "1-0:32.7.0"})
 """What the site looks at all the time: power and a voltage."""
@@ -54,7 +54,16 @@ class Outcome:
 class BackfilledSite:
     """Virtual lines, a poller for each and one ledger: what a host does, and no more."""
 
-    def __init__(self, loop: SimulatedLoop, fleet: str, folder: Path, at: datetime = START, **settings: object) -> None:
+    def __init__(
+        self,
+        loop: SimulatedLoop,
+        fleet: str,
+        folder: Path,
+        at: datetime = START,
+        *,
+        remembers: Memory | None = None,
+        **settings: object,
+    ) -> None:
         self.loop, self.site = loop, VirtualSite(loop, fleet, at)
         self.ledger = Ledger(folder / "ledger.db", time_zone=ZONE, now=self.site.clock.now)
         self.outcome = Outcome()
@@ -69,7 +78,7 @@ class BackfilledSite:
         self._settings = PollSettings(time_zone=ZONE, **settings)  # type: ignore[arg-type]
         for line in self.site.lines:
             for address, meter in self.site.meters[line].items():
-                template = meter.template
+                template = meter.template if remembers is None else replace(meter.template, memory=remembers)
                 point = Point(
                     f"{line} {address}",
                     f"{line} {address}",

@@ -24,6 +24,9 @@ from .spans import Span
 HOUR_S, DAY_S = 3600, 86_400
 LOAD_RECORD_S = 900
 """How often a meter writes load records that does not say."""
+TURN_S = 1800
+"""Hours of a wall clock begin at such multiples, in whatever zone."""
+PERIODS: dict[KindName, timedelta] = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 FREEZES: dict[KindName, str] = {"hourly": "04", "daily": "06"}
 RECORD_BYTES = 32
 """A load record with class 4 alone."""
@@ -80,7 +83,7 @@ class Dlt645Memory(Memory):
         self._reach_s = 0
         self._heard_s = 0.0
         self._billing: tuple[int, int] | None = (1, 0)
-        self._kinds: tuple[tuple[int, int], list[Kind]] | None = None
+        self._by_number: tuple[int, list[Kind]] | None = None
         self.empty = not self._energies
         if self._variant == "1997" or not (self._loads or memory.monthly):
             self.known = True
@@ -129,7 +132,7 @@ class Dlt645Memory(Memory):
             if period is not None and 1 <= period <= 1440:
                 self._period_s = int(period) * 60
             self._loads = yield from self._earliest()
-        self._kinds = None
+        self._by_number = None
         self.known = True
 
     def _billing_day(self) -> Talk[tuple[int, int] | None]:
@@ -168,43 +171,39 @@ class Dlt645Memory(Memory):
     def kinds(self, now: int, interval_s: int) -> Sequence[Kind]:
         """See `Memory.kinds`."""
         by_clock = now + round(self.clock.offset_s)
-        key = by_clock // 60, interval_s
-        if self._kinds is None or self._kinds[0] != key:
-            self._kinds = key, list(self._made(by_clock))
-        return self._kinds[1]
+        turn = (by_clock - LATE_S) // TURN_S
+        if self._by_number is None or self._by_number[0] != turn:
+            self._by_number = turn, list(self._made(by_clock - LATE_S))
+        return [self._load_kind(by_clock), *self._by_number[1]] if self._loads else self._by_number[1]
+
+    def _load_kind(self, by_clock: int) -> Kind:
+        period = self._period_s
+        shown = self.clock.wall.shows(datetime.fromtimestamp(by_clock, UTC)).replace(tzinfo=UTC)
+        oldest = by_clock - self._keeps.load_records_days * DAY_S
+        phase = (by_clock - int(shown.timestamp())) % period
+        return Kind(
+            "load_record", "load_record", period, max(oldest, self._oldest or 0), by_clock - LATE_S, phase_s=phase
+        )
 
     def _made(self, by_clock: int) -> Generator[Kind]:
-        if self._loads:
-            period = self._period_s
-            newest = by_clock - LATE_S
-            oldest = by_clock - self._keeps.load_records_days * DAY_S
-            phase = int(self.clock.wall.shows(datetime.fromtimestamp(by_clock, UTC)).replace(tzinfo=UTC).timestamp())
-            yield Kind(
-                "load_record",
-                "load_record",
-                period,
-                max(oldest, self._oldest or 0),
-                newest,
-                -(phase - by_clock) % period,
-            )
-        wall = self.clock.wall.shows(datetime.fromtimestamp(by_clock - LATE_S, UTC))
-        for name, period in (("hourly", HOUR_S), ("daily", DAY_S)):
-            if kept := self._kept[name]:  # type: ignore[index]
-                midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
-                newest_label = midnight + (wall - midnight) // timedelta(seconds=period) * timedelta(seconds=period)
-                labels = [newest_label - number * timedelta(seconds=period) for number in range(kept)]
-                yield self._numbered(name, period, labels)  # type: ignore[arg-type]
+        """What is asked for by number; the numbers move on at the hour of the meter's clock."""
+        wall = self.clock.wall.shows(datetime.fromtimestamp(by_clock, UTC))
+        midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0)
+        for name, period in PERIODS.items():
+            if kept := self._kept[name]:
+                newest = midnight + (wall - midnight) // period * period
+                yield self._numbered(name, period, [newest - number * period for number in range(kept)])
         if (kept := self._kept["monthly"]) and self._billing is not None:
-            yield self._numbered("monthly", DAY_S, self._billing_days(wall, kept))
+            yield self._numbered("monthly", timedelta(days=1), self._billing_days(wall, kept))
 
-    def _numbered(self, name: KindName, period: int, labels: Sequence[datetime]) -> Kind:
+    def _numbered(self, name: KindName, period: timedelta, labels: Sequence[datetime]) -> Kind:
         stamps = [self.clock.wall.means(label) for label in labels]
         # What was written in the hour that comes twice is left alone: nobody can tell when it was.
         numbers = [(int(one[0].timestamp()), number) for number, one in enumerate(stamps, 1) if len(one) == 1]
         return Kind(
             name,
             name,
-            period,
+            period // timedelta(seconds=1),
             numbers[-1][0] if numbers else 0,
             numbers[0][0] if numbers else 0,
             numbers=numbers,
@@ -322,7 +321,7 @@ class Dlt645Memory(Memory):
         if question.number:
             # What is not there by number is not there by any higher one.
             self._kept[kind.name] = min(self._kept[kind.name], question.number - 1)
-            self._kinds = None
+            self._by_number = None
             return (0, question.span[1])
         return question.span
 

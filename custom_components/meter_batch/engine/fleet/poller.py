@@ -287,15 +287,17 @@ class Poller:
         if not self._saturated and self._monotonic() - self._recalled_at <= STARVED_S:
             return
         for _ in range(MOST_BETWEEN):
-            if self._urgent or self._boundaries.passed() or not await self._recall(self._boundaries.next_s - ROOM_S):
+            if self._urgent or self._boundaries.passed():
+                return
+            if not await self._recall(self._boundaries.next_s - ROOM_S, idle=False):
                 return
 
-    async def _recall(self, room_s: float) -> bool:
+    async def _recall(self, room_s: float, *, idle: bool) -> bool:
         """Takes one step of back-fill that is over within `room_s`; False where there is none."""
         if room_s <= 0 or self._reader.waits_for_late_replies:
             return False
         backfill, began = self._backfill, self._monotonic()
-        step = backfill.next(self._now(), began, room_s)
+        step = backfill.next(self._now(), began, room_s, idle=idle)
         if step is None:
             return False
         meter = None if step.recall is None else step.recall.meter
@@ -391,7 +393,7 @@ class Poller:
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
         await self._probe_one(busy=False)
-        while not self._urgent and await self._recall(self._gap_s() - ROOM_S):
+        while not self._urgent and await self._recall(self._gap_s() - ROOM_S, idle=True):
             self._report_if_time()
         self._report_if_time(end_of_round=True)
         self._check_deaf()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 type Span = tuple[int, int]
@@ -36,7 +37,8 @@ class Spans:
         return hash(tuple(self._ranges))
 
     def __contains__(self, at: int) -> bool:
-        return any(start <= at < end for start, end in self._ranges)
+        place = bisect_right(self._ranges, at, key=_start)
+        return place > 0 and at < self._ranges[place - 1][1]
 
     def add(self, start: int, end: int) -> None:
         """Takes a range in."""
@@ -80,6 +82,10 @@ class Spans:
     def last(self) -> Span:
         """The latest range; there must be one."""
         return self._ranges[-1]
+
+
+def _start(span: Span) -> int:
+    return span[0]
 
 
 def _minus(ranges: list[Span], others: list[Span]) -> Iterator[Span]:
