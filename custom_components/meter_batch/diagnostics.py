@@ -12,8 +12,8 @@ from homeassistant.helpers.device_registry import AnyDeviceEntry
 
 from .commands import state_of
 from .const import CONF_HOST, DOMAIN
-from .engine.wire import point_as_dict
 from .engine import BackfillHealth, ClockReading
+from .engine.wire import point_as_dict
 from .entity import LineEntry
 from .gaps import Missing
 

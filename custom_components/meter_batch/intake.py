@@ -157,7 +157,7 @@ class Intake:
                 self._observers.setdefault(key, Observer()).note(readings)
                 self._restarts += restarts_of(key, readings)
         for key, snapshot in report.snapshots.items():
-            if key in owing.points and key not in unusable:
+            if key in owing.points and key in self._registry.points and key not in unusable:
                 self._take_boundary(self._registry.points[key], snapshot.boundary, report, key)
         if report.snapshots and self._all_there():
             self._write_soon(timedelta())
@@ -322,7 +322,7 @@ class Intake:
         """Takes what came from meters' memories; it is written in its own time."""
         points = self._registry.points
         for key, records in report.memory.items():
-            if key not in line.points or key in unusable:
+            if key not in line.points or key not in points or key in unusable:
                 continue
             point = points[key]
             ends, meter, since = self._ends(point), identity(point), point.meter.since

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
+from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.helpers.storage import STORAGE_DIR
 
 from .const import DOMAIN
@@ -28,6 +30,11 @@ HERE = f".{DOMAIN}.backup.db-shm"
 """In the configuration folder while there is a copy; by its ending Home Assistant leaves it out of backups, so that a
 restored configuration has the copy without it."""
 ISSUE = "ledger_problem"
+ISSUE_DROPPED = "ledger_dropped"
+
+KEPT_FOR = timedelta(days=10 * 366)
+MOST_BYTES = 20_000_000_000
+"""Beyond this age and size the oldest days are dropped, once a day, whether an archive has them or not."""
 
 
 class SiteLedger:
@@ -47,6 +54,30 @@ class SiteLedger:
     def open(self) -> bool:
         """True once the file could be opened."""
         return self._ledger is not None
+
+    @callback
+    def async_start(self) -> None:
+        """Begins to look after the size of the file."""
+        async_track_time_interval(self._hass, self._keep_within_bounds, timedelta(days=1), cancel_on_shutdown=True)
+
+    async def _keep_within_bounds(self, _now: datetime) -> None:
+        try:
+            dropped = await self.async_call(lambda ledger: ledger.bound(KEPT_FOR, MOST_BYTES))
+        except LedgerError:
+            return  # it says so itself
+        if dropped is None or not dropped.lost:
+            return
+        _LOGGER.warning("%s intervals from before %s were dropped from the ledger", dropped.lost, dropped.before)
+        ir.async_create_issue(
+            self._hass,
+            DOMAIN,
+            ISSUE_DROPPED,
+            is_fixable=False,
+            is_persistent=True,
+            severity=ir.IssueSeverity.WARNING,
+            translation_key=ISSUE_DROPPED,
+            translation_placeholders={"count": str(dropped.lost), "before": dropped.before.date().isoformat()},
+        )
 
     async def async_stop(self) -> None:
         """Closes the file; after this nothing is answered."""

@@ -110,6 +110,7 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
     ledger = SiteLedger(hass, registry)
+    ledger.async_start()
     intake = Intake(hass, registry, templates, ledger)
     await intake.async_start()
     history = History(hass, registry, ledger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry, async_
 
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.engine import LedgerError, LineHealth, PollReport, Reading, Snapshot
+from custom_components.meter_batch.engine import InstalledMeter, LedgerError, LineHealth, PollReport, Reading, Snapshot
 from custom_components.meter_batch.engine.model.interval import GapReason, Quality
 from custom_components.meter_batch.ledger import ISSUE, SiteLedger
 from custom_components.meter_batch.site import Site, async_get_site
@@ -155,3 +156,37 @@ async def test_while_the_file_cannot_be_opened_registers_wait_and_a_repairs_issu
     assert [one.energies[IMPORT] for one in await intervals(site.ledger, "p1")] == [80, 80]
     assert site.intake.pending == 0
     assert ir.async_get(hass).async_get_issue(DOMAIN, ISSUE) is None
+
+
+async def test_what_must_be_dropped_is_told(
+    hass: HomeAssistant, site: Site, freezer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(3):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=100 + step, p2=step))
+        await hass.async_block_till_done()
+    monkeypatch.setattr("custom_components.meter_batch.ledger.KEPT_FOR", timedelta(days=3))
+    await later(hass, freezer, T0 + timedelta(days=9))
+    issue = ir.async_get(hass).async_get_issue(DOMAIN, "ledger_dropped")
+    assert issue is not None and issue.translation_placeholders is not None
+    assert issue.translation_placeholders == {"count": "4", "before": "2026-07-07"}
+
+
+async def test_another_meter_makes_no_jump_and_what_the_old_one_still_counted_is_kept(
+    hass: HomeAssistant, site: Site, freezer: Any
+) -> None:
+    for step in range(2):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=1, p2=500 + step))
+        await hass.async_block_till_done()
+    old = site.registry.points["p2"]
+    since = T0 + QUARTER + timedelta(minutes=5)
+    new = replace(old, meters=(*old.meters, InstalledMeter(since, old.meter.template, "new")))
+    last = Reading(IMPORT, Decimal("501.25"), since - timedelta(seconds=20))
+    site.intake.async_swapped(old, new, [last])
+    await site.registry.async_apply({"p2": new}, SYSTEM, "edit")
+    site.intake.async_take("l1", report(T0 + 2 * QUARTER, p1=2, p2=9000))
+    await hass.async_block_till_done()
+    site.intake.async_take("l1", report(T0 + 3 * QUARTER, p1=3, p2=9002))
+    await hass.async_block_till_done()
+    found = await intervals(site.ledger, "p2")
+    assert [one.energies[IMPORT] for one in found] == [1, Decimal("0.25"), 2]
+    assert [one.rule for one in found] == [None, "swap", None]
