@@ -9,6 +9,14 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.recorder import get_instance
 
 from .postgresql import create_database, server
+from .test_history import (  # noqa: F401  # the same promises, kept on this database
+    site,
+    test_after_a_crash_between_rows_and_shift_the_next_run_heals_it,
+    test_history_from_before_the_first_reading_makes_no_giant_bar,
+    test_late_data_go_to_their_hours_and_the_sum_of_all_stays,
+    test_statistics_of_versions_without_a_ledger_go_on_without_a_jump,
+    test_the_statistic_serves_the_energy_dashboard,
+)
 
 
 @pytest.fixture(scope="module")
