@@ -23,11 +23,12 @@ from ..model.reading import Flag, Reading
 from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
-from .backfill import BROADCAST_PAUSE_S, Backfill
+from .backfill import Backfill
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
 from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due
+from .steps import Steps
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
@@ -36,16 +37,6 @@ RETRY_S = 10.0
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
 PROBE_SPACING_S = 5.0
-MEMORY_TURNROUND_S = 1.0
-"""How long a meter may look in its memory at least."""
-SATURATED_S = 0.1
-"""A line is saturated where less time than this is left between rounds: back-fill then goes between visits."""
-STARVED_S = 120.0
-"""So does a step for which there has been no room for so long."""
-MOST_BETWEEN = 2
-"""Steps of back-fill between two visits."""
-ROOM_S = 0.02
-"""What is left free before something live is due."""
 REVIVAL_SHARE = 0.85
 """Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
 
@@ -83,9 +74,7 @@ class Poller:
         self._news = News()
         self._reader = Reader(line, self._news, monotonic)
         self._backfill = Backfill(line.settings, settings, monotonic())
-        self._recalled_at = monotonic()
-        self._saturated = False
-        """True while a round is not over before the next one is due."""
+        self._steps = Steps(self._backfill, self._reader, self._news, now, monotonic)
         line.on_late = self._late
 
     # --- from outside
@@ -176,7 +165,7 @@ class Poller:
                 raise
             if whole:
                 self._cycle_s = self._monotonic() - started
-                self._saturated = self._gap_s() < SATURATED_S
+                self._steps.round_ended(self._gap_s())
             self._report_if_time(end_of_round=True)
 
     async def _round(self, jobs: deque[Job]) -> None:
@@ -284,40 +273,13 @@ class Poller:
 
     async def _recall_between_visits(self) -> None:
         """Where rounds leave no room, back-fill takes its share of the time between the visits of a round."""
-        if not self._saturated and self._monotonic() - self._recalled_at <= STARVED_S:
-            return
-        for _ in range(MOST_BETWEEN):
-            if self._urgent or self._boundaries.passed():
+        for _ in range(self._steps.between_visits):
+            if (
+                self._urgent
+                or self._boundaries.passed()
+                or not await self._steps.take(self._boundaries.next_s, idle=False)
+            ):
                 return
-            if not await self._recall(self._boundaries.next_s - ROOM_S, idle=False):
-                return
-
-    async def _recall(self, room_s: float, *, idle: bool) -> bool:
-        """Takes one step of back-fill that is over within `room_s`; False where there is none."""
-        if room_s <= 0 or self._reader.waits_for_late_replies:
-            return False
-        backfill, began = self._backfill, self._monotonic()
-        step = backfill.next(self._now(), began, room_s, idle=idle)
-        if step is None:
-            return False
-        meter = None if step.recall is None else step.recall.meter
-        turnround_s = BROADCAST_PAUSE_S if meter is None else max(MEMORY_TURNROUND_S, meter.turnround.timeout_s)
-        try:
-            answer = await self._reader.converse(step.question.talk(), meter, turnround_s)
-        except Refused as error:
-            backfill.refused(step, error, self._monotonic())
-        except MeterError:
-            backfill.failed(step, self._monotonic())
-        else:
-            records = backfill.took(step, answer, self._now(), self._monotonic())
-            if meter is not None:
-                self._news.add_memory(meter.poll.key, records)
-                if (clock := backfill.new_clock(step)) is not None:
-                    self._news.clocks[meter.poll.key] = clock
-        finally:
-            self._recalled_at = self._monotonic()
-            backfill.spent(step, self._monotonic() - began, self._monotonic())
-        return True
 
     # --- silent meters
 
@@ -393,7 +355,7 @@ class Poller:
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
         await self._probe_one(busy=False)
-        while not self._urgent and await self._recall(self._gap_s() - ROOM_S, idle=True):
+        while not self._urgent and await self._steps.take(self._gap_s(), idle=True):
             self._report_if_time()
         self._report_if_time(end_of_round=True)
         self._check_deaf()
