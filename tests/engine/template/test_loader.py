@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_batch_engine.errors import TemplateError
-from meter_batch_engine.template import DltItem, ModbusWords, load, load_file
+from meter_batch_engine.template import DltItem, Memory, ModbusWords, load, load_file
 from meter_batch_engine.template.loader import parse
 
 GOOD = """
@@ -67,6 +67,27 @@ def test_a_block_finds_the_place_of_its_item() -> None:
     template = parse(GOOD_DLT, "acme/d1", "d1.toml")
     assert template.registers[0].locator == DltItem("0201FF00", 1, "02010200")
     assert (template.dlt645.blocks, template.dlt645.preamble, template.dlt645.turnround_s) == (False, 4, 0.1)
+
+
+def test_what_a_model_remembers_arrives_and_is_nothing_where_the_template_is_silent() -> None:
+    memory = "memory = { load_records_days = 366, daily = 62, dst = true }"
+    template = parse(GOOD_DLT.replace("register =", f"{memory}\nregister ="), "acme/d1", "d1.toml")
+    assert template.memory == Memory(load_records_days=366, daily=62, clock="local", dst=True)
+    assert parse(GOOD_DLT, "acme/d1", "d1.toml").memory is None
+    assert not parse(GOOD.replace("holes = true", "profile = false"), "acme/m1", "m1.toml").modbus.profile
+
+
+@pytest.mark.parametrize(
+    ("memory", "says"),
+    [
+        ("{ dayly = 62 }", r'\[memory\] dayly: is not known \(did you mean "daily"\?\)'),
+        ("{ monthly = 13 }", r"\[memory\] monthly: must be a whole number from 0 to 12, not 13"),
+        ('{ clock = "utc", dst = true }', r"\[memory\] dst: a clock that shows UTC knows no daylight-saving time"),
+    ],
+)
+def test_a_mistake_about_the_memory_is_named_too(memory: str, says: str) -> None:
+    with pytest.raises(TemplateError, match=says):
+        parse(GOOD_DLT.replace("register =", f"memory = {memory}\nregister ="), "acme/d1", "d1.toml")
 
 
 @pytest.mark.parametrize(
