@@ -405,6 +405,20 @@ def test_a_modbus_meter_without_files_is_asked_once_and_what_it_lacks_is_said(si
     site(fleet(RTU9600, 2, ", memory = false"), play)
 
 
+def test_a_meter_that_is_silent_where_it_should_refuse_is_left_alone_for_a_day_after_three_tries(site):
+    async def play(made):
+        wire = made.site.wires["a"]
+        answers = wire.answers
+        wire.answers = lambda request: [] if request[1] == FILE_READ else answers(request)
+        await made.wait(START + 20 * HOUR)
+        assert [one[1] for one in requests(made)].count(FILE_READ) == 2 * 3
+        assert not any(report.silent or report.failed for _, report in made.outcome.reports)
+        await made.wait(START + 30 * HOUR)
+        assert [one[1] for one in requests(made)].count(FILE_READ) == 2 * 6
+
+    site(fleet(RTU9600), play)
+
+
 def test_a_dlt645_meter_without_memory_is_asked_little_and_its_live_values_go_on(site):
     async def play(made):
         made.ask(Hole(START - DAY, START - HOUR))

@@ -135,12 +135,14 @@ class Reader:
         long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
         return await ask_whole(self._line, first, long, patience, heard)
 
-    async def converse[Answer](self, talk: Talk[Answer], meter: Meter | None, turnround_s: float) -> Answer:
+    async def converse[Answer](
+        self, talk: Talk[Answer], meter: Meter | None, turnround_s: float, retries: int
+    ) -> Answer:
         """What a talk about a meter's memory comes to; nothing else goes over the line meanwhile.
 
         What a meter needs to look something up says nothing about its usual turn-round. Raises MeterError or LineError.
         """
-        patience = Patience(turnround_s, 0.0 if meter is None else meter.template.modbus.gap_s, 1)
+        patience = Patience(turnround_s, 0.0 if meter is None else meter.template.modbus.gap_s, retries)
         try:
             question = next(talk)
             while True:

@@ -315,6 +315,10 @@ class Recall:
         """Nothing useful came; the meter is left alone for a while, and the question after some tries for a day."""
         self._failures += 1
         self.later = monotonic + min(LATEST_S, LATER_S * 2 ** (self._failures - 1))
+        if question.about == "contents" and self._failures >= TRIES:
+            # Many are silent where they should refuse.
+            self.contents_due = monotonic + DAY_S
+            self._failures = 0
         self._changed()
         if question.kind is not None:
             key = question.kind.key, question.span

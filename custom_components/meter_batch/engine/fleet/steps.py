@@ -60,9 +60,11 @@ class Steps:
         if step is None:
             return False
         meter = None if step.recall is None else step.recall.meter
-        turnround_s = BROADCAST_PAUSE_S if meter is None else max(TURNROUND_S, meter.turnround.timeout_s)
+        # Who never spoke of its memory may not know the question, and is not waited for longer than for live values.
+        known = step.question.about == "records"
+        turnround_s = BROADCAST_PAUSE_S if meter is None else max(TURNROUND_S * known, meter.turnround.timeout_s)
         try:
-            answer = await self._reader.converse(step.question.talk(), meter, turnround_s)
+            answer = await self._reader.converse(step.question.talk(), meter, turnround_s, retries=int(known))
         except Refused as error:
             backfill.refused(step, error, self._monotonic())
         except MeterError:
