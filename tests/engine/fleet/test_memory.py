@@ -137,6 +137,58 @@ def said(talk, answers):
         return end.value
 
 
+def clock_of(made, answers):
+    said(made.clock_question().talk(), answers)
+    return made.clock.newest
+
+
+def bcd(text):
+    return bytes.fromhex(text)[::-1]
+
+
+def test_a_clock_is_read_in_one_question_or_in_two_where_the_meter_does_not_know_that():
+    whole = {"0400010C": bcd("26112503") + bcd("120130")}
+    assert clock_of(memory(), lambda exchange: whole[exchange.di]).offset_s == pytest.approx(90, abs=1)
+    parts = {"04000101": bcd("26112503"), "04000102": bcd("120130")}
+    found = clock_of(memory(), lambda exchange: parts.get(exchange.di, AbsentRegister("no")))
+    assert found.offset_s == pytest.approx(90, abs=1)
+
+
+def test_a_date_that_was_read_before_midnight_does_not_go_with_a_time_after_it():
+    dates = iter(("26112502", "26112603"))
+
+    def answers(exchange):
+        if exchange.di == "0400010C":
+            return AbsentRegister("no")
+        return bcd("000005") if exchange.di == "04000102" else bcd(next(dates))
+
+    assert clock_of(memory(), answers).offset_s == pytest.approx(12 * 3600 + 5, abs=1)
+
+
+def test_an_answer_of_which_the_meter_forgot_the_rest_is_begun_again_and_its_records_not_given_up():
+    made, asked = memory(), []
+    data = encode_records([record(0, "1.00", 0, 0, 0)])
+
+    def talk():
+        question = next(talking)
+        while True:
+            exchange = question()
+            asked.append(type(exchange).__name__)
+            more = len(asked) in (1, 3)
+            if len(asked) == 2:
+                question = talking.throw(AbsentRegister("no"))
+                continue
+            part = data[:10] if more else data[10:]
+            answer = Data("202500000001", exchange.di, part, more, 0 if more else 1)
+            question = talking.send(LineReply(answer, T0, 0.05, 0.3))
+
+    talking = load_question(made).talk()
+    with pytest.raises(StopIteration) as end:
+        talk()
+    assert asked == ["ReadData", "ReadNext", "ReadData", "ReadNext"]
+    assert end.value.value == [(T0, {IMPORT: 1, EXPORT: 0, REACTIVE: 0, "1-0:4.8.0": 0})]
+
+
 def record(minutes, *values, bad=False):
     numbers = tuple(None if one is None else Decimal(one) for one in values)
     shown = (T0 + timedelta(hours=8, minutes=minutes)).replace(tzinfo=None)

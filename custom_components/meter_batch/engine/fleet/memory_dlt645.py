@@ -111,7 +111,7 @@ class Dlt645Memory(Memory):
         at = reply.at - timedelta(seconds=line.wire_s(size))
         self.clock.read(at, datetime.combine(day, hour))
 
-    def _date_and_time(self, day: str, hour: str) -> Generator[Any, Reply[Any], tuple[Value, Value, Reply[Any]]]:
+    def _date_and_time(self, day: str, hour: str) -> Talk[tuple[Value, Value, Reply[Any]]]:
         days, _ = yield from self._values(day)
         hours, reply = yield from self._values(hour)
         first = hours[0]
@@ -243,10 +243,11 @@ class Dlt645Memory(Memory):
         at = datetime.fromtimestamp(label, UTC)
         if kind.numbers is None:
             shown = self.clock.wall.shows(at)
-            while len(self.clock.wall.means(shown)) > 1:
-                # In the hour that comes twice only what went before tells which it is.
-                shown -= timedelta(seconds=kind.period_s)
-                count += 2 * HOUR_S // kind.period_s if shown.minute == 60 - kind.period_s // 60 else 1
+            if len(self.clock.wall.means(shown)) > 1:
+                # In the hour that comes twice only what went before tells which it is: all of both, and one before.
+                while len(self.clock.wall.means(shown)) > 1:
+                    shown -= timedelta(seconds=kind.period_s)
+                count += 2 * HOUR_S // kind.period_s + 1
             frames = -(-count // ((MOST_DATA - 5) // RECORD_BYTES))
             cost = self._cost(frames, count * RECORD_BYTES)
             return Question("records", partial(self._load_records, shown, min(count, 99)), *cost, kind, span)
@@ -329,22 +330,38 @@ class Dlt645Memory(Memory):
 
     def _whole(self, di: str, *, count: int | None = None, at: datetime | None = None) -> Talk[bytes]:
         """The joined data behind an identifier."""
-        long = LongRead(self.asked.address, di, variant=self._variant, count=count, at=at, preamble=self.asked.preamble)
-        while True:
-            reply: Reply[Data] = yield long.question
-            if (whole := long.take(reply.answer)) is not None:
-                self._heard_s = reply.at.timestamp()
-                return whole
+        whole, _ = yield from self._read(di, count=count, at=at)
+        return whole
 
-    def _values(self, di: str) -> Generator[Any, Reply[Any], tuple[list[Value], Reply[Any]]]:
-        long = LongRead(self.asked.address, di, variant=self._variant, preamble=self.asked.preamble)
+    def _values(self, di: str) -> Talk[tuple[list[Value], Reply[Any]]]:
+        whole, reply = yield from self._read(di)
+        values = [one.value for one in decode_item(di, whole, self._variant)]
+        if not values:
+            raise DecodeError(f"meter {self.asked.address} gave nothing for {di}", whole)
+        return values, reply
+
+    def _read(
+        self, di: str, *, count: int | None = None, at: datetime | None = None
+    ) -> Talk[tuple[bytes, Reply[Data]]]:
+        """All frames of an answer, and the last reply."""
+        long = LongRead(self.asked.address, di, variant=self._variant, count=count, at=at, preamble=self.asked.preamble)
+        following = begun_again = False
         while True:
-            reply: Reply[Data] = yield long.question
+            try:
+                reply: Reply[Data] = yield long.question
+            except Refused as refusal:
+                if not following:
+                    raise
+                # Not the records are refused: the meter has forgotten where we were.
+                if begun_again:
+                    raise DecodeError(refusal.text, refusal.raw) from refusal
+                following, begun_again = False, True
+                long.restart()
+                continue
+            self._heard_s = reply.at.timestamp()
             if (whole := long.take(reply.answer)) is not None:
-                values = [one.value for one in decode_item(di, whole, self._variant)]
-                if not values:
-                    raise DecodeError(f"meter {self.asked.address} gave nothing for {di}", whole)
-                return values, reply
+                return whole, reply
+            following = True
 
     def _cost(self, exchanges: int, data: int) -> tuple[int, int]:
         """Bytes on the wire and exchanges; `data` is what all replies hold behind their identifiers."""
