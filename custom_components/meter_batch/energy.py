@@ -37,7 +37,7 @@ BATCH = 50
 """So many points are asked for in one go."""
 GRACE = timedelta(hours=1)
 """So long after its end what is known of a period is still shown, while the next one has not begun."""
-PAUSE_S = 2.0
+PAUSE_S = 10.0
 """So long after it is told of changes it looks at them: late data come in many batches."""
 
 
