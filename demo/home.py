@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -180,7 +181,8 @@ class Home:
 
 async def wait_until(condition: Any, seconds: float, what: str) -> None:
     """Waits until the condition holds; HomeError names what did not come."""
-    for _ in range(int(seconds * 4)):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if await condition():
             return
         await asyncio.sleep(0.25)

@@ -30,10 +30,14 @@ MOST_IN_STANDARD_DETAIL = 300
 """More would be more entities than Home Assistant's pages bear; then lines choose their detail by size."""
 MADE = (
     "config", "fleet.toml", "points.csv", "truth.json", "ready", "made.json",
-    "fleet.log", "home-assistant.log", "ttyMeters",
+    "fleet.log", "home-assistant.log", "archive.log", "ttyMeters", "archive", "token",
 )  # fmt: skip
 """What a run leaves in its folder; nothing else is ever deleted."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+MOST_WITH_YEAR = 100
+"""With more meters the demo does not wait for their year."""
+LONGEST_YEAR_S = 900.0
+"""So long the demo waits for its year of history at most; on a quick machine it takes two minutes."""
 
 
 def say(text: str) -> None:
@@ -182,7 +186,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _bring_up(options: argparse.Namespace, folder: Path, children: Children) -> dict[str, Any]:
-    say(f"1/5  Virtual meters ({options.meters}) …")
+    say(f"1/6  Virtual meters ({options.meters}) …")
     fleet, points = fleet_files(folder, options.meters, options.language)
     truth = folder / "truth.json"
     truth.unlink(missing_ok=True)
@@ -200,7 +204,7 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
     first_time = not (folder / "ready").exists()
     port = options.port or (free_ports(1)[0] if _taken(8123) else 8123)
     prepare(config, port)
-    say("2/5  Home Assistant" + (" (the first start takes half a minute) …" if first_time else " …"))
+    say("2/6  Home Assistant" + (" (the first start takes half a minute) …" if first_time else " …"))
     children.start("home-assistant", sys.executable, "-m", "homeassistant", "-c", str(config), "--skip-pip")
 
     url = f"http://127.0.0.1:{port}"
@@ -224,12 +228,17 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         await wait_until(running, 180, "Home Assistant to be running")
         lines = tomllib.loads(fleet.read_text(encoding="utf-8"))["line"]
         if first_time:
-            say(f"3/5  Lines ({len(lines)}), areas and metering points …")
+            say(f"3/6  Lines ({len(lines)}), areas and metering points …")
             await set_up(home, lines, points, options.language, standard=options.meters <= MOST_IN_STANDARD_DETAIL)
             (folder / "ready").touch()
         else:
-            say("3/5  Lines, areas and metering points are there.")
+            say("3/6  Lines, areas and metering points are there.")
         await _wait_until_live(home, children, lines)
+        archive = _start_archive(children, folder, url, token)
+        if options.meters <= MOST_WITH_YEAR:
+            await _wait_for_the_year(home, children, lines)
+        else:
+            say("5/6  Back-fill reads the year of so many meters in the background.")
     return {
         "url": url,
         "user": USER,
@@ -237,6 +246,7 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         "token": token,
         "config_dir": str(config),
         "truth": str(truth),
+        "archive": str(archive),
     }
 
 
@@ -258,10 +268,43 @@ async def _wait_until_live(home: Home, children: Children, lines: list[dict[str,
         count = await live_points(home)
         if count // 10 != said // 10 or count >= expected:
             said = count
-            say(f"4/5  Read {count} of {expected} meters …")
+            say(f"4/6  Read {count} of {expected} meters …")
         return count >= expected
 
     await wait_until(live, 300, "a first reading of every meter")
+
+
+def _start_archive(children: Children, folder: Path, url: str, token: str) -> Path:
+    """Starts what keeps the archive, as on another machine: it knows an address and a token."""
+    archive, file = folder / "archive", folder / "token"
+    file.touch(0o600)
+    file.write_text(token, encoding="utf-8")
+    plain = str(ROOT / ".venv-plain" / "bin" / "python")
+    command = (plain, "-m", "meter_batch_analytics", "archive", "--url", url, "--token-file", str(file))
+    children.start("archive", *command, "--archive", str(archive))
+    return archive
+
+
+async def _wait_for_the_year(home: Home, children: Children, lines: list[dict[str, Any]]) -> None:
+    """Waits until the meters on lines without wire time have given their year, and says how far it is."""
+    from .site import outstanding
+
+    most, said, left = 0, -1, None
+
+    async def read() -> bool:
+        nonlocal most, said, left
+        children.check()
+        await asyncio.sleep(1)
+        if (left := await outstanding(home, lines)) is None:
+            return True
+        most = max(most, left)
+        share = 100 * (most - left) // most if most else 0
+        if share // 10 != said // 10:
+            said = share
+            say(f"5/6  A year of history out of the meters' memory: {share} % …")
+        return False
+
+    await wait_until(read, LONGEST_YEAR_S, "a year of history")
 
 
 def _taken(port: int) -> bool:
@@ -278,7 +321,7 @@ def _announce(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(facts), flush=True)
     say(
-        f"5/5  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
+        f"6/6  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
         f"     Truth     {facts['truth']}\n\n     Ctrl-C stops everything.\n"
         f"     kill -USR1 {os.getpid()} freezes the meters, and again lets them go on.\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ POLLING = {"fast_s": 10, "slow_s": 300, "interval_min": "1"}
 """Options of a line. Energies every minute: nobody waits a quarter of an hour in front of a demo."""
 NO_WIRE = {"backfill_percent": 90}
 """And of one without wire time, which has nothing else to do: so the demo has its year at the start."""
+YEAR = timedelta(days=364)
 
 
 async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language: str, *, standard: bool) -> None:
@@ -28,7 +30,7 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
     settings = POLLING | ({"detail": "standard"} if standard else {})
     for line in lines:
         entry = (await home.flow("meter_batch", *flow_steps(line)))["result"]["entry_id"]
-        own = NO_WIRE if line["protocol"] == "modbus-tcp" else {}
+        own = NO_WIRE if has_no_wire(line) else {}
         await home.options(entry, {"next_step_id": "settings"}, settings | own)
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
@@ -107,6 +109,43 @@ async def live_points(home: Home) -> int:
         point["entities"].get("energy_import") or point["entities"].get("active_power") for point in await fleet(home)
     ]
     return sum(1 for entity in energies if states.get(entity or "") not in (None, "unknown", "unavailable"))
+
+
+def has_no_wire(line: dict[str, Any]) -> bool:
+    """True for lines of the fleet file whose meters' year can be read at once."""
+    return bool(line["protocol"] == "modbus-tcp")
+
+
+async def outstanding(home: Home, lines: list[dict[str, Any]]) -> int | None:
+    """How many intervals of the year the lines without wire time still have to read; None when it is complete.
+
+    Complete is what the history says: a whole day of a year ago is known of every meter that answers.
+    """
+    names = [line["name"] for line in lines if has_no_wire(line)]
+    dead = {meter["name"] for line in lines for meter in line["meter"] if _is_dead(meter)}
+    day = (datetime.now(UTC) - YEAR).replace(hour=0, minute=0, second=0, microsecond=0)
+    answer = await home.action(
+        "meter_batch",
+        "get_history",
+        {
+            "lines": names,
+            "since": day.isoformat(),
+            "until": (day + timedelta(days=1)).isoformat(),
+            "resolution": "day",
+            "time_zone": "UTC",
+            "quantities": ["energy_import"],
+        },
+    )
+    rows = {one["name"]: one["rows"] for one in answer["points"].values() if one["name"] not in dead}
+    if all(found and found[0]["completeness"] == 1 for found in rows.values()):
+        return None
+    entities = [line["line_backfill"] for line in await line_entities(home) if line["name"] in names]
+    states = {state["entity_id"]: state["state"] for state in await home.ask("get_states")}
+    return sum(int(float(states[entity])) for entity in entities if states.get(entity, "unknown")[0].isdecimal())
+
+
+def _is_dead(meter: dict[str, Any]) -> bool:
+    return any(fault["kind"] == "silent" for fault in meter.get("faults", ()))
 
 
 def energy_preferences(points: list[dict[str, Any]], suns: set[str]) -> dict[str, Any]:
