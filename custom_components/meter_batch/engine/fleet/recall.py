@@ -135,7 +135,7 @@ class Recall:
         return self._counted[1]
 
     def _count(self, now: int) -> tuple[int, float]:
-        if not self.missing or self.memory is None or self.memory.empty or not self.memory.known:
+        if self.finished or not self.missing or self.memory is None or self.memory.empty or not self.memory.known:
             return 0, 0.0
         boundaries, questions, rest = 0, 0.0, self.missing
         for kind in self.memory.kinds(now, self._interval_s):
@@ -169,7 +169,7 @@ class Recall:
         if monotonic - self._forgot_at > DAY_S:
             self._forget(monotonic)
         found = self._find(now)
-        self._planned = (monotonic, found)
+        self._planned, self._counted = (monotonic, found), None
         return found
 
     def _left(self, kind: Kind) -> Spans:
