@@ -1,6 +1,7 @@
 """How large ten years of a thousand meters are, how quickly they are read, and what encryption costs.
 
-Really built: one month of 1,000 meters, and ten years of 100 (quick: of 20) meters at 15 min. The data are noisy and no
+Really built: one month of 1,000 meters at 15 min, ten years of 100 (quick: of 20) meters at 15 min, and ten years of
+1,000 meters by the day, whose roll-ups are as large as those of 15 min. The data are noisy and no
 month repeats another: random loads, one meter in five with a sun of its own, reactive power either way, transformer
 ratios at every fourth meter, two in a hundred intervals estimated, late revisions. DuckDB and pandas read the same rows
 from plain Parquet files (one a month, as they write them by default) in the same run.
@@ -8,7 +9,8 @@ from plain Parquet files (one a month, as they write them by default) in the sam
 
 from __future__ import annotations
 
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from meter_batch_analytics.archive.keys import KeyFile
 from meter_batch_analytics.archive.manifest import Month, Part
 from meter_batch_analytics.archive.schema import ENERGIES, NAME, ROWS
 from meter_batch_analytics.archive.store import Archive, by_points
+from meter_batch_analytics.periods import Resolution
 
 from .figure import Figure
 
@@ -45,11 +48,8 @@ def run(*, full: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="meter-batch-archive-") as name:
         folder = Path(name)
         figures += _month(folder)
+        figures += _roll_ups(folder)
         figures += _decade(folder, DECADE_METERS if full else QUICK_METERS)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures.append(
-        _figure("memory peak of it all", peak, "MB", None, "building, both peers and their results included")
-    )
     return figures
 
 
@@ -104,6 +104,18 @@ def _month(folder: Path) -> list[Figure]:
             "one meter of 1,000, a month × 120, CPU", cpu * 120, "s", 0.3, f"a full-size file; wall {wall * 120:.2f} s"
         )
     )
+    figures += _readers(folder, archives["plain"], table)
+    program = (
+        "import resource, sys; from datetime import UTC, datetime\n"
+        "from meter_batch_analytics.archive import read, store\n"
+        "archive = store.Archive(sys.argv[1])\n"
+        "for _ in read.rows(archive, None, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)): pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", program, str(folder / "plain")]
+    peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    note = "a process that streams the fleet's month, all columns; its libraries included"
+    figures.append(_figure("memory peak of reading", peak, "MB", None, note))
     plain, _ = _best(lambda: whole_month(archives["plain"]))
     hidden, _ = _best(lambda: whole_month(archives["encrypted"]))
     written = times["encrypted"] / times["plain"]
@@ -113,6 +125,60 @@ def _month(folder: Path) -> list[Figure]:
     figures.append(_figure("encryption: write", written, "×", None, f"plain {times['plain']:.1f} s of CPU"))
     figures.append(_figure("encryption: size", encrypted / whole, "×", None, "the same month"))
     return figures
+
+
+def _readers(folder: Path, archive: Archive, table: pa.Table) -> list[Figure]:
+    """One meter of 1,000: other readers on this layout, and on plain Parquet, × 120 months."""
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
+    base = archive.manifest.months["2026-01"].base
+    assert base is not None
+    ours, plain = str(archive.folder / base.rows.path), str(folder / "plain.parquet")
+    pq.write_table(_as_peers_have_it(table), plain)
+    point = point_id(500)
+
+    def duck(path: str) -> Any:
+        with duckdb.connect() as base:
+            base.execute("SET threads = 2")
+            return base.execute(f"SELECT start, energy_import FROM '{path}' WHERE point = '{point}'").fetchnumpy()
+
+    calls: dict[str, Callable[[], Any]] = {
+        "polars, this layout": lambda: pl.scan_parquet(ours).filter(pl.col("point") == point).select(VALUES).collect(),
+        "DuckDB, this layout": lambda: duck(ours),
+        "DuckDB, plain Parquet": lambda: duck(plain),
+        "pandas, plain Parquet": lambda: pd.read_parquet(
+            plain, columns=["start", "energy_import"], filters=[("point", "==", point)]
+        ),
+    }
+    figures = []
+    for name, call in calls.items():
+        cpu, wall = _best(call)
+        note = f"one meter of 1,000, a month × 120; wall {wall * 120:.2f} s"
+        figures.append(_figure(f"{name}, CPU", cpu * 120, "s", None, note))
+    return figures
+
+
+def _roll_ups(folder: Path) -> list[Figure]:
+    """Ten years of 1,000 meters by the day: their roll-ups are those of any finer interval."""
+    with Archive(folder / "days", time_zone=ZONE, writing=True) as archive:
+        for year in YEARS:
+            for month in range(1, 13):
+                put(archive, f"{year}-{month:02d}", rows_of_month(year, month, range(METERS), minutes=1440))
+    archive = Archive(folder / "days")
+    since, until = datetime(2015, 12, 31, 23, tzinfo=UTC), datetime(2025, 12, 31, 23, tzinfo=UTC)
+    figures = []
+    for name, target, points, resolution in ROLLED_UP:
+        cpu, wall = _best(partial(_drained, archive, points, since, until, resolution))
+        figures.append(_figure(f"{name}, CPU", cpu, "s", target, f"{METERS} meters in the archive; wall {wall:.3f} s"))
+    return figures
+
+
+def _drained(
+    archive: Archive, points: list[str] | None, since: datetime, until: datetime, resolution: Resolution
+) -> int:
+    return sum(one.num_rows for one in read.periods(archive, points, since, until, resolution))
 
 
 VALUES = ["point", "start", "length_s", "energy_import", "step", "exponent", "flags"]
@@ -207,6 +273,12 @@ def _decade(folder: Path, meters: int) -> list[Figure]:
     return figures
 
 
+ROLLED_UP: tuple[tuple[str, float, list[str] | None, Resolution], ...] = (
+    ("fleet of 1,000, monthly totals of ten years", 0.5, None, "month"),
+    ("one meter of 1,000, ten years by day", 0.1, [f"01k6bench{500:017d}"], "day"),
+)
+
+
 def put(archive: Archive, name: str, table: pa.Table) -> None:
     """A month as if its intervals had been taken, and compacted: without the way through Python objects."""
     entry = archive.files.write(f"recent/{name}.parquet", by_points(table), ROWS)
@@ -221,10 +293,10 @@ def point_id(number: int) -> str:
     return f"01k6bench{number:017d}"
 
 
-def rows_of_month(year: int, month: int, meters: range) -> pa.Table:
+def rows_of_month(year: int, month: int, meters: range, minutes: int = 15) -> pa.Table:
     """Rows (`schema.ROWS`) of a month, by point and start; each meter and month has noise of its own."""
     first = np.datetime64(f"{year}-{month:02d}")
-    starts = np.arange(first, first + 1, np.timedelta64(15, "m")).astype("datetime64[ms]").astype(np.int64)
+    starts = np.arange(first, first + 1, np.timedelta64(minutes, "m")).astype("datetime64[ms]").astype(np.int64)
     tables = [_rows_of_meter(one, year * 12 + month, starts) for one in meters]
     count = len(starts)
     columns: dict[str, Any] = {key: np.concatenate([one[key] for one in tables]) for key in tables[0]}
