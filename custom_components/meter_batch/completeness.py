@@ -16,13 +16,11 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceEntryType, DeviceInfo
 from homeassistant.helpers.entity import Entity
-from homeassistant.helpers.event import async_track_time_interval
 
 from .const import DOMAIN, MANUFACTURER
 from .coordinator import LineCoordinator
 from .engine import Point
 from .entity import LineEntry, PointEntity, populations
-from .gaps import EVERY
 from .site import Site
 from .wording import in_words
 
@@ -31,7 +29,7 @@ MOST_NAMES = 20
 
 
 class LedgerEntity(Entity):
-    """Base: looks again whenever the gaps were looked up."""
+    """Base: looks again every half minute."""
 
     _attr_has_entity_name = True
     _attr_should_poll = False
@@ -167,17 +165,6 @@ class LedgerProblem(LedgerEntity, BinarySensorEntity):
 
     _attr_device_class = BinarySensorDeviceClass.PROBLEM
     _unrecorded_attributes = frozenset({"explanation"})
-
-    @override
-    async def async_added_to_hass(self) -> None:
-        await super().async_added_to_hass()
-        # Where the ledger cannot be read, nobody is told of gaps either.
-        track = async_track_time_interval(self.hass, self._look, EVERY, cancel_on_shutdown=True)
-        self.async_on_remove(track)
-
-    @callback
-    def _look(self, _now: datetime) -> None:
-        self.async_write_ha_state()
 
     @property
     @override

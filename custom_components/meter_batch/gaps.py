@@ -45,20 +45,25 @@ class Gaps:
         # While something is missing it grows, although nothing is written.
         if self._revision != self._ledger.health.revision or any(gap.end is None for gap in self._gaps):
             await self.async_refresh()
+        else:
+            self._tell()
 
     async def async_refresh(self) -> None:
         """Looks now."""
         try:
             self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=self._depths))
+            self._revision = self._ledger.health.revision
         except LedgerError:
-            return  # the ledger says so itself
-        self._revision = self._ledger.health.revision
+            pass  # it says so itself
+        self._tell()
+
+    def _tell(self) -> None:
         for listener in list(self._listeners):
             listener()
 
     @callback
     def async_listen(self, listener: Callable[[], None]) -> CALLBACK_TYPE:
-        """Calls the listener after each look; returns what ends that."""
+        """Calls the listener every half minute, whether something changed or not; returns what ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

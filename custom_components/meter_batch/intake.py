@@ -78,6 +78,7 @@ class Intake:
         self._hass, self._registry, self._templates, self._ledger = hass, registry, templates, ledger
         self._lines: dict[str, _Line] = {}
         self._observers: dict[str, Observer] = {}
+        self._ends_of: dict[str, dict[Obis, Decimal]] = {}
         self._waiting: list[Boundary] = []
         self._restarts: list[Restart] = []
         self._dropped = 0
@@ -180,11 +181,13 @@ class Intake:
         self._write_soon(LATEST)
 
     def _ends(self, point: Point) -> dict[Obis, Decimal]:
-        template = self._templates.get(point.meter.template)
-        if template is None:
-            return {}
-        ends = {one.obis: template.roll_over(one.obis) for one in template.registers}
-        return {obis: end for obis, end in ends.items() if end is not None}
+        """Where the registers of a meter end."""
+        if (known := self._ends_of.get(point.meter.template)) is None:
+            template = self._templates.get(point.meter.template)
+            ends = {} if template is None else {one.obis: template.roll_over(one.obis) for one in template.registers}
+            known = {obis: end for obis, end in ends.items() if end is not None}
+            self._ends_of[point.meter.template] = known
+        return known
 
     def _all_there(self) -> bool:
         """Whether everybody who can be expected to has answered for the newest boundary."""

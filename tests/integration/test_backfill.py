@@ -217,3 +217,26 @@ async def test_a_line_that_was_cut_leaves_no_gap_once_it_is_back(
             assert sum(one.energies[obis] for one in all_) == (end[obis] - begin[obis]) * times
     assert [gap for gap in await site.ledger.async_call(lambda ledger: ledger.gaps()) if gap.start >= cut] == []
     check_bars(await shown(hass, site, "Main", "energy_import", cut), fleet, "Main", IMPORT, 80, now)
+
+
+@pytest.mark.parametrize(
+    ("options", "budget", "clock_care"),
+    [
+        ({}, 0.2, True),
+        ({"backfill_percent": 35, "clock_care": False}, 0.35, False),
+        ({"backfill": False, "backfill_percent": 35}, 0.0, True),
+    ],
+)
+async def test_options_of_a_line_say_how_much_of_its_time_back_fill_may_take(
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    options: dict[str, Any],
+    budget: float,
+    clock_care: bool,
+) -> None:
+    east = add_line("East", port=port_of(await start_fleet(FLEET)), options=options)
+    assert await hass.config_entries.async_setup(east.entry_id)
+    settings = east.runtime_data.coordinator.poller._settings
+    assert (settings.budget, settings.clock_care) == (budget, clock_care)
+    assert settings.time_zone == hass.config.time_zone
