@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meter_batch_engine.ledger import Boundary, Ledger
 from meter_batch_engine.model.interval import GapReason
 
+IMPORT = "1-0:1.8.0"
 QUARTER = timedelta(minutes=15)
 
 
@@ -167,3 +176,62 @@ def test_minutes_missed_within_a_quarter_are_no_gap_but_memory_may_know_them(des
     desk.ledger.miss(["p"], desk.now, GapReason.METER)
     desk.ledger.take([record(17)])
     assert desk.ledger.holes("p", start(desk)) == []
+
+
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), step=st.sampled_from([1, 15]))
+def test_whatever_is_missed_and_remembered_gaps_are_what_is_estimated_and_memory_fills_all_of_it(seed, step):
+    chance, register = random.Random(seed), [10**5]
+    for _ in range(3000):
+        register.append(register[-1] + chance.randrange(5))
+    begin, minute = datetime(2026, 3, 28, tzinfo=UTC), timedelta(minutes=1)
+    seen: set[int] = set()
+    missing, at = False, chance.randrange(50) * step
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "l.db", now=lambda: begin)
+
+        def take(minutes, source: str) -> None:
+            nonlocal missing
+            if minutes:
+                ledger.take(
+                    Boundary("p", begin + one * minute, {IMPORT: Decimal(register[one]).scaleb(-2)}, 0.0, source, "m")
+                    for one in minutes
+                )
+                missing = missing and max(minutes) <= max(seen)
+                seen.update(minutes)
+
+        def remember(holes) -> None:
+            for one in holes:
+                take(range((one.start - begin) // minute, (one.end - begin) // minute + 1), "memory")
+
+        for _ in range(60):
+            at += step if chance.random() < 0.95 else step * chance.randrange(1, 100)
+            match chance.randrange(10):
+                case _ if at >= 2900:
+                    break
+                case 0 | 1 | 2 | 3 | 4 | 5:
+                    take([at], "poll")
+                case 6 | 7 if seen:
+                    ledger.miss(["p"], begin + at * minute, chance.choice([GapReason.LINE, GapReason.METER]))
+                    missing = True
+                case 8:
+                    low = chance.randrange(at)
+                    take(range(low, min(at, low + chance.randrange(1, 300)), chance.choice([1, 15])), "memory")
+                case 9 if seen:
+                    remember(ledger.holes("p", begin)[:2])
+            if not seen:
+                continue
+            found = ledger.intervals(["p"], begin, begin + timedelta(days=9))
+            assert sum(one.energies[IMPORT] for one in found) == Decimal(
+                register[max(seen)] - register[min(seen)]
+            ).scaleb(-2)
+            estimated = sum(one.length_s for one in found if "estimated" in one.flags)
+            closed = [gap for gap in ledger.gaps() if gap.end is not None]
+            assert sum((gap.end - gap.start).total_seconds() for gap in closed) == estimated
+            assert len(ledger.gaps()) - len(closed) == missing
+        if seen:
+            for _ in range(2):
+                remember(ledger.holes("p", begin))
+            assert ledger.holes("p", begin) == [] and all(gap.end is None for gap in ledger.gaps())
+            assert ledger.verify().ok, ledger.verify().named
+        ledger.close()
