@@ -11,7 +11,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
 from . import access, api, websocket
-from .completeness import keeps_site
+from .completeness import leave_site
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
 from .entity import LineEntry, Population, device_of, populations, set_area
@@ -53,7 +53,10 @@ async def async_setup_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
 async def async_unload_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
     """Stops polling and closes the line."""
     if await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
-        await entry.runtime_data.coordinator.async_stop()
+        coordinator = entry.runtime_data.coordinator
+        await coordinator.async_stop()
+        if entry.disabled_by is not None:
+            leave_site(hass, coordinator.site, entry)
         return True
     return False
 
@@ -69,10 +72,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
         after=None,
     )
     _check_lines(hass, site, gone=entry.entry_id)
-    for other in hass.config_entries.async_entries(DOMAIN):
-        # The entities of the whole site went with the line that bore them.
-        if other.entry_id != entry.entry_id and keeps_site(hass, other) and other.created_at >= entry.created_at:
-            hass.config_entries.async_schedule_reload(other.entry_id)
+    leave_site(hass, site, entry)
 
 
 async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:

@@ -211,7 +211,7 @@ def line_sensors(coordinator: LineCoordinator) -> Iterable[Entity]:
 
 def site_sensors(hass: HomeAssistant, entry: LineEntry, site: Site) -> Iterable[Entity]:
     """The same for the site, and its ledger; none where another line has them already."""
-    if not keeps_site(hass, entry):
+    if not keeps_site(site, entry):
         return ()
     device = claim_site(hass, entry)
     scope = Scope(
@@ -227,16 +227,26 @@ def site_sensors(hass: HomeAssistant, entry: LineEntry, site: Site) -> Iterable[
 
 def site_binary_sensors(hass: HomeAssistant, entry: LineEntry, site: Site) -> Iterable[Entity]:
     """Whether the ledger has a problem."""
-    if not keeps_site(hass, entry):
+    if not keeps_site(site, entry):
         return ()
     return [LedgerProblem(site, f"{DOMAIN}_{SITE_DEVICE}", "ledger_problem", claim_site(hass, entry))]
 
 
 @callback
-def keeps_site(hass: HomeAssistant, entry: LineEntry) -> bool:
-    """True of the one line that bears the entities of the site: the oldest, for a device belongs to one entry."""
-    lines = [one for one in hass.config_entries.async_entries(DOMAIN) if one.disabled_by is None]
-    return bool(lines) and min(lines, key=lambda one: (one.created_at, one.entry_id)).entry_id == entry.entry_id
+def keeps_site(site: Site, entry: LineEntry) -> bool:
+    """True of the one line that bears the entities of the site, for a device belongs to one entry: the first to run."""
+    site.keeper = site.keeper or entry.entry_id
+    return site.keeper == entry.entry_id
+
+
+@callback
+def leave_site(hass: HomeAssistant, site: Site, entry: LineEntry) -> None:
+    """A line runs no longer; where it does not come back, another one bears the entities of the site."""
+    if site.keeper == entry.entry_id:
+        site.keeper = None
+    others = [other for other in populations(hass) if other != entry.entry_id]
+    if site.keeper is None and others:
+        hass.config_entries.async_schedule_reload(others[0])
 
 
 @callback

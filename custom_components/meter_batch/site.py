@@ -41,6 +41,8 @@ class Site:
     intake: Intake
     history: History
     gaps: Gaps
+    keeper: str | None = None
+    """The line that bears the entities of the whole site."""
     time_zone: tzinfo | None = None
     """Where it is not Home Assistant's."""
     _value_listeners: list[Callable[[set[str]], None]] = field(default_factory=list)
@@ -123,7 +125,7 @@ async def async_get_site(hass: HomeAssistant) -> Site:
         await ledger.async_stop()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, stop)
-    return Site(hass, registry, log, templates, ledger, intake, history, gaps, zone)
+    return Site(hass, registry, log, templates, ledger, intake, history, gaps, time_zone=zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
@@ -111,11 +112,17 @@ async def test_the_site_has_a_device_with_the_state_of_the_ledger(hass: HomeAssi
     assert (device.entry_type, device.name) == (dr.DeviceEntryType.SERVICE, "Meter Batch")
 
 
-async def test_when_the_line_that_bears_the_site_is_deleted_the_next_one_does(hass: HomeAssistant, site: Site) -> None:
+@pytest.mark.parametrize("how", ["deleted", "disabled"])
+async def test_when_the_line_that_bears_the_site_is_gone_the_next_one_does(
+    hass: HomeAssistant, site: Site, how: str
+) -> None:
     entities = er.async_get(hass)
     before = entities.async_get("sensor.meter_batch_ledger_size")
     assert before is not None and before.config_entry_id is not None
-    await hass.config_entries.async_remove(before.config_entry_id)
+    if how == "deleted":
+        await hass.config_entries.async_remove(before.config_entry_id)
+    else:
+        await hass.config_entries.async_set_disabled_by(before.config_entry_id, ConfigEntryDisabler.USER)
     await hass.async_block_till_done()
     after = entities.async_get("sensor.meter_batch_ledger_size")
     assert after is not None and after.config_entry_id not in (None, before.config_entry_id)
