@@ -225,8 +225,8 @@ def open_site(
             sources.append(RecorderSource(api))
     if archive is not None:
         opened = Archive(Path(archive), keys=keys)
-        sources.insert(1 if url else 0, ArchiveSource(opened))
         registry = registry or _known(opened)
+        sources.insert(1 if url else 0, ArchiveSource(opened, registry.points))
     if registry is None:
         raise ConfigError(
             "say where history is: the address of Home Assistant with a token, or the folder of an archive"

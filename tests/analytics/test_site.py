@@ -26,12 +26,16 @@ from meter_batch_analytics.archive.store import Archive
 from meter_batch_analytics.archive.subscriber import follow
 from meter_batch_analytics.errors import AwayError, SourceError
 from meter_batch_analytics.frame import from_intervals, precedence
+from meter_batch_analytics.site import Site
+from meter_batch_analytics.sources.archive import ArchiveSource
 from meter_batch_analytics.sources.http import Api
 from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.ledger import RESOLUTIONS, period_of
+from meter_batch_engine.model.point import Point, Term
+from meter_batch_engine.wire import RegistrySnapshot
 
 from .conftest import interval, kept
-from .small_site import QUARTER, START, TOKEN, ZONE, SmallSite, served
+from .small_site import QUARTER, START, TOKEN, ZONE, SmallSite, registry, served
 
 DAYS = 5  # over the change to summer time
 
@@ -126,6 +130,21 @@ def test_the_frame_says_where_each_value_came_from(url: str) -> None:
     assert row["completeness"] == 1.0 and row["origin"] == "ledger" and row["voltage_min_v"] == 229.5
     assert row["end"] - row["start"] == timedelta(minutes=15)
     assert row["demand_mean_kw"] == pytest.approx(row["energy_import_kwh"] * 4)
+
+
+@pytest.mark.parametrize("resolution", ["interval", "day"])
+def test_virtual_points_are_worked_out_from_the_archive_too(followed: Path, resolution: str) -> None:
+    known = registry()
+    rest = Point("v", "Rest", (), (), formula=(Term(1, "p3"), Term(-1, "p1"), Term(-1, "p2")))
+    site = Site(known, [ArchiveSource(Archive(followed), {**known.points, "v": rest})])
+    asked = {"since": START, "until": START + timedelta(days=2), "resolution": resolution}
+    parts = site.frame(**asked).pivot_table(index="start", columns="point", values="energy_import_kwh", observed=True)
+    expected = (parts["p3"] - parts["p1"] - parts["p2"]).to_numpy()
+    site = Site(RegistrySnapshot({**known.points, "v": rest}, {}, {}, ZONE, 1), site._sources)
+    found = site.frame("Rest", **asked)
+    assert len(found) == len(expected) > 1
+    assert found["energy_import_kwh"].to_numpy() == pytest.approx(expected, abs=1e-9)
+    assert set(found["source"]) == {"virtual"}
 
 
 def test_points_are_found_by_name_area_and_line(url: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meter_batch_analytics.archive import durable
+from meter_batch_analytics.archive.read import periods
 from meter_batch_analytics.archive.store import LEAST_ROWS, Archive
 from meter_batch_analytics.archive.verify import verify
 from meter_batch_analytics.errors import ArchiveError
@@ -173,6 +174,31 @@ def test_a_ledger_that_was_brought_back_from_a_backup_is_followed_and_noticed(ar
     archive.take("archive", changes(80, [interval(0)]))
     assert archive.take("archive", changes(50, [interval(1)])).older
     assert len(kept(archive)) == 2
+
+
+def test_where_the_time_zone_changes_days_are_added_up_anew(archive: Archive) -> None:
+    archive.take("archive", changes(1, [interval(number, point=point) for number in range(400) for point in "pq"]))
+    archive.compact()
+    before = kept(archive)
+    since, until = START, START + timedelta(days=10)
+
+    def days() -> list[tuple[datetime, int]]:
+        return [
+            (row["start"], row["energy_import"] * row["step"])
+            for table in periods(archive, ["p"], since, until, "day")
+            for row in table.to_pylist()
+        ]
+
+    in_berlin = days()
+    assert archive.move("Asia/Shanghai")
+    assert not archive.move("Asia/Shanghai")
+    uncompacted = days()
+    archive.compact()
+    assert days() == uncompacted != in_berlin
+    assert {start.hour for start, _ in uncompacted} == {16}
+    assert sum(count for _, count in uncompacted) == sum(count for _, count in in_berlin)
+    assert kept(archive) == before
+    assert verify(archive).named == []
 
 
 def test_two_writers_are_refused_in_words(archive: Archive, folder: Path) -> None:

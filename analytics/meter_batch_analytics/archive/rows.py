@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -64,7 +64,7 @@ def tables_of(intervals: Iterable[Interval]) -> Tables:
 
 
 def intervals_from(rows: pa.Table, other: pa.Table | None = None) -> Iterator[Interval]:
-    """The inverse, exact in energies."""
+    """The inverse, exact in energies; also of periods."""
     beside: dict[tuple[str, int], dict[Obis, Decimal]] = {}
     for one in _records(other) if other is not None else ():
         value = Decimal(one["text"]) if one["count"] is None else Decimal(one["count"]).scaleb(one["exponent"])
@@ -75,7 +75,7 @@ def intervals_from(rows: pa.Table, other: pa.Table | None = None) -> Iterator[In
             for obis, key in CODES.items()
             if one[key] is not None
         } | beside.get((one["point"], one["start"]), {})
-        mean, below, above = one["voltage_mean_dv"], one["voltage_below_dv"], one["voltage_above_dv"]
+        mean, low, high = one["voltage_mean_dv"], *_extremes(one)
         yield Interval(
             one["point"],
             EPOCH + timedelta(milliseconds=one["start"]),
@@ -87,13 +87,21 @@ def intervals_from(rows: pa.Table, other: pa.Table | None = None) -> Iterator[In
             float(one["skew_s"]),
             one["rule"],
             _unscaled(one["demand_max_w"], 1000),
-            None if below is None else (mean - below) / 10,
+            _unscaled(low, 10),
             _unscaled(mean, 10),
-            None if above is None else (mean + above) / 10,
+            _unscaled(high, 10),
             _unscaled(one["power_factor_pm"], 1000),
             one["known_s"],
             (int(one["known_s"] == one["length_s"]), 1),
         )
+
+
+def _extremes(one: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Least and greatest voltage, of a row or of a period."""
+    if "voltage_min_dv" in one:
+        return one["voltage_min_dv"], one["voltage_max_dv"]
+    mean, below, above = one["voltage_mean_dv"], one["voltage_below_dv"], one["voltage_above_dv"]
+    return None if below is None else mean - below, None if above is None else mean + above
 
 
 def _records(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -152,7 +160,7 @@ def _scaled(value: float | None, times: int) -> int | None:
     return None if value is None else round(value * times)
 
 
-def _unscaled(value: int | None, times: int) -> float | None:
+def _unscaled(value: float | None, times: int) -> float | None:
     return None if value is None else value / times
 
 

@@ -154,6 +154,17 @@ class Archive:
         if registry != self.registry():
             self.files.write_text(REGISTRY, json.dumps(encode_registry(registry), ensure_ascii=False))
 
+    def move(self, time_zone: str) -> bool:
+        """The site is in another time zone: roll-ups are made anew by compacting; until then they are not used.
+
+        Returns whether that was news.
+        """
+        if zone_of(time_zone).key == self.manifest.time_zone:
+            return False
+        months = {name: Month(parts=month.all()) for name, month in self.manifest.months.items()}
+        self._commit(self.manifest.next(time_zone=time_zone, months=months, years={}))
+        return True
+
     def cursor(self, subscriber: str) -> Cursor:
         """How far a subscriber's changes are here, durably."""
         return self.manifest.cursors.get(subscriber, Cursor())

@@ -75,6 +75,9 @@ def follow(
             registry = patiently(ledger.registry, once=once, stop=stop, say=say)
             if registry is not None:
                 archive.keep_registry(registry)
+                if archive.move(registry.time_zone):
+                    say(f"the site's time zone is {registry.time_zone} now: days and months are added up anew")
+                    done.compacted += archive.compact()
             names = time.monotonic()
         more = patiently(lambda: _step(archive, ledger, subscriber, limit, done, say), once=once, stop=stop, say=say)
         if more:

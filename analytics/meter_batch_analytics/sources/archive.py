@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 
+from meter_batch_engine.ledger.virtual import combine
+from meter_batch_engine.model.interval import Interval
+from meter_batch_engine.model.point import Point
 from meter_batch_engine.model.quantity import BY_KEY
 
 from ..archive import read
+from ..archive.rows import intervals_from
 from ..archive.schema import CODES, TIME
 from ..archive.store import Archive
-from ..frame import from_archive
+from ..frame import from_archive, from_intervals
 from ..periods import Resolution, edges, zone_of
 
 
 class ArchiveSource:
-    """What the archive keeps; read by slices of time."""
+    """What the archive keeps; read by slices of time. Virtual points are worked out from their parts."""
 
     name = "archive"
 
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
+    def __init__(self, archive: Archive, points: Mapping[str, Point]) -> None:
+        """`points`: the site's, for what virtual ones are made of."""
+        self._archive, self._points = archive, points
 
     def tables(
         self,
@@ -37,6 +43,12 @@ class ArchiveSource:
     ) -> Iterator[pa.Table]:
         """Frames by slices of time, in each by point and start."""
         zone = zone_of(time_zone)
+        virtual = [one for one in points if one in self._points and self._points[one].virtual]
+        for one in virtual:
+            found = self._combined(self._points[one], since, until, resolution, zone)
+            if found:
+                yield from_intervals(found, keys, self.name)
+        points = [one for one in points if one not in virtual]
         beside = [key for key in keys if key not in CODES.values()]
         if resolution == "interval":
             tables = read.rows(self._archive, points, since, until)
@@ -45,6 +57,22 @@ class ArchiveSource:
         others = self._others(points, since, until, resolution, time_zone, beside) if beside else None
         for table in tables:
             yield from_archive(table, keys, others)
+
+    def _combined(
+        self, point: Point, since: datetime, until: datetime, resolution: Resolution, zone: ZoneInfo
+    ) -> list[Interval]:
+        parts: list[Interval] = []
+        for term in point.formula:
+            part = self._points.get(term.point)
+            if part is not None and part.virtual:
+                parts += self._combined(part, since, until, resolution, zone)
+            elif resolution == "interval":
+                for table in read.rows(self._archive, [term.point], since, until):
+                    parts += intervals_from(table)
+            else:
+                for table in read.periods(self._archive, [term.point], since, until, resolution, zone):
+                    parts += intervals_from(table)
+        return combine(point.id, point.formula, parts)
 
     def _others(
         self,
