@@ -175,7 +175,7 @@ def placed(
         true = stamp - offset
         boundary = int((true + interval_s / 2) // interval_s) * interval_s
         skew = true - boundary
-        if not -half <= skew <= half or not wanted(boundary):
+        if not -half <= skew < half or not wanted(boundary):
             continue
         if skew or offset:
             at = datetime.fromtimestamp(true, label.tzinfo)

@@ -174,10 +174,11 @@ class Recall:
 
     def _left(self, kind: Kind) -> Spans:
         """The boundaries for which records of a kind can still be asked."""
-        offset = round(self.clock.offset_s)
-        half = self._interval_s // 2
+        length, offset = self._interval_s, round(self.clock.offset_s)
+        half = min(length, kind.period_s) // 2
         lo = max(kind.oldest - offset - half, self.since)
-        left = self.missing.within(lo, kind.newest - offset + half)
+        hi = kind.newest - offset + half - 1
+        left = self.missing.within(-(-lo // length) * length, hi // length * length + length)
         asked = self._asked.get(kind.key)
         return left.minus(asked) if asked else left
 
@@ -211,7 +212,7 @@ class Recall:
         most = most or self.memory.most(kind)
         for start, end in reversed(list(left)) if newest else left:
             lo = max(start + offset - half, kind.oldest)
-            hi = min(end - length + offset + half, kind.newest)
+            hi = min(end - length + offset + half - 1, kind.newest)
             first = lo + (kind.phase_s - lo) % period
             if first > hi:
                 continue
@@ -224,7 +225,7 @@ class Recall:
             count = min(most, (last - first) // period + 1)
             if newest:
                 first = last - (count - 1) * period
-                return first, count, (-((half + offset - first) // length) * length, end)
+                return first, count, ((first - offset - half) // length * length + length, end)
             return first, count, (start, self._covered(kind, first + (count - 1) * period - offset))
         return None
 
