@@ -231,11 +231,11 @@ def test_hourly_and_daily_freezes_fill_in_where_a_meter_keeps_no_load_records(si
 
 def test_nothing_else_goes_to_a_meter_between_the_first_and_the_last_frame_of_its_answer(site):
     async def play(made):
-        await made.wait(START + 4 * HOUR)
+        await made.wait(START + HOUR)
         made.site.cut("a")
         await made.wait(START + DAY)
         made.site.mend("a")
-        await made.wait(START + DAY + 2 * HOUR)
+        await made.wait(START + DAY + HOUR)
         asked = [one[one.index(0x68) :] for one in requests(made)]
         following = [place for place, one in enumerate(asked) if one[8] == 0x12]
         assert len(following) > 20
@@ -268,14 +268,14 @@ def test_the_live_cycle_keeps_its_time_while_memory_is_read(site, kind):
 
 def test_a_saturated_line_gives_back_fill_its_share_and_no_more(site):
     async def play(made):
-        await made.wait(START + HOUR)
+        await made.wait(START + timedelta(minutes=20))
         made.ask(Hole(START - 30 * DAY, START))
         begin = made.loop.time()
-        await made.wait(START + 2 * HOUR)
+        await made.wait(START + timedelta(minutes=50))
         busy = made.outcome.reports[-1][1]
         assert 0.15 < busy.backfill.airtime_share <= 0.21
         assert busy.backfill.outstanding > 0 and busy.backfill.finish_at > made.site.clock.now()
-        assert len(requests(made, begin)) > 1000
+        assert len(requests(made, begin)) > 500
 
     site(fleet(DLT2400, 12), play, fast_s=2.0)
 
