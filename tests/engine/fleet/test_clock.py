@@ -76,7 +76,7 @@ def test_between_two_readings_a_clock_drifts_evenly_and_its_drift_is_told():
     clock.note(at("2026-11-24 00:00"), 30.0)
     assert clock.offset_at(at("2026-11-22 00:00").timestamp()) == pytest.approx(20.0)
     assert clock.offset_at(at("2026-11-01 00:00").timestamp()) == 10.0
-    assert clock.drift_s_per_day == pytest.approx(5.0)
+    assert clock.newest.drift_s_per_day == pytest.approx(5.0)
 
 
 def test_what_a_clock_wrote_before_it_was_put_right_keeps_the_old_offset():
@@ -87,7 +87,8 @@ def test_what_a_clock_wrote_before_it_was_put_right_keeps_the_old_offset():
     assert clock.newest.set
     assert clock.offset_at(at("2026-11-20 09:45").timestamp()) == 200.0
     assert clock.offset_at(at("2026-11-20 10:15").timestamp()) == 0.0
-    assert clock.drift_s_per_day is None
+    clock.note(at("2026-11-21 10:00"), 1.0)
+    assert clock.newest.drift_s_per_day == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_clock_that_was_set_to_nonsense_is_not_trusted():

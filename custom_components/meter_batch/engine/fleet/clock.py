@@ -23,6 +23,10 @@ TRUSTED_S = 86_400.0
 """Labels of a clock that is further off than this say nothing: nobody knows since when it is."""
 EXACT_S = 1.5
 """Meters show whole seconds and replies take time, so this much is no error of the clock."""
+LONG_ENOUGH_S = 6 * 3600
+"""Readings that are nearer than this to each other tell no drift: each is known to about a second."""
+MOST_READINGS = 400
+"""A year of daily readings."""
 PAST_MIDNIGHT = timedelta(minutes=10)
 QUARTER_S = 900
 QUARTER_MARGIN_S = 30
@@ -35,6 +39,8 @@ class ClockReading:
     at: datetime
     offset_s: float
     set: bool = False
+    drift_s_per_day: float | None = None
+    """How fast it runs ahead, by this reading and the one before; None where that is not known."""
 
 
 @lru_cache(maxsize=256)
@@ -113,9 +119,13 @@ class MeterClock:
 
     def note(self, at: datetime, offset_s: float) -> ClockReading:
         """Takes an offset as it was read."""
-        stamp = at.timestamp()
-        self.newest = ClockReading(at, offset_s)
-        self._history = [*self._history[-400:], (stamp, offset_s)]
+        stamp, drift = at.timestamp(), None
+        if self._history:
+            old, was = self._history[-1]
+            if stamp - old >= LONG_ENOUGH_S and not any(old < one for one in self._sets):
+                drift = (offset_s - was) / (stamp - old) * 86_400
+        self._history = [*self._history[-MOST_READINGS:], (stamp, offset_s)]
+        self.newest = ClockReading(at, offset_s, drift_s_per_day=drift)
         return self.newest
 
     def was_set(self) -> None:
@@ -134,16 +144,6 @@ class MeterClock:
     def trusted(self) -> bool:
         """False where its labels say nothing."""
         return self.newest is None or abs(self.newest.offset_s) <= TRUSTED_S
-
-    @property
-    def drift_s_per_day(self) -> float | None:
-        """How fast it runs ahead, of the last two readings between which nobody set it; None where not known."""
-        if len(self._history) < 2:
-            return None
-        (old, was), (new, is_) = self._history[-2:]
-        if new - old < 3600 or any(old < one <= new for one in self._sets):
-            return None
-        return (is_ - was) / (new - old) * 86_400
 
     def offset_at(self, at: float) -> float:
         """How far it was off at a true instant, as well as is known: what was read around it, or nearest to it."""

@@ -30,12 +30,6 @@ class Spans:
     def __bool__(self) -> bool:
         return bool(self._ranges)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spans) and self._ranges == other._ranges
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._ranges))
-
     def __contains__(self, at: int) -> bool:
         place = bisect_right(self._ranges, at, key=_start)
         return place > 0 and at < self._ranges[place - 1][1]
@@ -72,16 +66,6 @@ class Spans:
     def seconds(self) -> int:
         """How many there are."""
         return sum(end - start for start, end in self._ranges)
-
-    @property
-    def first(self) -> Span:
-        """The earliest range; there must be one."""
-        return self._ranges[0]
-
-    @property
-    def last(self) -> Span:
-        """The latest range; there must be one."""
-        return self._ranges[-1]
 
 
 def _start(span: Span) -> int:
