@@ -9,6 +9,9 @@ WINDOW_S = 600.0
 SAVED_S = 30.0
 """What was not used is kept for so long, and no longer: no burst after a quiet day."""
 
+TOGETHER_S = 0.2
+"""So much is saved before the next steps are taken, once there was nothing left."""
+
 
 class Airtime:
     """A share of the time, earned second by second and spent step by step. Seconds are the poller's monotonic ones."""
@@ -29,10 +32,11 @@ class Airtime:
         return self._credit_s >= min(seconds, self.budget * SAVED_S * 0.99)
 
     def wait_s(self, seconds: float, now: float) -> float:
-        """How long until it is."""
+        """How long until it is; short steps wait for several of their kind, so that nobody wakes up for each."""
         self._earn(now)
-        missing = min(seconds, self.budget * SAVED_S * 0.99) - self._credit_s
-        return max(0.0, missing / self.budget)
+        if self._credit_s >= min(seconds, self.budget * SAVED_S * 0.99):
+            return 0.0
+        return (min(max(seconds, TOGETHER_S), self.budget * SAVED_S * 0.99) - self._credit_s) / self.budget
 
     def spend(self, seconds: float, now: float) -> None:
         """A step took so long, until now."""
