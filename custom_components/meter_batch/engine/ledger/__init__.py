@@ -5,6 +5,7 @@ from ..model.point import Term
 from .ledger import Dropped, Ledger, LedgerHealth, Taken, verify_file
 from .period import RESOLUTIONS, Resolution, gather, gathered, period_of
 from .record import NOTHING, Boundary, Observed, Observer, Restart, boundary_of, restarts_of, swap
+from .sums import Sum
 from .verify import Verdict
 from .virtual import combine
 
@@ -20,6 +21,7 @@ __all__ = [
     "Observer",
     "Resolution",
     "Restart",
+    "Sum",
     "Taken",
     "Term",
     "Verdict",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -31,6 +32,7 @@ from .period import RESOLUTIONS, Resolution, gathered
 from .record import EPOCH, SECOND, Boundary, Restart, instant, seconds
 from .rows import Names, interval_from, interval_row, newest, row_from
 from .store import BUCKET_S, FOREVER, Store, held
+from .sums import Adder, Sum
 from .verify import Verdict, verify
 from .writer import Batch, Writer, factors_from
 
@@ -334,20 +336,40 @@ class Ledger:
     def _streamed(
         self, numbers: Iterable[int], lo: int, hi: int, resolution: Resolution, zone: ZoneInfo
     ) -> Iterator[Interval]:
+        pieces = self._pieces(lo, hi)
+        for number in numbers:
+            yield from gathered(self._final(number, pieces), resolution, zone)
+
+    def _pieces(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """A month at a time, as far as the ledger reaches."""
         with self._store.failures():
             reach = self._store.reach()
         lo, hi = (max(lo, reach[0]), min(hi, reach[1])) if reach else (0, 0)
-        for number in numbers:
-            yield from gathered(self._final(number, lo, hi), resolution, zone)
+        return [(at, min(hi, at + PART_S)) for at in range(lo, hi, PART_S)]
 
-    def _final(self, number: int, lo: int, hi: int) -> Iterator[Interval]:
-        """The final layer of a point, a month at a time."""
-        for at in range(lo, hi, PART_S):
+    def _final(self, number: int, pieces: Iterable[tuple[int, int]]) -> Iterator[Interval]:
+        """The final layer of a point."""
+        for lo, hi in pieces:
             with self._store.failures():
-                rows = newest(self._store.intervals(number, at, min(hi, at + PART_S)), final=True)
+                rows = newest(self._store.intervals(number, lo, hi), final=True)
             for row in rows:
                 if not row[8] & WITHDRAWN:
                     yield interval_from(self._names, row)
+
+    def sums(self, point: str, edges: Sequence[datetime]) -> list[Sum]:
+        """The final layer added up between each two neighbouring (ascending) edges; an interval counts where it starts.
+
+        The same as `gather` of `intervals`, several times as quick.
+        """
+        if any(end <= start for start, end in pairwise(edges)):
+            raise LedgerError(say("ledger_no_period", since=edges[0].isoformat(), until=edges[-1].isoformat()))
+        number, whole = self._known_point(point), [_up(one) for one in edges]
+        adder = Adder(whole)
+        for lo, hi in self._pieces(whole[0], whole[-1]) if whole else ():
+            with self._store.failures():
+                rows = newest(self._store.counted(number, lo, hi), final=True)
+            adder.add([row for row in rows if not row[8] & WITHDRAWN])
+        return adder.sums(edges, self._names.layouts)
 
     def history(self, point: str, start: datetime) -> list[tuple[Interval, str, str, datetime]]:
         """All revisions of one interval, oldest first, each with author, reason and when it was written."""
@@ -396,10 +418,8 @@ class Ledger:
 
     def completeness(self, points: Collection[str], since: datetime, until: datetime) -> dict[str, float]:
         """Share of a period that is measured, from memory or edited, by point."""
-        known = dict.fromkeys(points, 0)
-        for one in self.intervals(points, since, until):
-            known[one.point] += one.known_s
-        return {point: one / (until - since).total_seconds() for point, one in known.items()}
+        length_s = (until - since).total_seconds()
+        return {point: self.sums(point, (since, until))[0].known_s / length_s for point in points}
 
     def gaps(
         self, points: Collection[str] | None = None, *, memory: Mapping[str, timedelta] | None = None

@@ -36,7 +36,8 @@ _QUALITIES = (
     (WITHDRAWN, Quality.WITHDRAWN),
 )
 KNOWN = KNOWN_FLAGS | EDITED
-_FLAGS = {bits: frozenset(name for bit, name in _QUALITIES if bits & bit) for bits in range(64)}
+FLAGS = {bits: frozenset(name for bit, name in _QUALITIES if bits & bit) for bits in range(64)}
+"""Qualities by the bits of a row."""
 
 
 class Names:
@@ -153,7 +154,7 @@ def newest(rows: Iterable[Raw], *, final: bool) -> list[Raw]:
     edited: dict[int, Raw] = {}
     for row in rows:
         (edited if row[8] & EDITED else machine)[row[2]] = row
-    if final:
+    if final and edited:
         machine |= {start: row for start, row in edited.items() if not row[8] & WITHDRAWN}
         return [machine[start] for start in sorted(machine)]
     return list(machine.values())
@@ -176,6 +177,6 @@ def interval_from(names: Names, raw: Raw) -> Interval:
     }
     known = length if flags & KNOWN and not flags & WITHDRAWN else 0
     return Interval(
-        names.ids[point], instant(start), length, energies, _FLAGS[flags], revision, source, skew_s, rule,
+        names.ids[point], instant(start), length, energies, FLAGS[flags], revision, source, skew_s, rule,
         max_kw, v_min, v_mean, v_max, pf, known, (int(known > 0), 1),
     )  # fmt: skip

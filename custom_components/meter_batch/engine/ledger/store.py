@@ -32,6 +32,8 @@ INTERVAL = (
     "bucket, point, start, revision, length, layout, counts, factor, flags, rule, source, skew_s,"
     " max_kw, v_min, v_mean, v_max, pf, sum"
 )
+COUNTED = "bucket, point, start, revision, length, layout, counts, factor, flags"
+"""The first columns of INTERVAL: what it takes to add energies up."""
 INSERT_RAW = f"INSERT INTO raw ({RAW}) VALUES ({', '.join('?' * 12)})"
 INSERT_INTERVAL = f"INSERT INTO interval ({INTERVAL}) VALUES ({', '.join('?' * 18)})"
 
@@ -274,6 +276,10 @@ class Store:
     def intervals(self, point: int, lo: int, hi: int) -> list[tuple[Any, ...]]:
         """Rows of a point that start from `lo` up to before `hi`, by start and revision."""
         return self._between("interval", INTERVAL, "start", point, lo, hi - 1)
+
+    def counted(self, point: int, lo: int, hi: int) -> list[tuple[Any, ...]]:
+        """The same rows, as far as COUNTED."""
+        return self._between("interval", COUNTED, "start", point, lo, hi - 1)
 
     def history(self, point: int, lo: int, hi: int) -> list[tuple[int, int, int, str, int]]:
         """Start, length, layout, counts and flags of the same rows."""
