@@ -196,10 +196,15 @@ class ClockOffset(PointEntity, SensorEntity):
     def _take(self) -> None:
         clock = self.coordinator.clocks.get(self.point.id)
         self._attr_native_value = None if clock is None else round(clock.offset_s, 1)
+        drift = None if clock is None else clock.drift_s_per_day
+        self._attr_extra_state_attributes = {
+            "read_at": None if clock is None else clock.at,
+            "drift_s_per_day": None if drift is None else round(drift, 2),
+        }
 
     @override
     def _shown(self) -> object:
-        return self._attr_native_value
+        return self._attr_native_value, self._attr_extra_state_attributes
 
 
 def line_sensors(coordinator: LineCoordinator) -> Iterable[Entity]:

@@ -50,8 +50,9 @@ class Gaps:
 
     async def async_refresh(self) -> None:
         """Looks now."""
+        memory = self._memory
         try:
-            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=self._depths))
+            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=memory))
             self._revision = self._ledger.health.revision
         except LedgerError:
             pass  # it says so itself
@@ -67,6 +68,11 @@ class Gaps:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    @property
+    def _memory(self) -> dict[str, timedelta]:
+        """How far back meters remember, of those that do."""
+        return {point: depth for point, depth in self._depths.items() if depth}
+
     def missing(self, points: Collection[str]) -> Missing:
         """What is missing of points. What was before they were read first is no alarm and not counted."""
         found = [gap for gap in self._gaps if gap.reason is not GapReason.BEFORE and gap.point in points]
@@ -78,11 +84,11 @@ class Gaps:
 
     async def async_list(self, points: Iterable[Point]) -> list[dict[str, Any]]:
         """All gaps of points as an answer shows them, oldest first; LedgerError where the ledger is not there."""
-        names = {point.id: point.name for point in points}
+        names, memory = {point.id: point.name for point in points}, self._memory
 
         def look(ledger: Any) -> list[Gap]:
             there = set(ledger.points)
-            return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=self._depths))
+            return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=memory))
 
         return [gap_as_dict(gap, names) for gap in await self._ledger.async_call(look)]
 

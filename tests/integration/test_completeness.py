@@ -74,7 +74,7 @@ async def make_gap(site: Site) -> Any:
     ]
     await site.ledger.async_call(lambda ledger: ledger.take(records))
     await site.ledger.async_call(lambda ledger: ledger.miss([point.id], now, GapReason.LINE))
-    site.intake.depths[point.id] = timedelta(days=10)
+    site.gaps._depths = {point.id: timedelta(days=10)}  # its line may just have learned that it has no memory
     await site.gaps.async_refresh()
     return point, last
 
