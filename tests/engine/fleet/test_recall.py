@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,7 +81,7 @@ def test_all_boundaries_that_the_memory_has_are_asked_for_and_none_comes_twice(
     interval, period, offset, most, holes, ragged, depth, together, wire, history, lost
 ):
     meter = Meter(PollMeter("m", "M", TEMPLATE, "1", "modbus"), LINE, 1.0)
-    recall = Recall(meter, LINE if wire else LineSettings(framing="tcp"), interval, ZoneInfo("UTC"))
+    recall = Recall(meter, LINE if wire else LineSettings(framing="tcp"), interval, None)
     recall.clock.note(datetime.fromtimestamp(NOW, UTC), float(offset))
     offset = round(recall.clock.offset_s)
     unit = interval if not history else 3600

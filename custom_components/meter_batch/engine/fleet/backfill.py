@@ -59,7 +59,7 @@ class Backfill:
 
     def __init__(self, line: LineSettings, settings: PollSettings, monotonic: float) -> None:
         self._line, self._settings = line, settings
-        self._zone = ZoneInfo(settings.time_zone)
+        self._zone = None if settings.time_zone == "UTC" else ZoneInfo(settings.time_zone)
         budget = settings.budget if line.framing != "tcp" or not settings.budget else max(settings.budget, IDLE_SHARE)
         self.airtime = Airtime(budget, monotonic)
         self._recalls: dict[str, Recall] = {}

@@ -47,7 +47,7 @@ class Plan:
 class Recall:
     """The state of one meter in back-fill: what is missing, what was asked."""
 
-    def __init__(self, meter: Meter, line: LineSettings, interval_s: int, zone: ZoneInfo) -> None:
+    def __init__(self, meter: Meter, line: LineSettings, interval_s: int, zone: ZoneInfo | None) -> None:
         self.meter, self._interval_s, self._wire = meter, interval_s, line.framing != "tcp"
         self._of = _identity(meter)
         template = meter.poll.template

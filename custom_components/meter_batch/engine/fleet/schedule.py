@@ -41,7 +41,9 @@ class PollSettings:
         if not 0 <= self.budget <= 1:
             raise ConfigError(f"budget is {self.budget:g}; it is a share of the line's time from 0 to 1")
         try:
-            ZoneInfo(self.time_zone)
+            # UTC needs no file of time zones; that of a host is there already.
+            if self.time_zone != "UTC":
+                ZoneInfo(self.time_zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ConfigError(f'time_zone "{self.time_zone}" is not known; one looks like "Asia/Shanghai"') from error
 
