@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -220,12 +221,15 @@ class Archive:
         return sorted(found)
 
     def compact(self, names: Collection[str] | None = None) -> int:
-        """Makes one base of each month and its roll-ups of it; all months that have parts where none are named."""
+        """Makes one base of each month and the roll-ups of it; all months that have parts where none are named.
+
+        A year at a time: its roll-ups are one file each.
+        """
         months = self.manifest.months
         if names is None:
             names = [name for name, month in months.items() if month.parts]
-        for name in sorted(names):
-            self._compact(name)
+        for year, some in groupby(sorted(names), key=lambda name: name[:4]):
+            self._compact(year, list(some))
         return len(names)
 
     def migrate(self) -> int:
@@ -240,60 +244,73 @@ class Archive:
             self._commit(self.manifest.next(schema=VERSION))
         return len(old)
 
-    def _compact(self, name: str) -> None:
-        month = self.manifest.months[name]
+    def _compact(self, year: str, names: Sequence[str]) -> None:
         number = f"{self.manifest.sequence + 1:06d}"
-        days: list[pa.Table] = []
-        others: list[FileEntry | None] = []
-        base = f"{_folder('intervals', name)}/intervals-{number}.parquet"
-        beside = f"{_folder('other', name)}/other-{number}.parquet"
-
-        def groups() -> Iterator[pa.Table]:
-            for rows, other in tables_of_month(self.files, month):
-                rows = normal(rows)
-                days.append(gathered(rows, "day", self.zone))
-                if other.num_rows:
-                    pending.append(other)
-                yield rows
-
-        pending: list[pa.Table] = []
-        entry = self.files.write(base, groups(), ROWS)
-        others.append(self.files.write(beside, pending, OTHER))
-        made = None if entry is None else Part(entry, others[0])
         months = dict(self.manifest.months)
-        if made is None:
-            del months[name]
-        else:
-            months[name] = Month(made)
-        years = self._rolled_up(name, days, number)
-        self._commit(self.manifest.next(months=months, years=years))
-
-    def _rolled_up(self, name: str, days: list[pa.Table], number: str) -> dict[str, Year]:
-        """The year's roll-ups with those of a month anew."""
-        year, index = name[:4], month_index(name)
+        days: list[pa.Table] = []
+        sums: list[pa.Table] = []
+        for name in names:
+            part, mine = self._base(name, number)
+            if part is None:
+                del months[name]
+                continue
+            months[name] = Month(part)
+            day = pa.concat_tables(mine)
+            days.append(_of_month(day, name))
+            sums.append(_of_month(gathered(day, "month", self.zone), name))
         known = self.manifest.years.get(year)
-        day = pa.concat_tables(days) if days else gathered(ROWS.empty_table(), "day", self.zone)
-        month = gathered(day, "month", self.zone)
-        entries = []
-        for kind, mine, before in (
-            ("days", day, None if known is None else known.days),
-            ("months", month, None if known is None else known.months),
-        ):
-            mine = mine.append_column(ROLL_UP.field("month"), pa.array([index] * mine.num_rows, pa.int32()))
-            tables = [mine]
-            if before is not None:
-                old = self.files.read(before, ROLL_UP)
-                tables.insert(0, old.filter(pc.not_equal(old["month"], index)))
-            whole = ordered(pa.concat_tables(tables).unify_dictionaries(), "month")
-            path = f"{kind}/year={year}/{kind}-{number}.parquet"
-            groups = by_points(whole) if kind == "days" else [whole]
-            entries.append(self.files.write(path, groups, ROLL_UP))
+        entries = [
+            self._rolled_up(kind, year, number, before, tables, names)
+            for kind, before, tables in (
+                ("days", None if known is None else known.days, days),
+                ("months", None if known is None else known.months, sums),
+            )
+        ]
         years = dict(self.manifest.years)
         if entries[0] is None or entries[1] is None:
             years.pop(year, None)
         else:
             years[year] = Year(entries[0], entries[1])
-        return years
+        self._commit(self.manifest.next(months=months, years=years))
+
+    def _base(self, name: str, number: str) -> tuple[Part | None, list[pa.Table]]:
+        """Writes the new base of a month; its days by groups of points are given back."""
+        days: list[pa.Table] = []
+        beside: list[pa.Table] = []
+
+        def groups() -> Iterator[pa.Table]:
+            for rows, other in tables_of_month(self.files, self.manifest.months[name]):
+                rows = normal(rows)
+                days.append(gathered(rows, "day", self.zone))
+                if other.num_rows:
+                    beside.append(other)
+                yield rows
+
+        entry = self.files.write(f"{_folder('intervals', name)}/intervals-{number}.parquet", groups(), ROWS)
+        if entry is None:
+            return None, days
+        return Part(entry, self.files.write(f"{_folder('other', name)}/other-{number}.parquet", beside, OTHER)), days
+
+    def _rolled_up(
+        self,
+        kind: str,
+        year: str,
+        number: str,
+        before: FileEntry | None,
+        tables: Sequence[pa.Table],
+        names: Sequence[str],
+    ) -> FileEntry | None:
+        """Writes a year's roll-ups, with those of some months anew."""
+        whole = list(tables)
+        if before is not None:
+            old = self.files.read(before, ROLL_UP)
+            again = pa.array([month_index(name) for name in names], pa.int32())
+            whole.append(old.filter(pc.invert(pc.is_in(old["month"], again))))
+        if not whole:
+            return None
+        table = ordered(pa.concat_tables(whole).unify_dictionaries(), "month")
+        path = f"{kind}/year={year}/{kind}-{number}.parquet"
+        return self.files.write(path, by_points(table) if kind == "days" else [table], ROLL_UP)
 
     def _commit(self, new: Manifest) -> None:
         if self._lock is None:
@@ -317,6 +334,11 @@ class Archive:
                     gone.append(place)
             (self.folder / (manifest.NAME + durable.TEMPORARY)).unlink(missing_ok=True)
         return gone
+
+
+def _of_month(table: pa.Table, name: str) -> pa.Table:
+    """Roll-ups with the month that they were made from."""
+    return table.append_column(ROLL_UP.field("month"), pa.array([month_index(name)] * table.num_rows, pa.int32()))
 
 
 def month_index(name: str) -> int:
