@@ -9,7 +9,7 @@ parts are not read at one instant.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -23,7 +23,7 @@ from homeassistant.util.hass_dict import HassKey
 
 from .const import DOMAIN
 from .engine import LedgerError, Point, Reading
-from .engine.ledger import Ledger, period_of
+from .engine.ledger import Ledger, Sum, period_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .engine.model.obis import Obis
 from .query import rows_of
@@ -95,7 +95,7 @@ class Closed:
     registers: Mapping[Obis, Decimal]
     """At `until`, as the meter showed them; none of a virtual point."""
     last: Interval | None
-    """The last closed interval."""
+    """Of a virtual point: the last closed interval."""
 
     def completeness(self, period: Period) -> float:
         """Share of the closed time of a period that is known."""
@@ -290,21 +290,29 @@ def _closed(
     starts = {period: start_of(period, until - SECOND if point.virtual else until, zone, billing) for period in Period}
     goes_on = {period for period, start in starts.items() if before is not None and before.starts[period] == start}
     since = {period: before.until if before and period in goes_on else start for period, start in starts.items()}
-    rows: list[Interval] = []
+    rows: Sequence[Interval | Sum] = ()
+    last = before.last if before is not None else None
     if (first := min(since.values())) < until:
-        rows = rows_of(ledger, points=points, point=point, since=first, until=until, resolution="interval", zone="UTC")
+        if point.virtual:
+            rows = made = rows_of(
+                ledger, points=points, point=point, since=first, until=until, resolution="interval", zone="UTC"
+            )
+            last = made[-1] if made else last
+        else:
+            # Another meter may count import where the one before counted both directions together.
+            edges = {*since.values(), *(one.since for one in point.meters), until}
+            rows = ledger.sums(point.id, sorted(edge for edge in edges if first <= edge <= until))
     sums, known_s = {}, {}
     for period, start in since.items():
         sums[period], known_s[period] = _sum(rows, start)
         if before is not None and period in goes_on:
             sums[period] += before.sums[period]
             known_s[period] += before.known_s[period]
-    last = rows[-1] if rows else before.last if before is not None else None
     registers = {} if point.virtual else ledger.register_at(point.id, until) or {}
     return Closed(until, starts, sums, known_s, registers, last)
 
 
-def _sum(rows: Iterable[Interval], since: datetime) -> tuple[Decimal, int]:
+def _sum(rows: Iterable[Interval | Sum], since: datetime) -> tuple[Decimal, int]:
     energy, known_s = Decimal(0), 0
     for one in rows:
         if one.start >= since:

@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 
 from .const import DOMAIN
 from .engine import BY_KEY, Flag, LedgerError, Point
-from .engine.ledger import Boundary, Ledger, Restart
+from .engine.ledger import Boundary, Ledger, Restart, Sum
 from .engine.model.interval import Changes, Interval
 from .engine.model.obis import Obis
 from .engine.model.quantity import Quantity
@@ -37,7 +37,6 @@ from .engine.model.reading import Reading
 from .hourly import (
     HOUR_S,
     KEPT,
-    Hour,
     Job,
     Plan,
     Row,
@@ -45,7 +44,6 @@ from .hourly import (
     differ,
     energy_of,
     hour_of,
-    hours_in,
     instant,
     jobs_of,
     kept,
@@ -61,7 +59,6 @@ _LOGGER = logging.getLogger(__name__)
 
 NAME = "statistics"
 """Under this name it subscribes to the ledger."""
-HOUR = timedelta(hours=1)
 
 CHANGES = 8_000
 """About so many intervals are taken from the ledger at a time."""
@@ -215,16 +212,15 @@ class History:
             return
         points, self._told = self._told, set()
         now = dt_util.utcnow()
-        recent = {hour_of(now), hour_of(now - timedelta(minutes=20))}
-        since = instant(min(recent))
-        found = await self._ledger.async_call(
-            lambda ledger: ledger.intervals(points & set(ledger.points), since, now + HOUR)
+        span = hour_of(now - timedelta(minutes=20)), hour_of(now)
+        known = await self._ledger.async_call(
+            partial(_hours, points=self._registry.points, asked=[(point, span) for point in points])
         )
         registers: dict[str, set[Obis]] = {}
         hours: dict[str, set[int]] = {}
-        for one in found:
-            registers.setdefault(one.point, set()).update(one.energies)
-            hours.setdefault(one.point, set()).add(hour_of(one.start))
+        for (point, hour), one in known.items():
+            registers.setdefault(point, set()).update(one.energies)
+            hours.setdefault(point, set()).add(hour)
         for batch in batches_of(self._jobs(hours, registers)):
             await self._store(batch)
 
@@ -406,16 +402,14 @@ def _acknowledge(ledger: Ledger, changes: Changes) -> None:
 
 def _hours(
     ledger: Ledger, points: Mapping[str, Point], asked: Iterable[tuple[str, tuple[int, int]]]
-) -> dict[tuple[str, int], Hour]:
+) -> dict[tuple[str, int], Sum]:
     """What the ledger knows of points, each from one hour through another."""
     there = set(ledger.points)
-    spans: dict[tuple[int, int], set[str]] = {}
-    for point, span in asked:
-        spans.setdefault(span, set()).update(parts_of(points, point) & there)
-    known: dict[tuple[str, int], Hour] = {}
-    for (first, last), ids in spans.items():
-        if ids:
-            known |= hours_in(ledger.intervals(ids, instant(first), instant(last + HOUR_S)))
+    known: dict[tuple[str, int], Sum] = {}
+    for part, first, last in {(part, *span) for point, span in asked for part in parts_of(points, point) & there}:
+        starts = range(first, last + HOUR_S, HOUR_S)
+        sums = ledger.sums(part, [instant(one) for one in (*starts, last + HOUR_S)])
+        known |= {(part, hour): one for hour, one in zip(starts, sums, strict=True) if one.covered_s}
     return known
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from .const import DOMAIN
 from .engine import QUANTITIES, Point, Quantity
-from .engine.model.interval import Interval, Quality
+from .engine.ledger import Sum
 from .engine.model.obis import Obis
 
 HOUR_S = 3600
@@ -130,27 +130,6 @@ def batches_of(jobs: Iterable[Job]) -> list[list[Job]]:
     return [one for one in found if one]
 
 
-@dataclass(slots=True)
-class Hour:
-    """What the ledger knows of an hour of a point, and of how many seconds of it."""
-
-    energies: dict[Obis, Decimal]
-    covered_s: int = 0
-
-
-def hours_in(intervals: Iterable[Interval]) -> dict[tuple[str, int], Hour]:
-    """Intervals by point and hour (seconds since 1970)."""
-    found: dict[tuple[str, int], Hour] = {}
-    for one in intervals:
-        if Quality.WITHDRAWN in one.flags:
-            continue
-        hour = found.setdefault((one.point, hour_of(one.start)), Hour({}))
-        hour.covered_s += one.length_s
-        for obis, energy in one.energies.items():
-            hour.energies[obis] = hour.energies.get(obis, Decimal(0)) + energy
-    return found
-
-
 def hour_of(at: datetime) -> int:
     """The start of the hour that holds an instant, in seconds since 1970."""
     seconds = int(at.timestamp())
@@ -171,7 +150,7 @@ def parts_of(points: Mapping[str, Point], id_: str) -> set[str]:
 
 
 def energy_of(
-    points: Mapping[str, Point], known: Mapping[tuple[str, int], Hour], id_: str, obis: Obis, hour: int
+    points: Mapping[str, Point], known: Mapping[tuple[str, int], Sum], id_: str, obis: Obis, hour: int
 ) -> Decimal | None:
     """Energy of an hour; None where nothing is known, or of a virtual point where its parts are not equally known."""
     point = points.get(id_)
