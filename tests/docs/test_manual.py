@@ -172,9 +172,10 @@ def test_the_list_of_models_is_that_of_the_templates(language: str) -> None:
 
 
 def options(command: str) -> set[str]:
-    """The long options of a sub-command."""
-    parameters = typer.main.get_command(importlib.import_module(f"meter_batch_cli.{command}").app).params
-    return {option for one in parameters for option in one.opts if option.startswith("--")}
+    """The long options of a command, and of its own commands where it has some."""
+    one = typer.main.get_command(importlib.import_module(f"meter_batch_cli.{command}").app)
+    parameters = [*one.params, *(it for under in getattr(one, "commands", {}).values() for it in under.params)]
+    return {option for it in parameters for option in (*it.opts, *it.secondary_opts) if option.startswith("--")}
 
 
 def shown_commands() -> Iterator[tuple[str, list[str], str]]:
