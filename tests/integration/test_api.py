@@ -6,9 +6,12 @@ import asyncio
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from openpyxl import load_workbook
 from custom_components.meter_batch import query
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.engine import LedgerError
+from custom_components.meter_batch.engine.ledger import Ledger, Verdict
 from custom_components.meter_batch.engine.sentences import say
 from custom_components.meter_batch.engine.wire import decode_changes, decode_intervals, decode_registry
 from custom_components.meter_batch.site import Site
@@ -131,11 +135,25 @@ async def test_a_subscriber_may_take_a_large_change_in_small_parts(client: Clien
     assert sorted(found, key=lambda one: (one.point, one.start)) == stored
 
 
-async def test_the_verdict_of_verify_is_given(client: Client, site: Site) -> None:
+async def test_the_verdict_of_verify_is_given_and_the_thread_of_the_ledger_does_not_work_on_it(
+    client: Client, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     await take(site, quarters("p1", JUNE, 30))
+    threads: list[str] = []
+    verify = Ledger.verify
+
+    def noted(ledger: Ledger) -> Verdict:
+        threads.append(current_thread().name)
+        return verify(ledger)
+
+    monkeypatch.setattr(Ledger, "verify", noted)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     verdict = await (await client.post(f"{API}/verify")).json()
     assert verdict["ok"] is True
     assert (verdict["points"], verdict["records"], verdict["intervals"]) == (1, 31, 30)
+    its = await site.ledger.async_call(lambda _: current_thread().name)
+    assert threads and its not in threads
+    assert not list(tmp_path.glob("meter_batch-*")), "the copy is removed"  # noqa: ASYNC240
 
 
 @pytest.mark.parametrize(
