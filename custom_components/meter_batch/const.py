@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -42,6 +43,13 @@ DEFAULT_BACKFILL_SHARE: Final = 20
 INTERVALS_MIN: Final = (1, 5, 10, 15, 30, 60)
 STANDARD_UP_TO: Final = 100
 """With more points than this a point has few entities unless it, or its line, says otherwise."""
+
+
+LEDGER_KEPT: Final = timedelta(days=20 * 366)
+LEDGER_BYTES: Final = 20_000_000_000
+"""Beyond this age and size the ledger drops its oldest days, once a day, whether an archive has them or not."""
+STATISTICS: Final = "statistics"
+"""Under this name the hourly statistics subscribe to the ledger; whoever else does keeps what the ledger forgets."""
 
 
 class Link(StrEnum):

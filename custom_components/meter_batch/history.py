@@ -27,7 +27,7 @@ from homeassistant.util import dt as dt_util
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .const import DOMAIN
+from .const import DOMAIN, STATISTICS
 from .engine import BY_KEY, Flag, LedgerError, Point
 from .engine.ledger import Boundary, Ledger, Restart, Sum
 from .engine.model.interval import Changes, Interval
@@ -56,9 +56,6 @@ from .ledger import SiteLedger
 from .registry import Registry
 
 _LOGGER = logging.getLogger(__name__)
-
-NAME = "statistics"
-"""Under this name it subscribes to the ledger."""
 
 CHANGES = 8_000
 """About so many intervals are taken from the ledger at a time."""
@@ -156,9 +153,9 @@ class History:
 
     async def _prepare(self) -> None:
         if not self.enabled:
-            await self._ledger.async_call(lambda ledger: ledger.unsubscribe(NAME))
+            await self._ledger.async_call(lambda ledger: ledger.unsubscribe(STATISTICS))
             return
-        await self._ledger.async_call(lambda ledger: ledger.subscribe(NAME))
+        await self._ledger.async_call(lambda ledger: ledger.subscribe(STATISTICS))
         await self._take_over()
 
     async def _catch_up(self) -> None:
@@ -166,7 +163,7 @@ class History:
         await self._begin_new()
         while True:
             self._told.clear()
-            changes = await self._ledger.async_call(lambda ledger: ledger.changes(NAME, limit=CHANGES))
+            changes = await self._ledger.async_call(lambda ledger: ledger.changes(STATISTICS, limit=CHANGES))
             self._behind = changes.more
             if changes.intervals:
                 await self._write(changes.intervals)
@@ -397,7 +394,7 @@ class _NotStoredError(Exception):
 
 
 def _acknowledge(ledger: Ledger, changes: Changes) -> None:
-    ledger.acknowledge(NAME, changes.revision, changes.cursor)
+    ledger.acknowledge(STATISTICS, changes.revision, changes.cursor)
 
 
 def _hours(

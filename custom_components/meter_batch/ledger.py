@@ -9,14 +9,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
-from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.helpers.storage import STORAGE_DIR
 
-from .const import DOMAIN
+from .const import DOMAIN, LEDGER_BYTES, LEDGER_KEPT, STATISTICS
 from .engine import LedgerError
-from .engine.ledger import Ledger, LedgerHealth
+from .engine.ledger import Dropped, Ledger, LedgerHealth
 from .engine.sentences import say
 from .registry import Registry
 from .wording import async_in_words
@@ -32,9 +32,8 @@ restored configuration has the copy without it."""
 ISSUE = "ledger_problem"
 ISSUE_DROPPED = "ledger_dropped"
 
-KEPT_FOR = timedelta(days=10 * 366)
-MOST_BYTES = 20_000_000_000
-"""Beyond this age and size the oldest days are dropped, once a day, whether an archive has them or not."""
+FIRST_LOOK = timedelta(hours=1)
+"""So long after the start its age and size are looked at first: some restart it each day."""
 
 
 class SiteLedger:
@@ -58,16 +57,30 @@ class SiteLedger:
     @callback
     def async_start(self) -> None:
         """Begins to look after the size of the file."""
+        look = HassJob(self._keep_within_bounds, cancel_on_shutdown=True)
+        async_call_later(self._hass, FIRST_LOOK, look)
         async_track_time_interval(self._hass, self._keep_within_bounds, timedelta(days=1), cancel_on_shutdown=True)
 
     async def _keep_within_bounds(self, _now: datetime) -> None:
+        def work(ledger: Ledger) -> tuple[Dropped | None, bool]:
+            return ledger.bound(LEDGER_KEPT, LEDGER_BYTES), bool(ledger.subscribers().keys() - {STATISTICS})
+
         try:
-            dropped = await self.async_call(lambda ledger: ledger.bound(KEPT_FOR, MOST_BYTES))
+            dropped, archived = await self.async_call(work)
         except LedgerError:
             return  # it says so itself
-        if dropped is None or not dropped.lost:
+        if dropped is None:
             return
-        _LOGGER.warning("%s intervals from before %s were dropped from the ledger", dropped.lost, dropped.before)
+        # The hourly statistics had them, but intervals they are not.
+        lost = dropped.lost if archived else dropped.intervals
+        _LOGGER.warning(
+            "%s intervals from before %s were dropped from the ledger; %s of them no archive has",
+            dropped.intervals,
+            dropped.before,
+            lost,
+        )
+        if not lost:
+            return
         ir.async_create_issue(
             self._hass,
             DOMAIN,
@@ -76,7 +89,7 @@ class SiteLedger:
             is_persistent=True,
             severity=ir.IssueSeverity.WARNING,
             translation_key=ISSUE_DROPPED,
-            translation_placeholders={"count": str(dropped.lost), "before": dropped.before.date().isoformat()},
+            translation_placeholders={"count": str(lost), "before": dropped.before.date().isoformat()},
         )
 
     async def async_stop(self) -> None:

@@ -17,10 +17,9 @@ from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.components.recorder.common import async_wait_recording_done
 
-from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.const import DOMAIN, STATISTICS
 from custom_components.meter_batch.engine import Reading, Snapshot
 from custom_components.meter_batch.engine.model.interval import KNOWN, Hole, Interval
-from custom_components.meter_batch.history import NAME
 from custom_components.meter_batch.site import Site, async_get_site
 from meter_batch_virtual.fleet import VirtualFleet
 
@@ -116,7 +115,7 @@ async def shown(hass: HomeAssistant, site: Site, name: str, key: str, since: dat
     """The bars of the Energy dashboard, once the recorder has everything."""
     while True:
         revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
-        if subscribers.get(NAME) == revision:
+        if subscribers.get(STATISTICS) == revision:
             break
         await asyncio.sleep(0.05)
     await async_wait_recording_done(hass)

@@ -20,11 +20,10 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.components.recorder.common import async_wait_recording_done
 
 from custom_components.meter_batch.access import SYSTEM
-from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.const import DOMAIN, STATISTICS
 from custom_components.meter_batch.engine import Multiplier, Reading
 from custom_components.meter_batch.engine.ledger import Boundary
 from custom_components.meter_batch.engine.model.point import Term
-from custom_components.meter_batch.history import NAME
 from custom_components.meter_batch.hourly import HOUR_S, Plan, Row, batches_of, jobs_of, kept, plan
 from custom_components.meter_batch.registry import ALWAYS
 from custom_components.meter_batch.site import Site, async_get_site
@@ -171,7 +170,7 @@ async def acknowledged(site: Site) -> None:
     """Until the recorder has everything."""
     while True:
         revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
-        if subscribers.get(NAME) == revision:
+        if subscribers.get(STATISTICS) == revision:
             return
         await asyncio.sleep(0)
 
@@ -304,7 +303,7 @@ async def test_while_the_recorders_database_is_locked_nothing_is_acknowledged_an
         await take(site, record(at(hour), 100 + hour))
     await hass.async_block_till_done()
     revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
-    assert subscribers[NAME] < revision
+    assert subscribers[STATISTICS] < revision
     assert get_instance(hass).unlock_database()
     assert await stored(hass) == [(at(hour), 1) for hour in range(5)]
 

@@ -17,8 +17,16 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
 from custom_components.meter_batch.access import SYSTEM
-from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.engine import InstalledMeter, LedgerError, LineHealth, PollReport, Reading, Snapshot
+from custom_components.meter_batch.const import DOMAIN, STATISTICS
+from custom_components.meter_batch.engine import (
+    InstalledMeter,
+    LedgerError,
+    LineHealth,
+    MemoryRecord,
+    PollReport,
+    Reading,
+    Snapshot,
+)
 from custom_components.meter_batch.engine.model.interval import GapReason, Quality
 from custom_components.meter_batch.ledger import ISSUE, SiteLedger
 from custom_components.meter_batch.site import Site, async_get_site
@@ -164,11 +172,49 @@ async def test_what_must_be_dropped_is_told(
     for step in range(3):
         site.intake.async_take("l1", report(T0 + step * QUARTER, p1=100 + step, p2=step))
         await hass.async_block_till_done()
-    monkeypatch.setattr("custom_components.meter_batch.ledger.KEPT_FOR", timedelta(days=3))
+    monkeypatch.setattr("custom_components.meter_batch.ledger.LEDGER_KEPT", timedelta(days=3))
+    # The statistics have them as hours; that is no archive.
+    await site.ledger.async_call(lambda ledger: ledger.subscribe(STATISTICS, since_revision=ledger.revision))
     await later(hass, freezer, T0 + timedelta(days=9))
     issue = ir.async_get(hass).async_get_issue(DOMAIN, "ledger_dropped")
     assert issue is not None and issue.translation_placeholders is not None
     assert issue.translation_placeholders == {"count": "4", "before": "2026-07-07"}
+
+
+async def test_what_an_archive_has_is_dropped_without_an_alarm(
+    hass: HomeAssistant, site: Site, freezer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(3):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=100 + step, p2=step))
+        await hass.async_block_till_done()
+    monkeypatch.setattr("custom_components.meter_batch.ledger.LEDGER_KEPT", timedelta(days=3))
+    await site.ledger.async_call(lambda ledger: ledger.subscribe("archive", since_revision=ledger.revision))
+    await later(hass, freezer, T0 + timedelta(days=9))
+    assert await intervals(site.ledger, "p1", "p2") == []
+    assert ir.async_get(hass).async_get_issue(DOMAIN, "ledger_dropped") is None
+
+
+async def test_what_the_first_meter_of_a_point_remembers_is_kept_however_old_it_is(
+    hass: HomeAssistant, site: Site, freezer: Any
+) -> None:
+    """As a first installation finds it: the list is applied, and then memory is read."""
+    csv = "name,line,address,template\nPress,East,7,eastron/sdm630\n"
+    await hass.services.async_call(DOMAIN, "import_points", {"content": csv}, blocking=True, return_response=True)
+    point = site.registry.find("Press")
+    assert point is not None
+    site.intake.async_line("l1", QUARTER, [point.id])
+    year = T0 - timedelta(days=365)
+    records = [
+        MemoryRecord(at, 0.0, (Reading(IMPORT, Decimal(number), at),), "profile")
+        for number, at in enumerate([year, year + QUARTER, T0 - QUARTER])
+    ]
+    live: dict[str, Any] = {point.id: 9}
+    site.intake.async_take("l1", replace(report(T0, **live), memory={point.id: tuple(records)}))
+    await hass.async_block_till_done(wait_background_tasks=True)
+    found = await site.ledger.async_call(lambda ledger: ledger.intervals([point.id], year, T0))
+    assert (found[0].start, found[0].energies) == (year, {IMPORT: 1})
+    assert found[0].flags == {Quality.METER_MEMORY}
+    assert sum(one.energies[IMPORT] for one in found) == 9
 
 
 async def test_another_meter_makes_no_jump_and_what_the_old_one_still_counted_is_kept(

@@ -15,7 +15,7 @@ from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.meter_batch import link
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.registry import Registry
+from custom_components.meter_batch.registry import ALWAYS, Registry
 from custom_components.meter_batch.site import async_get_site
 
 
@@ -113,6 +113,7 @@ async def test_a_point_is_added_with_area_ratio_and_parent(
     press = registry.find("Press 1")
     assert press is not None
     assert (press.area, press.parent, press.detail, press.meter.serial) == ("Halle", main.id, "full", "S-8")
+    assert press.meter.since == ALWAYS, "what it remembers is this point's"
     assert (press.multipliers[0].ct, press.multipliers[0].pt) == (80, 10)
     assert press.routes[0].line == line.entry_id
 
