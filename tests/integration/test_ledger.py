@@ -212,7 +212,7 @@ async def test_what_the_first_meter_of_a_point_remembers_is_kept_however_old_it_
     site.intake.async_take("l1", replace(report(T0, **live), memory={point.id: tuple(records)}))
     await hass.async_block_till_done(wait_background_tasks=True)
     found = await site.ledger.async_call(lambda ledger: ledger.intervals([point.id], year, T0))
-    assert (found[0].start, found[0].energies) == (year, {IMPORT: 1})
+    assert (found[0].start, found[0].energies) == (year, {IMPORT: Decimal(1)})
     assert found[0].flags == {Quality.METER_MEMORY}
     assert sum(one.energies[IMPORT] for one in found) == 9
 
