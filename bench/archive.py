@@ -106,11 +106,13 @@ def _month(folder: Path) -> list[Figure]:
     )
     figures += _readers(folder, archives["plain"], table)
     program = (
-        "import resource, sys; from datetime import UTC, datetime\n"
+        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
         "from meter_batch_analytics.archive import read, store\n"
         "archive = store.Archive(sys.argv[1])\n"
         "for _ in read.rows(archive, None, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)): pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "status = Path('/proc/self/status').read_text()\n"
+        # getrusage would tell the peak of the process that started this one
+        "print(int(status.split('VmHWM:')[1].split()[0]) / 1024)"
     )
     command = [sys.executable, "-c", program, str(folder / "plain")]
     peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
