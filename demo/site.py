@@ -11,8 +11,6 @@ from .home import Home, wait_until
 
 POLLING = {"fast_s": 10, "slow_s": 300, "interval_min": "1"}
 """Options of a line. Energies every minute: nobody waits a quarter of an hour in front of a demo."""
-NO_WIRE = {"backfill_percent": 90}
-"""And of one without wire time, which has nothing else to do: so the demo has its year at the start."""
 YEAR = timedelta(days=364)
 
 
@@ -30,8 +28,7 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
     settings = POLLING | ({"detail": "standard"} if standard else {})
     for line in lines:
         entry = (await home.flow("meter_batch", *flow_steps(line)))["result"]["entry_id"]
-        own = NO_WIRE if has_no_wire(line) else {}
-        await home.options(entry, {"next_step_id": "settings"}, settings | own)
+        await home.options(entry, {"next_step_id": "settings"}, settings)
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
     await _wait_for_entities(home)

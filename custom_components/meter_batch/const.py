@@ -39,6 +39,8 @@ DEFAULT_FAST_S: Final = 10
 DEFAULT_SLOW_S: Final = 300
 DEFAULT_INTERVAL_MIN: Final = 15
 DEFAULT_BACKFILL_SHARE: Final = 20
+NO_WIRE_BACKFILL_SHARE: Final = 80
+"""The default where there is no wire to share."""
 """Percent of a line's time that reading from meters' memories may take."""
 INTERVALS_MIN: Final = (1, 5, 10, 15, 30, 60)
 STANDARD_UP_TO: Final = 100
@@ -72,6 +74,11 @@ class LineProtocol(StrEnum):
     def on_a_wire(self) -> bool:
         """True where baud and parity matter, because the bytes travel on RS-485 in the end."""
         return self is not LineProtocol.MODBUS_TCP
+
+    @property
+    def backfill_percent(self) -> int:
+        """The share of the line's time that back-fill may take unless the user says otherwise."""
+        return DEFAULT_BACKFILL_SHARE if self.on_a_wire else NO_WIRE_BACKFILL_SHARE
 
     @property
     def has_dlt645(self) -> bool:

@@ -26,7 +26,6 @@ from .const import (
     CONF_FAST,
     CONF_INTERVAL,
     CONF_SLOW,
-    DEFAULT_BACKFILL_SHARE,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
     DEFAULT_SLOW_S,
@@ -102,7 +101,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 fast_s=float(options.get(CONF_FAST, DEFAULT_FAST_S)),
                 slow_s=float(options.get(CONF_SLOW, DEFAULT_SLOW_S)),
                 interval_s=self.interval_s,
-                budget=options.get(CONF_BACKFILL_SHARE, DEFAULT_BACKFILL_SHARE) / 100 if self.backfill else 0.0,
+                budget=options.get(CONF_BACKFILL_SHARE, link.protocol(entry.data).backfill_percent) / 100,
                 clock_care=bool(options.get(CONF_CLOCK_CARE, True)),
                 time_zone=site.registry.time_zone or hass.config.time_zone,
             ),
@@ -207,7 +206,10 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self._note_multipliers(self.points())
         line = self.config_entry.entry_id
         interval = timedelta(seconds=self.interval_s)
-        self.site.intake.async_line(line, interval, [meter.key for meter in meters], self.poller.set_holes)
+        set_holes = self.poller.set_holes if self.backfill else None
+        self.site.intake.async_line(
+            line, interval, [meter.key for meter in meters], self.poller.set_holes if self.backfill else None
+        )
         there = {meter.key for meter in meters}
         for gone in {*self.values, *self.problems} - there:
             self.async_forget(gone)

@@ -41,7 +41,6 @@ from .const import (
     CONF_INTERVAL,
     CONF_PREAMBLE,
     CONF_SLOW,
-    DEFAULT_BACKFILL_SHARE,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
     DEFAULT_SLOW_S,
@@ -85,7 +84,6 @@ SETTINGS = probatio.Schema(
         probatio.Required(CONF_DETAIL, default=DETAIL_AUTO): _DETAIL,
         probatio.Required(CONF_ENTITY_STATISTICS, default=False): bool,
         probatio.Required(CONF_BACKFILL, default=True): bool,
-        probatio.Required(CONF_BACKFILL_SHARE, default=DEFAULT_BACKFILL_SHARE): _number(1, 100, "%"),
         probatio.Required(CONF_BILLING_DAY, default=1): _number(1, 28),
         probatio.Required(CONF_BILLING_HOUR, default=0): _number(0, 23),
     }
@@ -134,7 +132,8 @@ class LineOptionsFlow(OptionsFlowWithReload):
 
     def _settings(self) -> probatio.Schema:
         spoken = link.protocol(self.config_entry.data)
-        schema = SETTINGS
+        share = {probatio.Required(CONF_BACKFILL_SHARE, default=spoken.backfill_percent): _number(1, 100, "%")}
+        schema = SETTINGS.extend(share)
         if spoken.on_a_wire:
             schema = schema.extend(GAP)
         return schema.extend({**CLOCK_CARE, **PREAMBLE}) if spoken.has_dlt645 else schema

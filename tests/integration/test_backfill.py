@@ -221,9 +221,10 @@ async def test_a_line_that_was_cut_leaves_no_gap_once_it_is_back(
 @pytest.mark.parametrize(
     ("options", "budget", "clock_care"),
     [
-        ({}, 0.2, True),
+        ({}, 0.8, True),
+        ({"protocol": "modbus-rtu"}, 0.2, True),
         ({"backfill_percent": 35, "clock_care": False}, 0.35, False),
-        ({"backfill": False, "backfill_percent": 35}, 0.0, True),
+        ({"backfill": False, "backfill_percent": 35}, 0.35, True),
     ],
 )
 async def test_options_of_a_line_say_how_much_of_its_time_back_fill_may_take(
@@ -234,7 +235,8 @@ async def test_options_of_a_line_say_how_much_of_its_time_back_fill_may_take(
     budget: float,
     clock_care: bool,
 ) -> None:
-    east = add_line("East", port=port_of(await start_fleet(FLEET)), options=options)
+    data = {"protocol": options.pop("protocol")} if "protocol" in options else {}
+    east = add_line("East", port=port_of(await start_fleet(FLEET)), options=options, **data)
     assert await hass.config_entries.async_setup(east.entry_id)
     settings = east.runtime_data.coordinator.poller._settings
     assert (settings.budget, settings.clock_care) == (budget, clock_care)

@@ -60,7 +60,7 @@ async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfi
     values = {"fast_s": 5, "slow_s": 60, "interval_min": "30", "detail": "lean", "entity_statistics": True}
     result = await go(hass, result, values)
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    values |= {"backfill": True, "backfill_percent": 20, "billing_day": 1, "billing_hour": 0}
+    values |= {"backfill": True, "backfill_percent": 80, "billing_day": 1, "billing_hour": 0}
     assert line.options == {**values, "interval_min": 30}
     result = await begin(hass, line, "settings")
     suggested = {str(field): field.description["suggested_value"] for field in result["data_schema"].schema}

@@ -24,8 +24,6 @@ from .meter import Meter
 from .recall import DAY_S, Plan, Recall, installed
 from .schedule import PollSettings
 
-IDLE_SHARE = 0.8
-"""On a line without wire time: so much of the time between live questions, that the program has breath."""
 LATE_S = 60.0
 """A snapshot that was taken later than this after its boundary gives way to a record from memory."""
 THINK_S = 0.1
@@ -60,8 +58,7 @@ class Backfill:
     def __init__(self, line: LineSettings, settings: PollSettings, monotonic: float) -> None:
         self._line, self._settings = line, settings
         self._zone = None if settings.time_zone == "UTC" else ZoneInfo(settings.time_zone)
-        budget = settings.budget if line.framing != "tcp" or not settings.budget else max(settings.budget, IDLE_SHARE)
-        self.airtime = Airtime(budget, monotonic)
+        self.airtime = Airtime(settings.budget, monotonic)
         self._recalls: dict[str, Recall] = {}
         self._holes: dict[str, tuple[Hole, ...]] = {}
         self._swapped: dict[str, int] = {}
