@@ -31,6 +31,8 @@ from .entity import DIGITS, LineEntity, LineEntry, PointEntity, shown_value
 from .wording import name_key
 
 PARALLEL_UPDATES = 0
+ENOUGH = 0.9
+"""Share of the parts of a virtual point that must be known before its energy is shown."""
 
 _CLASSES = {
     Measure.ACTIVE_ENERGY: SensorDeviceClass.ENERGY,
@@ -150,7 +152,8 @@ class LedgerEnergy(PointEntity, SensorEntity):
     @property
     @override
     def available(self) -> bool:
-        return self._attr_native_value is not None
+        # Without a value it is unknown, and says how much is known; without anything closed it is not there.
+        return bool(self._attr_extra_state_attributes)
 
     @override
     def _shown(self) -> object:
@@ -161,8 +164,8 @@ class PeriodEnergy(LedgerEnergy):
     """What a point has used in the hour, day, month or billing period that runs now.
 
     Without a state class: the statistic of the register (history.py) tells the same of every hour, put right by late
-    data, which statistics of states never are; four more of each point would be four more rows an hour. Only virtual
-    points have no register: their energy of today is a total, so that the Energy dashboard can show what is lost.
+    data, which statistics of states never are; four more of each point would be four more rows an hour. Of a virtual
+    point nothing is shown while much of its parts is not known: a difference of estimates says nothing.
     """
 
     def __init__(self, coordinator: LineCoordinator, point: Point, period: Period) -> None:
@@ -170,8 +173,6 @@ class PeriodEnergy(LedgerEnergy):
         self._start: datetime | None = None
         self._end: datetime | None = None
         self._again: datetime | None = None
-        if point.virtual and period is Period.DAY:
-            self._attr_state_class = SensorStateClass.TOTAL
         super().__init__(coordinator, point, period)
 
     @property
@@ -191,8 +192,8 @@ class PeriodEnergy(LedgerEnergy):
         if self._start != start:
             self._end = end_of(self._period, start, self._energies.zone, self._billing)
         self._start, self._attr_native_value = start, energy
-        if self._attr_state_class is SensorStateClass.TOTAL:
-            self._attr_last_reset = start
+        if self.point.virtual and closed.completeness(self._period) < ENOUGH:
+            self._attr_native_value = None
         self._attr_extra_state_attributes = {
             "since": start.isoformat(),
             "completeness": round(closed.completeness(self._period), 4),
@@ -228,7 +229,7 @@ class IntervalEnergy(LedgerEnergy):
         if closed is None or closed.last is None:
             return
         last = closed.last
-        self._attr_native_value = imported(last.energies)
+        self._attr_native_value = imported(last.energies) if last.completeness >= ENOUGH else None
         self._attr_extra_state_attributes = {
             "start": last.start.isoformat(),
             "end": last.end.isoformat(),

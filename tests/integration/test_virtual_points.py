@@ -16,6 +16,7 @@ from homeassistant.exceptions import ServiceValidationError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.setup import async_setup_component
+from homeassistant.util import dt as dt_util
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_homeassistant_custom_component.common import MockConfigEntry
@@ -258,17 +259,21 @@ async def test_a_virtual_point_is_a_device_with_energies_that_follow_its_parts(
     (device,) = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, "v")})
     assert (device.name, device.model, device.config_entry_id) == ("Lost", "Σ Main; - Sub", east.entry_id)
 
-    # two quarters that are closed
-    now = datetime.now(UTC)
-    begin = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0) - timedelta(minutes=45)
-    await take(site, [*quarters("p1", begin, 2, "5.00"), *quarters("p2", begin, 2, "4.25")])
+    # the quarters of today that are closed; at first of one part only
+    midnight = dt_util.start_of_local_day().astimezone(UTC)
+    end = dt_util.utcnow().replace(minute=dt_util.utcnow().minute // 15 * 15, second=0, microsecond=0)
+    begin = min(midnight, end - timedelta(minutes=30)) - timedelta(minutes=15)
+    count = (end - begin) // timedelta(minutes=15)
+    await take(site, [*quarters("p1", begin, count, "5.00"), *quarters("p2", begin, 1, "4.25")])
+    unknown = await wait_for(lambda: (one := state("energy_today")) and one.state == "unknown" and one)
+    assert unknown.attributes["completeness"] < 0.9
+    await take(site, quarters("p2", begin, count, "4.25"))
     shown = await wait_for(lambda: (one := state("energy_interval")) and one.state == "0.75" and one)
     assert shown.attributes["completeness"] == 1 and shown.attributes["parts"] == 2
     assert "state_class" not in shown.attributes
     today = state("energy_today")
-    assert Decimal(today.state) in {Decimal("0.75"), Decimal("1.5")}  # midnight may be between
-    assert (today.attributes["state_class"], today.attributes["unit_of_measurement"]) == ("total", "kWh")
-    assert today.attributes["last_reset"] == today.attributes["since"]
+    assert Decimal(today.state) == (end - midnight) // timedelta(minutes=15) * Decimal("0.75")
+    assert "state_class" not in today.attributes
 
     # another formula counts from the beginning of what the ledger knows
     await site.registry.async_apply({"v": virtual("v", "Both", (1, "p1"), (1, "p2"))}, SYSTEM, "edit")
