@@ -234,11 +234,12 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         else:
             say("3/6  Lines, areas and metering points are there.")
         await _wait_until_live(home, children, lines)
-        archive = _start_archive(children, folder, url, token)
         if options.meters <= MOST_WITH_YEAR:
             await _wait_for_the_year(home, children, lines)
         else:
             say("5/6  Back-fill reads the year of so many meters in the background.")
+        # After the year: both want Home Assistant's processor.
+        archive = _start_archive(children, folder, url, token)
     return {
         "url": url,
         "user": USER,
