@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_track_time_interval
+from homeassistant.util import dt as dt_util
 
 from .engine import LedgerError, Point
 from .engine.model.interval import Gap, GapReason
+from .intake import Intake
 from .ledger import SiteLedger
 
 EVERY = timedelta(seconds=30)
@@ -29,9 +31,8 @@ class Missing:
 class Gaps:
     """Knows the gaps of the site, at most half a minute old."""
 
-    def __init__(self, hass: HomeAssistant, ledger: SiteLedger, depths: Mapping[str, timedelta]) -> None:
-        self._hass, self._ledger = hass, ledger
-        self._depths = depths
+    def __init__(self, hass: HomeAssistant, ledger: SiteLedger, intake: Intake) -> None:
+        self._hass, self._ledger, self._intake = hass, ledger, intake
         self._gaps: list[Gap] = []
         self._listeners: list[Callable[[], None]] = []
         self._revision = -1
@@ -52,7 +53,8 @@ class Gaps:
         """Looks now."""
         memory = self._memory
         try:
-            self._gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=memory))
+            gaps = await self._ledger.async_call(lambda ledger: ledger.gaps(memory=memory))
+            self._gaps = [self._counted(gap) for gap in gaps]
             self._revision = self._ledger.health.revision
         except LedgerError:
             pass  # it says so itself
@@ -71,7 +73,15 @@ class Gaps:
     @property
     def _memory(self) -> dict[str, timedelta]:
         """How far back meters remember, of those that do."""
-        return {point: depth for point, depth in self._depths.items() if depth}
+        return {point: depth for point, depth in self._intake.memories.depths.items() if depth}
+
+    def _counted(self, gap: Gap) -> Gap:
+        """What is missing, counted in the intervals in which the point is read."""
+        if (length := self._intake.interval(gap.point)) is None:
+            return gap
+        if gap.end is None:
+            return replace(gap, missing=max(0, (dt_util.utcnow() - gap.start) // length))
+        return replace(gap, missing=-((gap.start - gap.end) // length))
 
     def missing(self, points: Collection[str]) -> Missing:
         """What is missing of points. What was before they were read first is no alarm and not counted."""
@@ -90,7 +100,7 @@ class Gaps:
             there = set(ledger.points)
             return list(ledger.gaps([id_ for id_ in names if id_ in there], memory=memory))
 
-        return [gap_as_dict(gap, names) for gap in await self._ledger.async_call(look)]
+        return [gap_as_dict(self._counted(gap), names) for gap in await self._ledger.async_call(look)]
 
 
 def gap_as_dict(gap: Gap, names: Mapping[str, str]) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
 from homeassistant.components.recorder.db_schema import Statistics, StatisticsMeta
 from homeassistant.components.recorder.models import StatisticData, StatisticMeanType, StatisticMetaData
 from homeassistant.components.recorder.statistics import async_add_external_statistics
-from homeassistant.core import HassJob, HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import translation
 from homeassistant.helpers.event import async_call_later
 from homeassistant.helpers.recorder import get_instance, session_scope
@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from .const import DOMAIN, STATISTICS
 from .engine import BY_KEY, Flag, LedgerError, Point
 from .engine.ledger import Boundary, Ledger, Restart, Sum
-from .engine.model.interval import Changes, Interval
+from .engine.model.interval import Changes, GapReason, Interval, Quality
 from .engine.model.obis import Obis
 from .engine.model.quantity import Quantity
 from .engine.model.reading import Reading
@@ -51,9 +51,10 @@ from .hourly import (
     plan,
     statistic_id,
 )
-from .intake import factor
+from .intake import Intake, factor
 from .ledger import SiteLedger
 from .registry import Registry
+from .waiting import Waiting
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ MOST_BACKLOG = 500
 TRIES = 5
 PAUSE_S = 1.0
 RETRY = timedelta(minutes=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
+LOOK = timedelta(seconds=10)
+"""How often it is looked whether what waits is to be written."""
+LATER = frozenset({Quality.METER_MEMORY, Quality.ESTIMATED})
+"""What may become better, or more, while the memory of a meter is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,14 @@ class Stored:
 class History:
     """Writes the statistics of all points, in one task."""
 
-    def __init__(self, hass: HomeAssistant, registry: Registry, ledger: SiteLedger) -> None:
-        self._hass, self._registry, self._ledger = hass, registry, ledger
+    def __init__(self, hass: HomeAssistant, registry: Registry, ledger: SiteLedger, intake: Intake) -> None:
+        self._hass, self._registry, self._ledger, self._intake = hass, registry, ledger, intake
+        self._has: tuple[int, str | None] | None = None
+        """Up to where the ledger was told that the statistics have it."""
+        self._waiting = Waiting(hass)
+        self._held: dict[str, dict[int, bool]] = {}
+        """By point, the hours that are left out of what is written now; True: those of an outage."""
+        self._look: CALLBACK_TYPE | None = None
         self._ready = self._running = self._more = False
         self._told: set[str] = set()
         self._begin: dict[str, tuple[Point, Quantity, Reading]] = {}
@@ -88,6 +100,11 @@ class History:
     def enabled(self) -> bool:
         """False where Home Assistant runs without a recorder."""
         return "recorder" in self._hass.config.components
+
+    @property
+    def waits(self) -> bool:
+        """True while hours wait for what meters remember."""
+        return bool(self._waiting.points)
 
     @property
     def behind(self) -> bool:
@@ -141,6 +158,13 @@ class History:
             self._later()
         finally:
             self._running = False
+            if self._waiting.points and self._look is None and not self._hass.is_stopping:
+                self._look = async_call_later(self._hass, LOOK, HassJob(self._look_again, cancel_on_shutdown=True))
+
+    @callback
+    def _look_again(self, _now: datetime) -> None:
+        self._look = None
+        self._wake()
 
     @callback
     def _later(self) -> None:
@@ -156,6 +180,7 @@ class History:
             await self._ledger.async_call(lambda ledger: ledger.unsubscribe(STATISTICS))
             return
         await self._ledger.async_call(lambda ledger: ledger.subscribe(STATISTICS))
+        await self._waiting.async_load()
         await self._take_over()
 
     async def _catch_up(self) -> None:
@@ -167,19 +192,53 @@ class History:
             self._behind = changes.more
             if changes.intervals:
                 await self._write(changes.intervals)
-            await self._ledger.async_call(partial(_acknowledge, changes=changes))
+            await self._waiting.async_save()
+            if (upto := (changes.revision, changes.cursor)) != self._has:
+                await self._ledger.async_call(partial(_acknowledge, changes=changes))
+                self._has = upto
+            await self._write_waiting()
             if not changes.more:
                 return
 
     async def _write(self, intervals: Iterable[Interval]) -> None:
         hours: dict[str, set[int]] = {}
+        later: dict[str, set[int]] = {}
         registers: dict[str, set[Obis]] = {}
         for one in intervals:
-            hours.setdefault(one.point, set()).add(hour_of(one.start))
+            known = later if one.flags & LATER and self._intake.may_come(one.point) else hours
+            known.setdefault(one.point, set()).add(hour_of(one.start))
             registers.setdefault(one.point, set()).update(one.energies)
+        now = dt_util.utcnow()
+        for point, all_ in later.items():
+            if wait := all_ - hours.get(point, set()):
+                self._waiting.add(point, wait, registers[point], now)
         for batch in batches_of(self._jobs(hours, registers)):
             await self._live()
             await self._store(batch)
+
+    async def _write_waiting(self) -> None:
+        """Writes what waited: what was gathered for a while, and all of a point for which nothing more will come."""
+        now = dt_util.utcnow()
+        waiting = self._waiting.points
+        for gone in waiting.keys() - self._registry.points.keys():
+            del waiting[gone]
+        whole = {point for point in waiting if not self._intake.may_come(point)}
+        due = {point for point in waiting if point in whole or self._waiting.due(point, now)}
+        if not due:
+            return
+        hours = {point: waiting[point].hours if point in whole else waiting[point].soon for point in due}
+        self._held, behind, self._behind = {}, self._behind, True
+        for batch in batches_of(self._jobs(hours, {point: waiting[point].registers for point in due})):
+            while self._intake.busy and not self._hass.is_stopping:  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE_S)
+            await self._live()
+            await self._store(batch)
+        self._behind = behind
+        for point in due:
+            held = self._held.get(point, {})
+            outage = [hour for hour, of_outage in held.items() if of_outage]
+            self._waiting.written(point, held, outage, now, all_=point in whole)
+        await self._waiting.async_save()
 
     def _jobs(self, hours: dict[str, set[int]], registers: Mapping[str, set[Obis]]) -> list[Job]:
         points = self._registry.points
@@ -260,7 +319,12 @@ class History:
             for job, one in zip(batch, stored, strict=True)
             for span in [(job.hours[0], job.hours[-1]), *((row.start, row.start) for row in one.rows[-1:])]
         }
-        known = await self._ledger.async_call(partial(_hours, points=points, asked=asked))
+        parts = {part for point, _ in asked for part in parts_of(points, point)}
+        waiting = {part for part in parts if self._intake.may_come(part)}
+        known, before = await self._ledger.async_call(
+            partial(_hours_and_before, points=points, asked=asked, waiting=waiting)
+        )
+        held = self._hold(known, before)
         found = []
         for job, one in zip(batch, stored, strict=True):
             energies = {
@@ -268,11 +332,27 @@ class History:
                 for hour in {*job.hours, *(row.start for row in one.rows)}
                 if (energy := energy_of(points, known, job.point, job.quantity.obis, hour)) is not None
             }
+            left = set[int]().union(*(held.get(part, ()) for part in parts_of(points, job.point)))
+            energies = {hour: energy for hour, energy in energies.items() if hour not in left}
             virtual = job.point in points and points[job.point].virtual
-            # An hour of a virtual point of which a part is not there yet stays as it is.
-            changed = [hour for hour in job.hours if not virtual or hour in energies]
+            # An hour that waits stays as it is, and one of a virtual point of which a part is not there yet.
+            changed = [hour for hour in job.hours if hour not in left and (not virtual or hour in energies)]
+            if not virtual and (wait := left.intersection(job.hours)):
+                self._wait(job, {hour: held[job.point][hour] for hour in wait})
             found.append(plan(one.before, one.rows, energies, changed) if changed and job.point in points else Plan())
         return found
+
+    def _hold(self, known: Mapping[tuple[str, int], Sum], before: Mapping[str, datetime]) -> dict[str, dict[int, bool]]:
+        """By point, the hours that are estimated and may still be known soon; True: those of an outage."""
+        now = dt_util.utcnow()
+        held: dict[str, dict[int, bool]] = {}
+        for (point, hour), one in known.items():
+            if point not in before or one.known_s == one.covered_s:
+                continue
+            of_outage = instant(hour) >= before[point]
+            if not of_outage or self._waiting.outage(point, now):
+                held.setdefault(point, {})[hour] = of_outage
+        return held
 
     def _stored(self, batch: list[Job]) -> list[Stored]:
         """What the recorder has around the hours of each job; runs in its executor."""
@@ -408,6 +488,17 @@ def _hours(
         sums = ledger.sums(part, [instant(one) for one in (*starts, last + HOUR_S)])
         known |= {(part, hour): one for hour, one in zip(starts, sums, strict=True) if one.covered_s}
     return known
+
+
+def _hours_and_before(
+    ledger: Ledger, points: Mapping[str, Point], asked: Iterable[tuple[str, tuple[int, int]]], waiting: set[str]
+) -> tuple[dict[tuple[str, int], Sum], dict[str, datetime]]:
+    """The same, and for some points up to when what is estimated is from before they were read first."""
+    before = dict.fromkeys(waiting & set(ledger.points), NEVER)
+    for gap in ledger.gaps(before) if before else ():
+        if gap.reason is GapReason.BEFORE and gap.end is not None:
+            before[gap.point] = max(before[gap.point], gap.end)
+    return _hours(ledger, points, asked), before
 
 
 def identity_at(point: Point, at: datetime) -> str:

@@ -24,6 +24,7 @@ from .engine.model.interval import GapReason, Hole
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Kind
 from .ledger import SiteLedger
+from .memories import Memories
 from .registry import ALWAYS, Change, Registry
 
 _LOGGER = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ class Intake:
         self._dropped = 0
         self._got: dict[datetime, set[str]] = {}
         self._memory: deque[Boundary] = deque()
-        self.depths: dict[str, timedelta] = {}
-        """How far back meters can be asked, as far as that was learned since the start."""
+        self.memories = Memories()
+        self._telling = 0
         self._look_again: set[str] = set()
         """Points of which something else may be missing once they were read again."""
         self._writing = self._filling = self._stopped = False
@@ -142,7 +143,8 @@ class Intake:
     @callback
     def async_line_gone(self, line: str) -> None:
         """A line is read no longer."""
-        self._lines.pop(line, None)
+        if (gone := self._lines.pop(line, None)) is not None:
+            self.memories.leave(line, gone.points)
 
     @callback
     def async_take(self, line: str, report: PollReport, unusable: Container[str] = ()) -> None:
@@ -162,7 +164,7 @@ class Intake:
                 self._take_boundary(self._registry.points[key], snapshot.boundary, report, key)
         if report.snapshots and self._all_there():
             self._write_soon(timedelta())
-        self.depths.update(report.depths)
+        self.memories.note(line, report)
         self._take_memory(owing, report, unusable)
 
     def _take_boundary(self, point: Point, at: datetime, report: PollReport, key: str) -> None:
@@ -254,6 +256,25 @@ class Intake:
             self._look_again -= again
             await self._tell_holes(again)
         return True
+
+    @property
+    def busy(self) -> bool:
+        """True while registers of a boundary are gathered and written."""
+        return self._writing or bool(self._waiting)
+
+    def interval(self, point: str) -> timedelta | None:
+        """The length of the intervals at whose boundaries a point is read; None where no line reads it."""
+        return next((line.interval for line in self._lines.values() if point in line.points), None)
+
+    def may_come(self, point: str) -> bool:
+        """Whether the memory of a point's meter may still give what is missing of it."""
+        lines = ((id_, line) for id_, line in self._lines.items() if point in line.points)
+        id_, line = next(lines, ("", None))
+        if line is None or line.set_holes is None or self.memories.depths.get(point) == timedelta():
+            return False
+        # What the line was told last may not be all any more.
+        changing = self._telling or point in self._look_again
+        return bool(changing) or self.memories.may_give(id_, point, dt_util.utcnow())
 
     @property
     def pending(self) -> int:
@@ -362,17 +383,22 @@ class Intake:
         """Tells the lines what is missing of these points."""
         told = {point for line in self._lines.values() if line.set_holes for point in line.points if point in points}
         now = dt_util.utcnow()
-        since = {point: now - min(self.depths.get(point, MEMORY_REACH), MEMORY_REACH) for point in told}
+        depths = self.memories.depths
+        since = {point: now - min(depths.get(point, MEMORY_REACH), MEMORY_REACH) for point in told}
 
         def look(ledger: Ledger) -> dict[str, list[Hole]]:
             there = set(ledger.points)
             return {point: ledger.holes(point, start) for point, start in since.items() if point in there}
 
+        self._telling += 1
         try:
             holes = await self._ledger.async_call(look) if since else {}
         except LedgerError as error:
             _LOGGER.debug("What is missing is told later: %s", error.text)
             return
+        finally:
+            self._telling -= 1
+        self.memories.missing(holes, now)
         for line in self._lines.values():
             if line.set_holes is not None and (its := {key: holes[key] for key in line.points if key in holes}):
                 line.set_holes(its)
@@ -399,7 +425,7 @@ class Intake:
             if one.good and Flag.SWAP not in one.flags and since - LAST_READING <= one.at <= since and counted(one.obis)
         }
         self._restarts += swap(after.id, since, registers, {})
-        self.depths.pop(after.id, None)
+        self.memories.forget(after.id)
         self._look_again.add(after.id)
 
     async def _tell_multipliers(self, points: Iterable[Point]) -> None:

@@ -115,9 +115,9 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     ledger.async_start()
     intake = Intake(hass, registry, templates, ledger)
     await intake.async_start()
-    history = History(hass, registry, ledger)
+    history = History(hass, registry, ledger, intake)
     history.async_start()
-    gaps = Gaps(hass, ledger, intake.depths)
+    gaps = Gaps(hass, ledger, intake)
     gaps.async_start()
 
     async def stop(_event: Event) -> None:

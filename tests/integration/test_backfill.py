@@ -51,6 +51,13 @@ Roof,East,2,eastron/sdm630,
 """
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for memories is looked at often."""
+    monkeypatch.setattr("custom_components.meter_batch.history.LOOK", timedelta(seconds=0.2))
+    monkeypatch.setattr("custom_components.meter_batch.memories.FRESH", timedelta(seconds=1.5))
+
+
 async def set_up(
     hass: HomeAssistant, fleet: VirtualFleet, add_line: Callable[..., MockConfigEntry]
 ) -> tuple[Site, MockConfigEntry]:
@@ -115,7 +122,7 @@ async def shown(hass: HomeAssistant, site: Site, name: str, key: str, since: dat
     """The bars of the Energy dashboard, once the recorder has everything."""
     while True:
         revision, subscribers = await site.ledger.async_call(lambda ledger: (ledger.revision, ledger.subscribers()))
-        if subscribers.get(STATISTICS) == revision:
+        if subscribers.get(STATISTICS) == revision and not site.history.waits:
             break
         await asyncio.sleep(0.05)
     await async_wait_recording_done(hass)

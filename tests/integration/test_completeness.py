@@ -74,7 +74,9 @@ async def make_gap(site: Site) -> Any:
     ]
     await site.ledger.async_call(lambda ledger: ledger.take(records))
     await site.ledger.async_call(lambda ledger: ledger.miss([point.id], now, GapReason.LINE))
-    site.gaps._depths = {point.id: timedelta(days=10)}  # its line may just have learned that it has no memory
+    memories = site.intake.memories
+    await wait_for(lambda: point.id in memories.depths)  # its line has learned that it has no memory
+    memories.depths[point.id] = timedelta(days=10)
     await site.gaps.async_refresh()
     return point, last
 
