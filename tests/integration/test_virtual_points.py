@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.meter_batch import energy
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.cells import Known, as_rows, parse_formula, write_formula
 from custom_components.meter_batch.const import DOMAIN
@@ -215,6 +216,11 @@ async def test_a_virtual_point_cannot_be_read_and_says_so(hass: HomeAssistant, s
 
 
 # --- as entities
+
+
+@pytest.fixture(autouse=True)
+def _without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "PAUSE_S", 0.0)
 
 
 FLEET = """
