@@ -23,7 +23,7 @@ from homeassistant.util.hass_dict import HassKey
 
 from .const import DOMAIN
 from .engine import LedgerError, Point, Reading
-from .engine.ledger import Ledger, Sum, period_of
+from .engine.ledger import Ledger, Sum, combine, period_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .engine.model.obis import Obis
 from .query import rows_of
@@ -294,9 +294,7 @@ def _closed(
     last = before.last if before is not None else None
     if (first := min(since.values())) < until:
         if point.virtual:
-            rows = made = rows_of(
-                ledger, points=points, point=point, since=first, until=until, resolution="interval", zone="UTC"
-            )
+            rows = made = _worked_out(ledger, points, point, first, until, zone)
             last = made[-1] if made else last
         else:
             # Another meter may count import where the one before counted both directions together.
@@ -310,6 +308,37 @@ def _closed(
             known_s[period] += before.known_s[period]
     registers = {} if point.virtual else ledger.register_at(point.id, until) or {}
     return Closed(until, starts, sums, known_s, registers, last)
+
+
+def _worked_out(
+    ledger: Ledger, points: Mapping[str, Point], point: Point, since: datetime, until: datetime, zone: tzinfo
+) -> list[Interval]:
+    """A virtual point in whole hours, as far as there are; what is before them and the last hour in intervals."""
+    edges = [period_of(since - SECOND, "hour", zone)[1]]
+    end = period_of(until - SECOND, "hour", zone)[0]
+    while edges[-1] < end:
+        edges.append(period_of(edges[-1], "hour", zone)[1])
+    rows = []
+    for start, stop in ((since, min(edges[0], until)), (edges[-1], until)):
+        if start < stop:
+            rows += rows_of(
+                ledger, points=points, point=point, since=start, until=stop, resolution="interval", zone="UTC"
+            )
+    return sorted([*rows, *_hours(ledger, points, point, edges)], key=lambda one: one.start)
+
+
+def _hours(ledger: Ledger, points: Mapping[str, Point], point: Point, edges: Sequence[datetime]) -> list[Interval]:
+    if point.virtual:
+        terms = [points[term.point] for term in point.formula if term.point in points]
+        parts = [one for term in terms for one in _hours(ledger, points, term, edges)]
+        return combine(point.id, point.formula, parts)
+    if point.id not in ledger.points:
+        return []
+    return [
+        Interval(point.id, one.start, (one.end - one.start) // SECOND, one.energies, one.flags, known_s=one.known_s)
+        for one in ledger.sums(point.id, edges)
+        if one.covered_s
+    ]
 
 
 def _sum(rows: Iterable[Interval | Sum], since: datetime) -> tuple[Decimal, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,12 +18,14 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
-from custom_components.meter_batch import energy, sensor
+from custom_components.meter_batch import energy, query, sensor
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.energy import Billing, Closed, Energies, Period, end_of, start_of
-from custom_components.meter_batch.engine import Multiplier, Point, Reading
-from custom_components.meter_batch.engine.ledger import Boundary, Ledger
+from custom_components.meter_batch.engine import InstalledMeter, Multiplier, Point, Reading
+from custom_components.meter_batch.engine.ledger import Boundary, Ledger, Term
+from custom_components.meter_batch.engine.model.interval import GROSS
+from custom_components.meter_batch.registry import ALWAYS
 from custom_components.meter_batch.site import Site, async_get_site
 
 from .conftest import StartFleet, make_point, port_of, wait_for
@@ -131,6 +134,45 @@ def test_a_swap_and_a_new_multiplier_make_no_jump(ledger: Ledger) -> None:
     assert closed.since(point, Reading(IMPORT, Decimal(125), at)) == 10 * (Decimal("12.5") - 12)
     assert closed.since(point, Reading(IMPORT, Decimal(119), at)) is None  # it began again: the next boundary knows
     assert closed.since(point, Reading(IMPORT, Decimal(119), closed.until)) == 0
+
+
+def test_a_meter_that_counts_import_after_one_that_did_not_tell_it_from_export_loses_nothing(ledger: Ledger) -> None:
+    begin = datetime(2026, 6, 10, 9, tzinfo=UTC)
+    since = begin + 3 * QUARTER
+    point = make_point(meters=(InstalledMeter(ALWAYS, "one"), InstalledMeter(since, "other")))
+    ledger.take(Boundary("p1", begin + n * QUARTER, {GROSS: Decimal(100 + n)}, meter="old") for n in range(3))
+    both = [{GROSS: Decimal(7 + 2 * n), IMPORT: Decimal(7 + n)} for n in range(6)]
+    ledger.take(Boundary("p1", begin + n * QUARTER, both[n], meter="new") for n in range(3, 6))
+    assert closed_of(ledger, point, Billing(), UTC).closed.sums[Period.DAY] == 2 + 2
+
+
+@pytest.mark.parametrize("zone", [BERLIN, ZoneInfo("Asia/Kolkata"), ZoneInfo("Australia/Lord_Howe")])
+def test_of_a_virtual_point_hours_are_added_up_to_what_its_intervals_are(ledger: Ledger, zone: Any) -> None:
+    """Over the end of a month and a change of the clock, with parts of which something is missing."""
+    begin, billing = datetime(2026, 9, 20, tzinfo=UTC), Billing(26, 8)
+    points = {"p1": make_point("p1", "Main", "1"), "p2": make_point("p2", "Sub", "2")}
+    points["v"] = Point("v", "Rest", (), (), formula=(Term(1, "p1"), Term(-1, "p2")))
+    for id_, gap in (("p1", range(500, 700)), ("p2", range(1000, 1001))):
+        chance = Random(id_)
+        register = Decimal(0)
+        boundaries = []
+        for quarter in range(20 * 96):
+            if quarter not in gap:
+                boundaries.append(Boundary(id_, begin + quarter * QUARTER, {IMPORT: register}))
+            register += Decimal(chance.randrange(900)).scaleb(-2)
+        ledger.take(boundaries)
+    ends = ledger.latest("p2")
+    assert ends is not None
+    for steps in (0, 1, 2, 3, 7, 333):
+        until = ends.end - steps * QUARTER
+        closed = energy._closed(ledger, points, points["v"], billing, zone, None, until)
+        for period, start in closed.starts.items():
+            rows = query.rows_of(
+                ledger, points=points, point=points["v"], since=start, until=until, resolution="interval", zone="UTC"
+            )
+            assert closed.sums[period] == sum(one.energies[IMPORT] for one in rows)
+            assert closed.known_s[period] == sum(one.known_s for one in rows)
+            assert closed.last is not None and closed.last.end == until and closed.last.length_s == 900
 
 
 async def test_late_data_correct_every_period_they_are_in(hass: HomeAssistant, site: Site) -> None:
