@@ -207,6 +207,15 @@ class Sentence(str):
 
 def say(key: str, /, **facts: object) -> Sentence:
     """The English sentence of this key. Facts that are no text become one as `str` does it."""
+    return _sentence(key, facts)
+
+
+def again(sentence: Sentence, /, **facts: object) -> Sentence:
+    """The same sentence with some of its facts replaced."""
+    return _sentence(sentence.key, {**sentence.facts, **facts})
+
+
+def _sentence(key: str, facts: Mapping[str, object]) -> Sentence:
     texts = {name: fact if isinstance(fact, str) else str(fact) for name, fact in facts.items()}
     sentence = Sentence(SENTENCES[key].format(**texts))
     sentence.key, sentence.facts = key, texts

@@ -24,7 +24,7 @@ from ..errors import ConfigError, LedgerError
 from ..model.interval import Changes, Gap, GapReason, Hole, Interval
 from ..model.obis import Obis
 from ..model.point import Multiplier
-from ..sentences import Sentence, say
+from ..sentences import Sentence, again, say
 from . import subscribers
 from .closer import EDITED, HOUR_S, WITHDRAWN, scaled
 from .gaps import holes_of, open_gap, unresolved
@@ -566,7 +566,7 @@ def verify_file(path: Path) -> Verdict:
             raise LedgerError(say("ledger_unavailable", path=path, reason=error.strerror or error)) from error
         except LedgerError as error:
             if isinstance(text := error.text, Sentence):
-                raise LedgerError(say(text.key, **{**text.facts, "path": path})) from error
+                raise LedgerError(again(text, path=path)) from error
             raise
 
 
