@@ -398,9 +398,9 @@ class Intake:
             return
         finally:
             self._telling -= 1
-        self.memories.missing(holes, now)
         for line in self._lines.values():
             if line.set_holes is not None and (its := {key: holes[key] for key in line.points if key in holes}):
+                self.memories.missing(its, line.interval, now)
                 line.set_holes(its)
 
     # --- registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from math import ceil
 
 from .engine import PollReport
 from .engine.model.interval import Hole
@@ -38,10 +39,12 @@ class Memories:
         else:
             self._quiet.setdefault(line, report.at)
 
-    def missing(self, holes: Mapping[str, Sequence[Hole]], now: datetime) -> None:
-        """What is missing of points, as their lines are told now."""
+    def missing(self, holes: Mapping[str, Sequence[Hole]], interval: timedelta, now: datetime) -> None:
+        """What is missing of points, as their line, which reads them once an interval, is told now."""
+        length = interval.total_seconds()
         for point, all_ in holes.items():
-            (self._complete.discard if all_ else self._complete.add)(point)
+            some = any(ceil(one.start.timestamp() / length) * length < one.end.timestamp() for one in all_)
+            (self._complete.discard if some else self._complete.add)(point)
             self._told[point] = now
 
     def forget(self, point: str) -> None:
