@@ -196,7 +196,7 @@ def test_the_header_tells_the_clock_and_two_profiles_of_the_energies_that_the_mo
     meter = modbus_meter(Stopped(), clock_offset_s=90)
     found = header(meter)
     assert found.now == NOW.replace(microsecond=0) + timedelta(seconds=90)
-    assert [(one.period_s, one.days) for one in found.profiles] == [(900, 366), (60, 10)]
+    assert [(one.period_s, one.days) for one in found.profiles] == [(900, 366), (60, 3)]
     assert [column.obis for column in found.profiles[0].columns] == [f"1-0:{c}.8.0" for c in (1, 2, 3, 4)]
     assert [column.obis for column in header(modbus_meter(Stopped(), "janitza/b23")).profiles[0].columns] == [
         "1-0:1.8.0",

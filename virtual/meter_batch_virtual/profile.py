@@ -29,7 +29,7 @@ from .clock import MeterClock
 from .energies import ENERGIES
 from .physics import Physics
 
-_PERIODS = ((900, 366, 1000), (60, 10, 30_000))
+_PERIODS = ((900, 366, 1000), (60, 3, 30_000))
 """Period in seconds, days kept and first file of each profile; files do for a lifetime."""
 _KEYS = ("energy_import", "energy_export", "reactive_energy_import", "reactive_energy_export")
 _PIECE = 96
