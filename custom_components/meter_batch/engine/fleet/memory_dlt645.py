@@ -16,6 +16,7 @@ from ..protocol.dlt645.exchange import MOST_DATA, REPLY_PREAMBLE, Data, LongRead
 from ..protocol.dlt645.frame import OVERHEAD
 from ..protocol.dlt645.item import Value, decode_item
 from ..protocol.dlt645.load_record import BAD, GOOD, LoadRecord, decode_records
+from ..sentences import say
 from ..template import DltItem
 from .clock import MeterClock
 from .memory import LONGEST_S, Asked, Kind, KindName, Memory, Question, Stored, Talk
@@ -104,7 +105,7 @@ class Dlt645Memory(Memory):
             except Refused:
                 day, hour, reply = yield from self._date_and_time("04000101", "04000102")
         if not isinstance(day, date) or not isinstance(hour, time):
-            raise DecodeError("the clock of the meter shows no time")
+            raise DecodeError(say("clock_shows_no_time"))
         line = self.asked.line
         # It is read when the reply begins.
         size = OVERHEAD + REPLY_PREAMBLE + (8 if self._variant == "2007" else 5)
