@@ -290,7 +290,7 @@ class Dlt645Memory(Memory):
     def _settlement(self, kind: Kind, number: int, label: datetime) -> Talk[Stored]:
         registers = yield from self._columns(kind, number)
         if not registers:
-            raise Refused(f"meter {self.asked.address} keeps no settlement {number}")
+            raise Refused(say("no_settlement", meter=self.asked.address, number=number))
         return [(label, registers)]
 
     def _columns(self, kind: Kind, number: int) -> Talk[dict[Obis, Decimal]]:
