@@ -64,6 +64,7 @@ SENTENCES: Final[Mapping[str, str]] = {
         '"{address}" is the DL/T 645 address of all meters at once, to which none answers; give the 12 digits of one'
     ),
     "no_settlement": "{meter} keeps no settlement {number}.",
+    "gave_nothing": "{meter} answered the question for {di} with nothing.",
     "clock_shows_no_time": "The clock of the meter shows no time.",
     "meter_flaw": "{name}: {error}",
     "model_speaks_other": "{name}: the model {model} does not speak {protocol}; choose another of both",

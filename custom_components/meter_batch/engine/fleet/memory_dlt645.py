@@ -338,7 +338,7 @@ class Dlt645Memory(Memory):
         whole, reply = yield from self._read(di)
         values = [one.value for one in decode_item(di, whole, self._variant)]
         if not values:
-            raise DecodeError(f"meter {self.asked.address} gave nothing for {di}", whole)
+            raise DecodeError(say("gave_nothing", meter=self.asked.address, di=di), whole)
         return values, reply
 
     def _read(
