@@ -21,6 +21,7 @@ from functools import cached_property
 
 from ...errors import ConfigError, DecodeError
 from ...model.obis import Obis
+from ...sentences import say
 
 HEADER_FILE = 1
 """The standard's files begin at 1."""
@@ -78,7 +79,7 @@ class Profile:
         """
         size = len(words)
         if not self.columns or size % self.words_per_record:
-            raise DecodeError(f"{size} words are no whole number of profile records of {self.words_per_record} words")
+            raise DecodeError(say("profile_broken_records", words=size, record=self.words_per_record))
         numbers = struct.unpack(f">{size // 2}I", struct.pack(f">{size}H", *words))
         period = timedelta(seconds=self.period_s)
         columns = self._scales
@@ -122,28 +123,28 @@ def encode_header(header: ProfileHeader) -> tuple[int, ...]:
 def decode_header(words: Sequence[int]) -> ProfileHeader:
     """The header in these words; raises DecodeError where they are none or not of this version."""
     if tuple(words[:2]) != _MAGIC:
-        raise DecodeError("the meter's file is no profile header")
+        raise DecodeError(say("profile_none"))
     if len(words) < 6 or words[2] != _VERSION:
-        raise DecodeError("the meter's profile header is of a version that is not known")
+        raise DecodeError(say("profile_newer"))
     now = datetime.fromtimestamp(words[3] << 16 | words[4], UTC)
     profiles = []
     at = 6
     for _ in range(words[5]):
         if at + 4 > len(words):
-            raise DecodeError("the meter's profile header breaks off")
+            raise DecodeError(say("profile_short"))
         period_s, days, first_file, count = words[at : at + 4]
         at += 4
         fields = words[at : at + 2 * count]
         at += 2 * count
         if len(fields) < 2 * count:
-            raise DecodeError("the meter's profile header breaks off")
+            raise DecodeError(say("profile_short"))
         if not period_s or _DAY_S % period_s or not count or not days or max(fields[::2]) > 255:
-            raise DecodeError("the meter's profile header describes no possible profile")
+            raise DecodeError(say("profile_impossible"))
         columns = tuple(
             Column(f"1-0:{c}.8.0", exponent - 0x10000 if exponent & 0x8000 else exponent)
             for c, exponent in zip(fields[::2], fields[1::2], strict=True)
         )
         if any(abs(column.exponent) > 9 for column in columns):
-            raise DecodeError("the meter's profile header describes no possible profile")
+            raise DecodeError(say("profile_impossible"))
         profiles.append(Profile(period_s, days, first_file, columns))
     return ProfileHeader(now, tuple(profiles))
