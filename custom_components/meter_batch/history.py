@@ -276,7 +276,9 @@ class History:
         hours: dict[str, set[int]] = {}
         for (point, hour), one in known.items():
             registers.setdefault(point, set()).update(one.energies)
-            hours.setdefault(point, set()).add(hour)
+            # What was gathered has its own time.
+            if (wait := self._waiting.points.get(point)) is None or hour not in wait.soon:
+                hours.setdefault(point, set()).add(hour)
         for batch in batches_of(self._jobs(hours, registers)):
             await self._store(batch)
 
@@ -302,13 +304,18 @@ class History:
                     ]
                     metadata = await self._metadata(self._registry.points[job.point], job.quantity)
                     async_add_external_statistics(self._hass, metadata, rows)
-                if one.shift:
-                    instance.async_adjust_statistics(
-                        job.id, instant(one.shift_from), float(one.shift), job.quantity.unit
-                    )
+                for start, by in one.shifts:
+                    instance.async_adjust_statistics(job.id, instant(start), float(by), job.quantity.unit)
             # However long its database stands still: nothing is acknowledged before it is written.
-            await instance.async_block_till_done()
+            await self._recorded(plans[0][0])
         raise _NotStoredError(", ".join(sorted({job.id for job, _ in plans})[:5]))
+
+    async def _recorded(self, job: Job) -> None:
+        """Waits until the recorder has done what it was given."""
+        # It may say that it is done while it does the last thing still: let that be one without rows.
+        metadata = await self._metadata(self._registry.points[job.point], job.quantity)
+        async_add_external_statistics(self._hass, metadata, [])
+        await get_instance(self._hass).async_block_till_done()
 
     async def _plans(self, batch: list[Job]) -> list[Plan]:
         """What is left to write of a batch."""
@@ -341,6 +348,13 @@ class History:
                 self._wait(job, {hour: held[job.point][hour] for hour in wait})
             found.append(plan(one.before, one.rows, energies, changed) if changed and job.point in points else Plan())
         return found
+
+    def _wait(self, job: Job, held: dict[int, bool]) -> None:
+        self._held.setdefault(job.point, {}).update(held)
+        now, registers = dt_util.utcnow(), [job.quantity.obis]
+        self._waiting.add(job.point, held, registers, now, soon=False)
+        if outage := [hour for hour, of_outage in held.items() if of_outage]:
+            self._waiting.add(job.point, outage, registers, now)
 
     def _hold(self, known: Mapping[tuple[str, int], Sum], before: Mapping[str, datetime]) -> dict[str, dict[int, bool]]:
         """By point, the hours that are estimated and may still be known soon; True: those of an outage."""

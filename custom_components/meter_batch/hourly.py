@@ -20,6 +20,8 @@ ROWS = 2_000
 """At most so many hours are given to the recorder at a time; then it is waited for."""
 APART = 48
 """Changed hours further apart than so many hours are written by themselves."""
+ALIKE = 48
+"""So many hours that all differ by the same are moved by one statement: it costs about as much as so many rows."""
 NEAR = Decimal("0.000001")
 """Sums are stored as floats; what differs by less is the same."""
 
@@ -46,26 +48,34 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be written: rows, and from which hour on all sums are moved by how much."""
+    """What has to be written: first rows, then from which hours on all sums are moved by how much."""
 
     rows: tuple[Row, ...] = ()
-    shift_from: int = 0
-    shift: Decimal = Decimal(0)
+    shifts: tuple[tuple[int, Decimal], ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.shift)
+        return bool(self.rows or self.shifts)
 
 
-def plan(before: Decimal, stored: Sequence[Row], energies: Mapping[int, Decimal], changed: Collection[int]) -> Plan:
+def plan(
+    before: Decimal,
+    stored: Sequence[Row],
+    energies: Mapping[int, Decimal],
+    changed: Collection[int],
+    *,
+    alike: int = ALIKE,
+) -> Plan:
     """What makes stored rows say what the ledger says of the changed hours.
 
     `before` is the sum of the newest row before the first changed hour (0 where there is none); `stored` are the rows
     from there on, at least to the first one after the last changed hour; `energies` is what the ledger knows of these
     hours. An hour the ledger does not know keeps the energy it has; a changed one it no longer knows has none.
+    Hours whose energy is right are moved where there are at least `alike` of them, or they are the last ones.
     """
     last = max(changed)
     have = {row.start: row.sum for row in stored}
-    rows: list[Row] = []
+    sums: list[Row] = []
+    wrong: set[int] = set()
     running = previous = before
     for start in sorted({*have, *changed}):
         energy = energies.get(start)
@@ -74,13 +84,30 @@ def plan(before: Decimal, stored: Sequence[Row], energies: Mapping[int, Decimal]
                 continue
             energy = Decimal(0) if start in changed else have[start] - previous
         running += energy
+        sums.append(Row(start, running))
+        if start not in have or differ(previous + energy, have[start]):
+            wrong.add(start)
         if start > last:
-            shift = running - have[start]
-            return Plan(tuple(rows), start, shift) if differ(running, have[start]) else Plan(tuple(rows))
-        if start not in have or differ(running, have[start]):
-            rows.append(Row(start, running))
+            break
         previous = have.get(start, previous)
-    return Plan(tuple(rows))
+    rows, shifts, moved, at = [], [], Decimal(0), 0
+    while at < len(sums):
+        one, end = sums[at], at + 1
+        # Whatever the first one after the last changed hour lacks, all that come after it lack too.
+        written = one.start in wrong and one.start <= last
+        if one.start not in have or (written and differ(one.sum, have[one.start] + moved)):
+            rows.append(Row(one.start, one.sum - moved))
+        elif differ(one.sum, have[one.start] + moved):
+            off = one.sum - have[one.start]
+            while end < len(sums) and sums[end].start not in wrong:
+                end += 1
+            if end - at >= alike or sums[end - 1].start > last:
+                shifts.append((one.start, off - moved))
+                moved = off
+            else:
+                rows += [Row(row.start, row.sum - moved) for row in sums[at:end]]
+        at = end
+    return Plan(tuple(rows), tuple(shifts))
 
 
 def differ(one: Decimal, other: Decimal) -> bool:

@@ -60,20 +60,22 @@ def test_hours_before_all_others_begin_at_zero_and_move_what_comes_after_them() 
     stored = [Row(h(9), Decimal(0)), Row(h(10), Decimal(4))]
     energies = {h(7): Decimal(1), h(8): Decimal(2), h(9): Decimal(0)}
     assert plan(Decimal(0), stored[:1], energies, [h(7), h(8)]) == Plan(
-        (Row(h(7), Decimal(1)), Row(h(8), Decimal(3))), h(9), Decimal(3)
+        (Row(h(7), Decimal(1)), Row(h(8), Decimal(3))), ((h(9), Decimal(3)),)
     )
 
 
 def test_an_hour_the_ledger_does_not_know_keeps_its_energy() -> None:
     stored = [Row(h(5), Decimal(8)), Row(h(6), Decimal(18)), Row(h(7), Decimal(20)), Row(h(8), Decimal(21))]
     assert plan(Decimal(7), stored, {h(5): Decimal(2), h(7): Decimal(2)}, [h(5), h(7)]) == Plan(
-        (Row(h(5), Decimal(9)), Row(h(6), Decimal(19)), Row(h(7), Decimal(21))), h(8), Decimal(1)
+        (Row(h(5), Decimal(9)),), ((h(6), Decimal(1)),)
     )
 
 
 def test_a_withdrawn_hour_loses_what_it_gave() -> None:
     stored = [Row(h(5), Decimal(8)), Row(h(6), Decimal(18))]
-    assert plan(Decimal(7), stored, {h(6): Decimal(10)}, [h(5)]) == Plan((Row(h(5), Decimal(7)),), h(6), Decimal(-1))
+    assert plan(Decimal(7), stored, {h(6): Decimal(10)}, [h(5)]) == Plan(
+        (Row(h(5), Decimal(7)),), ((h(6), Decimal(-1)),)
+    )
 
 
 @given(
@@ -83,10 +85,11 @@ def test_a_withdrawn_hour_loses_what_it_gave() -> None:
             st.sampled_from(["done", "rows only", "nothing", "twice"]),
         ),
         max_size=12,
-    )
+    ),
+    st.sampled_from([2, 48]),
 )
 def test_whatever_comes_when_and_wherever_it_stops_the_statistic_says_what_the_ledger_says(
-    steps: list[tuple[dict[int, Decimal], str]],
+    steps: list[tuple[dict[int, Decimal], str]], alike: int
 ) -> None:
     """Changes in any order, interrupted anywhere and done again, end in the ledger's energies, and never fall."""
     energies: dict[int, Decimal] = {}
@@ -98,12 +101,13 @@ def test_whatever_comes_when_and_wherever_it_stops_the_statistic_says_what_the_l
         before = store.get(max((start for start in store if start < first), default=-1), Decimal(0))
         after = min((start for start in store if start > last), default=last)
         stored = [Row(start, store[start]) for start in sorted(store) if first <= start <= after]
-        found = plan(before, stored, energies, changed)
+        found = plan(before, stored, energies, changed, alike=alike)
         if how == "nothing":
             return
         store.update({row.start: row.sum for row in found.rows})
         if how != "rows only":
-            store.update({start: sum_ + found.shift for start, sum_ in store.items() if start >= found.shift_from})
+            for begin, by in found.shifts:
+                store.update({start: sum_ + by for start, sum_ in store.items() if start >= begin})
 
     for new, how in steps:
         energies |= {h(hour): energy for hour, energy in new.items()}
@@ -133,6 +137,14 @@ def test_import_comes_before_export_the_newest_hours_first_and_no_batch_is_large
     assert [job.hours[-1] for job in jobs[:5]] == sorted((job.hours[-1] for job in jobs[:5]), reverse=True)
     assert jobs[0].hours[-1] == year[-1]
     assert all(sum(len(job.hours) for job in batch) <= 2000 for batch in batches_of(jobs))
+
+
+def test_hours_that_all_differ_by_the_same_are_moved_not_written_again() -> None:
+    stored = [Row(h(hour), Decimal(hour - 99)) for hour in range(100, 300)]
+    energies = {h(hour): Decimal(1) for hour in range(98, 300)} | {h(98): Decimal(101), h(250): Decimal(3)}
+    found = plan(Decimal(0), stored, energies, list(energies))
+    assert found.rows == (Row(h(98), Decimal(101)), Row(h(99), Decimal(102)), Row(h(250), Decimal(153)))
+    assert found.shifts == ((h(100), Decimal(102)), (h(251), Decimal(2)))
 
 
 # --- with the recorder ---
