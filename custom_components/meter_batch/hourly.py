@@ -16,8 +16,8 @@ HOUR_S = 3600
 
 KEPT = ("energy_import", "energy_export", "energy_gross")
 """The registers that get a statistic; the gross one only where a meter does not tell import from export."""
-ROWS = 2_000
-"""At most so many hours are given to the recorder at a time; then it is waited for."""
+ROWS = 1_000
+"""At most so many hours are asked of the ledger and given to the recorder at a time; then both are free for others."""
 APART = 48
 """Changed hours further apart than so many hours are written by themselves."""
 ALIKE = 48

@@ -17,7 +17,7 @@ from homeassistant.core import CALLBACK_TYPE, HomeAssistant, callback
 from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.util import dt as dt_util
 
-from .const import DOMAIN
+from .const import CONF_BACKFILL, DOMAIN
 from .engine import Flag, LedgerError, Point, PollReport, Reading, Template
 from .engine.ledger import Boundary, Ledger, Observer, Restart, boundary_of, restarts_of, swap
 from .engine.model.interval import GapReason, Hole
@@ -268,13 +268,26 @@ class Intake:
 
     def may_come(self, point: str) -> bool:
         """Whether the memory of a point's meter may still give what is missing of it."""
+        if self.memories.depths.get(point) == timedelta():
+            return False
         lines = ((id_, line) for id_, line in self._lines.items() if point in line.points)
         id_, line = next(lines, ("", None))
-        if line is None or line.set_holes is None or self.memories.depths.get(point) == timedelta():
+        if line is None:
+            return self._is_read_later(point)
+        if line.set_holes is None:
             return False
         # What the line was told last may not be all any more.
         changing = self._telling or point in self._look_again
         return bool(changing) or self.memories.may_give(id_, point, dt_util.utcnow())
+
+    def _is_read_later(self, point: str) -> bool:
+        """Whether the line of a point only does not run yet, and is to ask memories when it does."""
+        known = self._registry.points.get(point)
+        entries = () if known is None else (self._hass.config_entries.async_get_entry(one.line) for one in known.routes)
+        return any(
+            entry is not None and entry.disabled_by is None and entry.options.get(CONF_BACKFILL, True)
+            for entry in entries
+        )
 
     @property
     def pending(self) -> int:

@@ -133,10 +133,10 @@ def test_import_and_export_are_kept_and_gross_only_alone() -> None:
 def test_import_comes_before_export_the_newest_hours_first_and_no_batch_is_large() -> None:
     year = [h(one) for one in range(8760)]
     jobs = jobs_of({"p1": year}, {"p1": kept([IMPORT, EXPORT])})
-    assert [job.quantity.key for job in jobs] == ["energy_import"] * 5 + ["energy_export"] * 5
-    assert [job.hours[-1] for job in jobs[:5]] == sorted((job.hours[-1] for job in jobs[:5]), reverse=True)
+    assert [job.quantity.key for job in jobs] == ["energy_import"] * 9 + ["energy_export"] * 9
+    assert [job.hours[-1] for job in jobs[:9]] == sorted((job.hours[-1] for job in jobs[:9]), reverse=True)
     assert jobs[0].hours[-1] == year[-1]
-    assert all(sum(len(job.hours) for job in batch) <= 2000 for batch in batches_of(jobs))
+    assert all(sum(len(job.hours) for job in batch) <= 1000 for batch in batches_of(jobs))
 
 
 def test_hours_that_all_differ_by_the_same_are_moved_not_written_again() -> None:

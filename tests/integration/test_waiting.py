@@ -180,7 +180,7 @@ async def test_a_first_install_on_a_slow_line_writes_hardly_an_hour_twice_and_to
             "energy_sources": [
                 {"type": "grid", "stat_energy_from": ID, "stat_energy_to": None, "cost_adjustment_day": 0}  # type: ignore[list-item]
             ],
-            "device_consumption": [{"stat_consumption": ID}],  # type: ignore[typeddict-item]
+            "device_consumption": [{"stat_consumption": ID}],
         }
     )
     found = (await async_validate(hass)).as_dict()
@@ -272,6 +272,19 @@ async def test_what_waits_is_not_forgotten_when_home_assistant_starts_again(hass
     bars = await line.bars()
     assert sum(bars[T0 + step * HOUR] for step in range(6)) == pytest.approx(float(register(back) - register(T0)))
     assert not again.waits
+
+
+async def test_while_its_line_only_starts_again_a_point_waits_on(
+    line: Line, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    await outage(line)
+    entry = add_line("Hall", entry_id="l1")
+    line.site.intake.async_line_gone("l1")
+    await line.settle(timedelta(minutes=2))
+    assert T0 not in await line.bars()
+    await line.hass.config_entries.async_remove(entry.entry_id)
+    await line.settle(timedelta(minutes=2))
+    assert T0 in await line.bars()
 
 
 async def test_a_virtual_point_waits_with_its_parts(line: Line) -> None:
