@@ -72,7 +72,7 @@ async def async_setup_entry(
             yield from (PeriodEnergy(coordinator, point, one) for one in ((Period.DAY,) if lean else Period))
         elif not lean and {IMPORT, GROSS} & set(registers):
             yield from (PeriodEnergy(coordinator, point, one) for one in Period)
-        if not point.virtual and not lean and point.routes[0].protocol != "modbus":
+        if not point.virtual and not lean:
             yield ClockOffset(coordinator, point)
 
     population.async_attach("sensor", make, async_add_entities)

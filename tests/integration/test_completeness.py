@@ -48,6 +48,17 @@ name = "Flat"
 address = "000000000012"
 template = "generic/dlt645-1ph"
 """
+HEADER = """
+[[line]]
+name = "West"
+listen = "tcp://127.0.0.1:0"
+protocol = "modbus-tcp"
+[[line.meter]]
+name = "Flat"
+address = 1
+template = "eastron/sdm630"
+clock_offset_s = 37
+"""
 POINTS = "name,line,address,template,area\nMain,East,1,eastron/sdm630,Substation\nLater,South,1,eastron/sdm630,Hall\n"
 
 
@@ -94,6 +105,22 @@ async def test_line_and_site_say_how_many_points_have_gaps_since_when(hass: Home
         assert state.attributes["missing"] >= 12
     south = hass.states.get("sensor.south_points_with_gaps")
     assert south is not None and south.state == "0"
+
+
+async def test_what_is_missing_is_counted_in_the_intervals_of_its_line(hass: HomeAssistant, site: Site) -> None:
+    point = next(point for point in site.registry.points.values() if point.name == "Main")
+    now = dt_util.utcnow()
+    last = now - timedelta(minutes=5)
+    records = [
+        Boundary(point.id, last - step * timedelta(minutes=1), {"1-0:1.8.0": Decimal(9 - step)}, meter=identity(point))
+        for step in range(3)
+    ]
+    await site.ledger.async_call(lambda ledger: ledger.take(records))
+    await site.ledger.async_call(lambda ledger: ledger.miss([point.id], now, GapReason.LINE))
+    site.intake.async_line(point.routes[0].line, timedelta(minutes=1), [point.id])
+    await site.gaps.async_refresh()
+    assert site.gaps.missing([point.id]).intervals == 5
+    assert [gap["missing"] for gap in await site.gaps.async_list([point])] == [5]
 
 
 async def test_the_site_has_a_device_with_the_state_of_the_ledger(hass: HomeAssistant, site: Site) -> None:
@@ -154,12 +181,23 @@ async def test_gaps_are_listed_with_reason_and_how_long_the_memory_keeps_them(
     assert (await client.receive_json())["result"]["gaps"] == [gap]
 
 
+@pytest.mark.parametrize(
+    ("fleet", "content", "protocol"),
+    [
+        (CLOCK, "name,line,address,template\nFlat,West,12,generic/dlt645-1ph\n", "dlt645-2007"),
+        (HEADER, "name,line,address,template\nFlat,West,1,eastron/sdm630\n", "modbus-tcp"),
+    ],
+)
 async def test_how_far_a_clock_is_off_is_an_entity_that_is_disabled_at_first(
-    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    fleet: str,
+    content: str,
+    protocol: str,
 ) -> None:
-    west = add_line("West", port=port_of(await start_fleet(CLOCK)), protocol="dlt645-2007")
+    west = add_line("West", port=port_of(await start_fleet(fleet)), protocol=protocol)
     assert await hass.config_entries.async_setup(west.entry_id)
-    content = "name,line,address,template\nFlat,West,12,generic/dlt645-1ph\n"
     assert (await act(hass, "import_points", content=content))["applied"] == 1
     await hass.async_block_till_done()
     (point,) = (await async_get_site(hass)).registry.points
@@ -173,6 +211,10 @@ async def test_how_far_a_clock_is_off_is_an_entity_that_is_disabled_at_first(
     await hass.async_block_till_done()
     coordinator = west.runtime_data.coordinator
     await wait_for(lambda: coordinator.data is not None and coordinator.data.health.connected)
+    if protocol == "modbus-tcp":
+        # The header of its memory tells it, in whole seconds.
+        state = await wait_for(lambda: (one := hass.states.get(entity_id)) and one.state != "unknown" and one)
+        assert float(state.state) == pytest.approx(37, abs=1.5)
     coordinator._on_report(replace(coordinator.data, clocks={point: ClockReading(dt_util.utcnow(), 37.24)}))
     state = hass.states.get(entity_id)
     assert state is not None and state.state == "37.2"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,8 +23,10 @@ from custom_components.meter_batch.engine import (
     LedgerError,
     LineHealth,
     MemoryRecord,
+    MeterError,
     PollReport,
     Reading,
+    Refused,
     Snapshot,
 )
 from custom_components.meter_batch.engine.model.interval import GapReason, Quality
@@ -53,13 +55,21 @@ async def site(hass: HomeAssistant, add_line: Callable[..., MockConfigEntry], fr
     return site
 
 
-def report(at: datetime, health: LineHealth = UP, silent: tuple[str, ...] = (), **registers: Any) -> PollReport:
+def report(
+    at: datetime,
+    health: LineHealth = UP,
+    silent: tuple[str, ...] = (),
+    failed: Mapping[str, MeterError] | None = None,
+    **registers: Any,
+) -> PollReport:
     snapshots, readings = {}, {}
     for key, value in registers.items():
         read = Reading(IMPORT, Decimal(str(value)) * (80 if key == "p1" else 1), at + timedelta(seconds=3))
         readings[key] = (read,)
         snapshots[key] = Snapshot(at, 3.0, (read,))
-    return PollReport(at, readings=readings, snapshots=snapshots, health=health, silent=frozenset(silent))
+    return PollReport(
+        at, readings=readings, snapshots=snapshots, failed=failed or {}, health=health, silent=frozenset(silent)
+    )
 
 
 async def later(hass: HomeAssistant, freezer: Any, at: datetime) -> None:
@@ -112,6 +122,7 @@ async def test_who_is_late_is_written_without_being_waited_for(hass: HomeAssista
     [
         ({"health": DOWN}, GapReason.LINE),
         ({"silent": ("p2",)}, GapReason.METER),
+        ({"failed": {"p2": Refused("no", code=2)}}, GapReason.REFUSED),
     ],
 )
 async def test_a_point_without_registers_for_a_boundary_is_a_gap_with_its_reason(
