@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +22,9 @@ from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.fleet import VirtualFleet
 
 HERE = Path(__file__).parent
+
+# The plugin sets it to INFO: every statement would be written out.
+logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)
 
 
 @pytest.fixture(autouse=True)
