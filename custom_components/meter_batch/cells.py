@@ -168,9 +168,7 @@ def parse_formula(text: str) -> list[tuple[Literal[1, -1], str]]:
             raise ValueError(text)
         found = [(one[1], one[3] if one[2] is None else one[2].replace('""', '"')) for one in matches]
     named: list[tuple[Literal[1, -1], str]] = [
-        (1 if sign in {"", "+", "＋"} else -1, " ".join(name.split()))
-        for sign, name in found
-        if sign or name.strip()
+        (1 if sign in {"", "+", "＋"} else -1, " ".join(name.split())) for sign, name in found if sign or name.strip()
     ]
     if not named or not all(name for _, name in named):
         raise ValueError(text)

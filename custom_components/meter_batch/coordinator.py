@@ -206,7 +206,6 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self._note_multipliers(self.points())
         line = self.config_entry.entry_id
         interval = timedelta(seconds=self.interval_s)
-        set_holes = self.poller.set_holes if self.backfill else None
         self.site.intake.async_line(
             line, interval, [meter.key for meter in meters], self.poller.set_holes if self.backfill else None
         )
