@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from .const import DOMAIN, STATISTICS
 from .engine import BY_KEY, Flag, LedgerError, Point
 from .engine.ledger import Boundary, Ledger, Restart, Sum
-from .engine.model.interval import Changes, GapReason, Interval, Quality
+from .engine.model.interval import Changes, Interval, Quality
 from .engine.model.obis import Obis
 from .engine.model.quantity import Quantity
 from .engine.model.reading import Reading
@@ -88,8 +88,8 @@ class History:
         self._has: tuple[int, str | None] | None = None
         """Up to where the ledger was told that the statistics have it."""
         self._waiting = Waiting(hass)
-        self._held: dict[str, dict[int, bool]] = {}
-        """By point, the hours that are left out of what is written now; True: those of an outage."""
+        self._held: dict[str, set[int]] = {}
+        """By point, the hours that are left out of what is written now."""
         self._look: CALLBACK_TYPE | None = None
         self._ready = self._running = self._more = False
         self._told: set[str] = set()
@@ -235,9 +235,7 @@ class History:
             await self._store(batch)
         self._behind = behind
         for point in due:
-            held = self._held.get(point, {})
-            outage = [hour for hour, of_outage in held.items() if of_outage]
-            self._waiting.written(point, held, outage, now, all_=point in whole)
+            self._waiting.written(point, self._held.get(point, set()), now, all_=point in whole)
         await self._waiting.async_save()
 
     def _jobs(self, hours: dict[str, set[int]], registers: Mapping[str, set[Obis]]) -> list[Job]:
@@ -328,10 +326,8 @@ class History:
         }
         parts = {part for point, _ in asked for part in parts_of(points, point)}
         waiting = {part for part in parts if self._intake.may_come(part)}
-        known, before = await self._ledger.async_call(
-            partial(_hours_and_before, points=points, asked=asked, waiting=waiting)
-        )
-        held = self._hold(known, before)
+        known = await self._ledger.async_call(partial(_hours, points=points, asked=asked))
+        held = self._hold(known, waiting)
         found = []
         for job, one in zip(batch, stored, strict=True):
             energies = {
@@ -345,27 +341,18 @@ class History:
             # An hour that waits stays as it is, and one of a virtual point of which a part is not there yet.
             changed = [hour for hour in job.hours if hour not in left and (not virtual or hour in energies)]
             if not virtual and (wait := left.intersection(job.hours)):
-                self._wait(job, {hour: held[job.point][hour] for hour in wait})
+                self._held.setdefault(job.point, set()).update(wait)
+                self._waiting.add(job.point, wait, [job.quantity.obis], dt_util.utcnow())
             found.append(plan(one.before, one.rows, energies, changed) if changed and job.point in points else Plan())
         return found
 
-    def _wait(self, job: Job, held: dict[int, bool]) -> None:
-        self._held.setdefault(job.point, {}).update(held)
-        now, registers = dt_util.utcnow(), [job.quantity.obis]
-        self._waiting.add(job.point, held, registers, now, soon=False)
-        if outage := [hour for hour, of_outage in held.items() if of_outage]:
-            self._waiting.add(job.point, outage, registers, now)
-
-    def _hold(self, known: Mapping[tuple[str, int], Sum], before: Mapping[str, datetime]) -> dict[str, dict[int, bool]]:
-        """By point, the hours that are estimated and may still be known soon; True: those of an outage."""
+    def _hold(self, known: Mapping[tuple[str, int], Sum], waiting: Collection[str]) -> dict[str, set[int]]:
+        """By point, the hours that are estimated and may be known soon, because a memory is being read."""
         now = dt_util.utcnow()
-        held: dict[str, dict[int, bool]] = {}
+        held: dict[str, set[int]] = {}
         for (point, hour), one in known.items():
-            if point not in before or one.known_s == one.covered_s:
-                continue
-            of_outage = instant(hour) >= before[point]
-            if not of_outage or self._waiting.outage(point, now):
-                held.setdefault(point, {})[hour] = of_outage
+            if point in waiting and one.known_s != one.covered_s and self._waiting.patient(point, now):
+                held.setdefault(point, set()).add(hour)
         return held
 
     def _stored(self, batch: list[Job]) -> list[Stored]:
@@ -502,17 +489,6 @@ def _hours(
         sums = ledger.sums(part, [instant(one) for one in (*starts, last + HOUR_S)])
         known |= {(part, hour): one for hour, one in zip(starts, sums, strict=True) if one.covered_s}
     return known
-
-
-def _hours_and_before(
-    ledger: Ledger, points: Mapping[str, Point], asked: Iterable[tuple[str, tuple[int, int]]], waiting: set[str]
-) -> tuple[dict[tuple[str, int], Sum], dict[str, datetime]]:
-    """The same, and for some points up to when what is estimated is from before they were read first."""
-    before = dict.fromkeys(waiting & set(ledger.points), NEVER)
-    for gap in ledger.gaps(before) if before else ():
-        if gap.reason is GapReason.BEFORE and gap.end is not None:
-            before[gap.point] = max(before[gap.point], gap.end)
-    return _hours(ledger, points, asked), before
 
 
 def identity_at(point: Point, at: datetime) -> str:

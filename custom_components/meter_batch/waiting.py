@@ -19,8 +19,10 @@ from .hourly import HOUR_S
 
 GATHER = timedelta(minutes=1)
 """So long hours out of a meter's memory are gathered, to be written together."""
-OUTAGE = timedelta(minutes=15)
-"""So long the estimated hours of an outage wait for the memory of the meter."""
+PATIENCE = timedelta(minutes=15)
+"""So long estimated hours wait for the memory of the meter. A slow wire may need days: their estimates, of which the
+days and months are true already, are shown meanwhile.
+"""
 
 
 @dataclass(slots=True)
@@ -32,11 +34,11 @@ class Wait:
     """Hours (seconds since 1970) between which some wait."""
     registers: set[Obis]
     soon: set[int] = field(default_factory=set)
-    """Of these, the hours that are looked at with the next gathering; the others when nothing more will come."""
+    """Those that are looked at with the next gathering; others when patience ends or nothing more will come."""
     since: datetime | None = None
     """When the oldest of `soon` came."""
-    outage: datetime | None = None
-    """Since when hours of an outage wait."""
+    estimated: datetime | None = None
+    """Since when hours wait that are only estimated."""
 
     @property
     def hours(self) -> set[int]:
@@ -67,34 +69,34 @@ class Waiting:
             await self._store.async_save(now)
             self._saved = now
 
-    def add(
-        self, point: str, hours: Collection[int], registers: Iterable[Obis], now: datetime, *, soon: bool = True
-    ) -> None:
+    def add(self, point: str, hours: Collection[int], registers: Iterable[Obis], now: datetime) -> None:
         """These hours wait."""
         wait = self.points.setdefault(point, Wait(min(hours), max(hours), set()))
         wait.first, wait.last = min(wait.first, *hours), max(wait.last, *hours)
         wait.registers.update(registers)
-        if soon:
-            wait.soon.update(hours)
-            wait.since = wait.since or now
+        wait.soon.update(hours)
+        wait.since = wait.since or now
 
-    def outage(self, point: str, now: datetime) -> bool:
-        """Whether hours of an outage of this point are still to wait; they do from the first time this is asked."""
+    def patient(self, point: str, now: datetime) -> bool:
+        """Whether estimated hours of this point are still to wait; they do from the first time this is asked."""
         wait = self.points.get(point)
-        return wait is None or wait.outage is None or now - wait.outage < OUTAGE
+        return wait is None or wait.estimated is None or now - wait.estimated < PATIENCE
 
     def due(self, point: str, now: datetime) -> bool:
-        """Whether what was gathered is to be written."""
+        """Whether what was gathered is to be written, or patience has an end."""
         wait = self.points[point]
+        if wait.estimated is not None and not self.patient(point, now):
+            wait.soon = wait.hours
+            return True
         return bool(wait.soon) and (wait.since is None or now - wait.since >= GATHER)
 
-    def written(self, point: str, left: Collection[int], soon: Collection[int], now: datetime, *, all_: bool) -> None:
-        """What was due of a point is written, but for what is `left`, some of it to be looked at `soon`."""
+    def written(self, point: str, left: Collection[int], now: datetime, *, all_: bool) -> None:
+        """What was due of a point is written, but for what is `left`."""
         wait = self.points[point]
         if all_ and not left:
             del self.points[point]
             return
         if all_:
             wait.first, wait.last = min(left), max(left)
-        wait.soon, wait.since = set(soon), now if soon else None
-        wait.outage = (wait.outage or now) if soon else None
+        wait.soon, wait.since = set(), None
+        wait.estimated = (wait.estimated or now) if left else None
