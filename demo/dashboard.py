@@ -32,6 +32,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "line_cycle": "Cycle",
         "line_latency": "Reply",
         "line_silent": "Silent",
+        "line_gaps": "With gaps",
+        "line_backfill": "To read",
+        "energy_today": "{} today",
+        "energy_this_month": "{} this month",
+        "monthly": "Energy by month",
     },
     "zh-Hans": {
         "site": "演示园区",
@@ -60,6 +65,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "line_cycle": "轮询周期",
         "line_latency": "应答延时",
         "line_silent": "无响应",
+        "line_gaps": "有缺口",
+        "line_backfill": "待补读",
+        "energy_today": "{} 今日",
+        "energy_this_month": "{} 本月",
+        "monthly": "每月电量",
     },
 }
 
@@ -96,6 +106,12 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
     mains = [point for point in fleet if not point["parent"] and "active_power" in point["entities"]]
     supply = [heading(text["supply"], "mdi:transmission-tower")]
     supply += [tile(point["entities"]["active_power"], point["name"]) for point in mains[:6]]
+    supply += [
+        tile(point["entities"][key], text[key].format(point["name"]))
+        for point in mains[:3]
+        for key in ("energy_today", "energy_this_month")
+        if key in point["entities"]
+    ]
     supply.append(
         {
             "type": "history-graph",
@@ -105,7 +121,19 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
             "grid_options": {"columns": "full"},
         }
     )
-    keys = ("line_success_rate", "line_cycle", "line_latency", "line_silent")
+    supply.append(
+        {
+            "type": "statistics-graph",
+            "title": text["monthly"],
+            "chart_type": "bar",
+            "period": "month",
+            "days_to_show": 365,
+            "stat_types": ["change"],
+            "entities": [{"entity": statistic(p, "energy_import"), "name": p["name"]} for p in mains[:6]],
+            "grid_options": {"columns": "full"},
+        }
+    )
+    keys = ("line_success_rate", "line_cycle", "line_latency", "line_silent", "line_gaps", "line_backfill")
     head = "| " + " | ".join(text[key] for key in ("line", *keys)) + " |\n|:--|" + "--:|" * len(keys) + "\n"
     rows = (
         f"| {line['name']} | "
@@ -150,7 +178,7 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
 def table(fleet: Fleet, text: dict[str, str]) -> Card:
     """Every meter with U, I, P and Q, by area: a wide table, and a narrow one for phones."""
     areas: dict[str, Fleet] = {}
-    for point in fleet:
+    for point in (one for one in fleet if "active_power" in one["entities"]):
         areas.setdefault(point.get("area") or text["elsewhere"], []).append(point)
     wide = ["name", *(f"{text[q]} {p}" for q in ("voltage", "current") for p in ("L1", "L2", "L3"))]
     wide = [text["name"], *wide[1:], *(text[key] for key in ("active", "reactive", "factor", "energy"))]
