@@ -18,6 +18,7 @@ BENCHES = {
     "dead": "what dead meters cost the living, and when a revival is seen",
     "crash": "what the ledger loses by kill -9 and power cuts, and how soon it is open again",
     "outage": "what the meters' memory brings back after two days without half the lines, and its price",
+    "stall": "what is lost while the databases of Home Assistant and the ledger are locked",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
     "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,12 @@ if str(ROOT) not in sys.path:
 
 from bench.figure import Figure  # noqa: E402
 from bench.goodput import SEVENTEEN, best_s  # noqa: E402
+from bench.stall import IMPORT, LINE, cycle_s, registers  # noqa: E402
+from bench.stall import judge as judge_stall  # noqa: E402
+from bench.stalled import Stall, Watch, locked  # noqa: E402
 from bench.turnaround import judge  # noqa: E402
 from meter_batch_engine.fleet.request import timing  # noqa: E402
+from meter_batch_engine.ledger import Boundary, Ledger  # noqa: E402
 from meter_batch_engine.line import DLT645_GAP_S, LineSettings  # noqa: E402
 from meter_batch_engine.template import available, cost, load, plan  # noqa: E402
 
@@ -58,10 +65,75 @@ def test_idle_time_and_broken_silence_are_seen():
     assert judge([exchange(0, 0.99), exchange(0.99, 1.98, True)])[1] == 1
 
 
+BEGIN = datetime(2026, 7, 1, 2, 0, tzinfo=UTC)
+MINUTES = 10
+
+
+def judged(tmp_path, spoil) -> tuple[int, int]:
+    """The verdict on what two true meters counted, after `spoil` had its way with the records."""
+    text = LINE.format(port=15020, meters=2)
+    register = registers(text)
+    records = {
+        (unit, minute): register(f"Meter {unit}", BEGIN + timedelta(minutes=minute))
+        for unit in (1, 2)
+        for minute in range(MINUTES + 1)
+    }
+    spoil(records)
+    watch = Watch(0.0, 1.0, 0.0)
+    until = BEGIN + timedelta(minutes=MINUTES)
+    stall = Stall("ledger", watch, watch, BEGIN, until, 0.0, 2, 0, {"p1": "Meter 1", "p2": "Meter 2"})
+    with Ledger(tmp_path / "ledger.db", now=lambda: until) as ledger:
+        ledger.take(
+            Boundary(f"p{unit}", BEGIN + timedelta(minutes=minute), {IMPORT: value}, meter="m")
+            for (unit, minute), value in records.items()
+        )
+        return judge_stall(ledger, stall, register)
+
+
+def test_after_a_stall_what_the_meters_counted_is_neither_lost_nor_untrue(tmp_path):
+    assert judged(tmp_path, lambda records: None) == (0, 0)
+
+
+def test_a_boundary_that_was_not_written_is_two_intervals_lost_and_a_sum_that_is_not_true(tmp_path):
+    assert judged(tmp_path, lambda records: records.pop((1, 4))) == (2, 1)
+
+
+def test_a_register_that_no_meter_showed_makes_the_two_intervals_beside_it_untrue(tmp_path):
+    assert judged(tmp_path, lambda records: records.update({(2, 4): records[2, 4] + Decimal("0.2")})) == (0, 2)
+
+
+def test_the_last_boundaries_of_a_stall_count_too(tmp_path):
+    assert judged(tmp_path, lambda records: records.pop((2, MINUTES)))[0] == 1
+
+
+def test_a_cycle_is_the_time_between_two_equal_reads_of_a_meter_whatever_else_is_asked():
+    def asked(at, request):
+        return {"request": request, "request_at": at}
+
+    rows = [asked(at, f"{at:04x}{unit}") for at in range(0, 60, 2) for unit in ("01", "02")]
+    rows += [asked(at + 1, f"{at:04x}03") for at in range(0, 60, 20)]
+    assert cycle_s(rows, Watch(0.0, 50.0, 0.0)) == pytest.approx(2.0)
+
+
+def test_a_locked_database_can_be_read_and_not_written(tmp_path):
+    path = tmp_path / "some.db"
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE one (value)")
+    other.close()
+    mine = sqlite3.connect(path, isolation_level=None, timeout=0)
+    with locked(path):
+        assert mine.execute("SELECT count(*) FROM one").fetchone() == (0,)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            mine.execute("INSERT INTO one VALUES (1)")
+    mine.execute("INSERT INTO one VALUES (1)")
+    mine.close()
+
+
 def test_the_command_lists_the_benches_and_refuses_unknown_ones():
     command = [sys.executable, "-m", "bench"]
     listed = subprocess.run([*command, "--list", "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     names = [json.loads(line)["bench"] for line in listed.stdout.splitlines()]
-    assert names[:3] == ["turnaround", "goodput", "dead"]
+    assert set(names) >= {"turnaround", "goodput", "dead", "outage", "crash", "stall", "ledger-cpu", "archive"}
     wrong = subprocess.run([*command, "speed"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "no bench speed" in wrong.stderr
