@@ -36,11 +36,11 @@ class Demo:
     folder: Path
     process: subprocess.Popen[str]
 
-    def ask(self, path: str) -> Any:
-        """One REST question to Home Assistant, with the printed token."""
-        request = urllib.request.Request(
-            self.facts["url"] + path, headers={"Authorization": f"Bearer {self.facts['token']}"}
-        )
+    def ask(self, path: str, data: Any = None) -> Any:
+        """One REST question to Home Assistant, with the printed token; with data it is posted."""
+        headers = {"Authorization": f"Bearer {self.facts['token']}", "Content-Type": "application/json"}
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self.facts["url"] + path, body, headers)
         with urllib.request.urlopen(request, timeout=20) as response:
             return json.load(response)
 
@@ -88,7 +88,7 @@ def start_demo(folder: Path, *arguments: str) -> Demo:
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo with held values, once in each language."""
     folder = tmp_path_factory.mktemp("demo") / request.param
-    demo = start_demo(folder, "--language", request.param)
+    demo = start_demo(folder, "--no-wait", "--language", request.param)
     yield demo
     demo.process.send_signal(signal.SIGINT)
     demo.process.wait(60)

@@ -8,10 +8,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
+
+from meter_batch_virtual.config import load_fleet
+from meter_batch_virtual.fleet import VirtualFleet
 
 from ..conftest import ROOT
 from .conftest import Demo, free_port, start_demo
@@ -138,8 +143,38 @@ def test_the_overview_names_the_dead_meters(demo: Demo, open_page: Callable[...,
         assert name in text
 
 
+@pytest.mark.timeout(400)
+def test_it_starts_with_a_year_of_history_that_equals_what_the_meters_counted(tmp_path: Path) -> None:
+    """Out of the memory of the meters on lines without wire time, to the last digit."""
+    demo = start_demo(tmp_path / "year", "--meters", "12")
+    try:
+        config = load_fleet(demo.folder / "fleet.toml")
+        fleet = VirtualFleet(config)
+        until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        since = until - timedelta(days=364)
+        asked = {
+            "since": since.isoformat(), "until": until.isoformat(), "resolution": "month", "time_zone": "UTC",
+            "lines": [line.name for line in config.lines if line.protocol == "modbus-tcp"],
+        }  # fmt: skip
+        answer = demo.ask("/api/services/meter_batch/get_history?return_response", asked)["service_response"]
+        found = {one["name"]: one["rows"] for one in answer["points"].values()}
+        meters = [meter for line, meter in fleet.meters if line.protocol == "modbus-tcp" and not meter.config.faults]
+        assert len(meters) >= 6
+        for meter in meters:
+            rows = found[meter.config.name]
+            assert len(rows) in (12, 13) and all(row["completeness"] == 1 for row in rows[1:-1])
+            for obis, key in (("1-0:1.8.0", "energy_import"), ("1-0:2.8.0", "energy_export")):
+                if obis in meter.template.by_obis:
+                    counted = Decimal(meter.truth(until)[obis]) - Decimal(meter.truth(since)[obis])
+                    summed = sum(Decimal(repr(row[key])) for row in rows)
+                    assert summed == counted * Decimal(str(meter.config.ct)), (meter.config.name, key)
+    finally:
+        demo.process.send_signal(signal.SIGINT)
+        demo.process.wait(60)
+
+
 def test_when_it_is_stopped_nothing_is_left(tmp_path: Path) -> None:
-    demo = start_demo(tmp_path / "small", "--meters", "12")
+    demo = start_demo(tmp_path / "small", "--no-wait", "--meters", "12")
     ports = demo.ports()
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(60) == 0
@@ -164,7 +199,7 @@ def test_killed_half_way_it_leaves_no_orphan_and_comes_up_the_next_time(tmp_path
     command = [ROOT / "script" / "demo", "--json", "--meters", "12", "--folder", tmp_path / "demo"]
     first = subprocess.Popen([*command, "--port", str(free_port())], stderr=subprocess.PIPE, text=True)
     assert first.stderr
-    while "3/5" not in first.stderr.readline():
+    while "3/6" not in first.stderr.readline():
         assert first.poll() is None
     first.kill()
     first.wait(10)
@@ -172,6 +207,6 @@ def test_killed_half_way_it_leaves_no_orphan_and_comes_up_the_next_time(tmp_path
     while subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, "something of the demo is still running"
         time.sleep(0.5)
-    again = start_demo(tmp_path / "demo", "--meters", "12")
+    again = start_demo(tmp_path / "demo", "--no-wait", "--meters", "12")
     again.process.send_signal(signal.SIGINT)
     assert again.process.wait(60) == 0
