@@ -9,39 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from homeassistant.components.recorder.db_schema import Statistics, StatisticsMeta
 from homeassistant.components.recorder.models import StatisticData, StatisticMeanType, StatisticMetaData
 from homeassistant.components.recorder.statistics import async_add_external_statistics
 from homeassistant.core import CALLBACK_TYPE, HassJob, HomeAssistant, callback
 from homeassistant.helpers import translation
 from homeassistant.helpers.event import async_call_later
-from homeassistant.helpers.recorder import get_instance, session_scope
-from homeassistant.helpers.storage import Store
+from homeassistant.helpers.recorder import get_instance
 from homeassistant.util import dt as dt_util
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from . import recorded
 from .const import DOMAIN, STATISTICS
-from .engine import BY_KEY, Flag, LedgerError, Point
-from .engine.ledger import Boundary, Ledger, Restart, Sum
+from .engine import LedgerError, Point
+from .engine.ledger import Ledger, Sum
 from .engine.model.interval import Changes, Interval, Quality
 from .engine.model.obis import Obis
 from .engine.model.quantity import Quantity
 from .engine.model.reading import Reading
 from .hourly import (
     HOUR_S,
-    KEPT,
     Job,
     Plan,
-    Row,
     batches_of,
-    differ,
     energy_of,
     hour_of,
     instant,
@@ -54,6 +47,7 @@ from .hourly import (
 from .intake import Intake, factor
 from .ledger import SiteLedger
 from .registry import Registry
+from .takeover import async_take_over
 from .waiting import Waiting
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,14 +64,6 @@ LOOK = timedelta(seconds=10)
 """How often it is looked whether what waits is to be written."""
 LATER = frozenset({Quality.METER_MEMORY, Quality.ESTIMATED})
 """What may become better, or more, while the memory of a meter is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the recorder has around the hours of a job."""
-
-    before: Decimal
-    rows: tuple[Row, ...]
 
 
 class History:
@@ -181,7 +167,7 @@ class History:
             return
         await self._ledger.async_call(lambda ledger: ledger.subscribe(STATISTICS))
         await self._waiting.async_load()
-        await self._take_over()
+        await async_take_over(self._hass, self._registry, self._ledger)
 
     async def _catch_up(self) -> None:
         """Writes what changed since the last time, and says so when the recorder has it."""
@@ -317,7 +303,7 @@ class History:
 
     async def _plans(self, batch: list[Job]) -> list[Plan]:
         """What is left to write of a batch."""
-        stored = await get_instance(self._hass).async_add_executor_job(self._stored, batch)
+        stored = await get_instance(self._hass).async_add_executor_job(recorded.stored, self._hass, batch)
         points = self._registry.points
         asked = {
             (job.point, span)
@@ -355,29 +341,6 @@ class History:
                 held.setdefault(point, set()).add(hour)
         return held
 
-    def _stored(self, batch: list[Job]) -> list[Stored]:
-        """What the recorder has around the hours of each job; runs in its executor."""
-        found = []
-        with session_scope(hass=self._hass, read_only=True) as session:
-            numbers = numbers_of(session, [job.id for job in batch])
-            for job in batch:
-                if (number := numbers.get(job.id)) is None:
-                    found.append(Stored(Decimal(0), ()))
-                    continue
-                rows = select(Statistics.start_ts, Statistics.sum).where(Statistics.metadata_id == number)
-                newest = rows.where(Statistics.start_ts < job.hours[0]).order_by(Statistics.start_ts.desc()).limit(1)
-                before = session.execute(newest).first()
-                span = (job.hours[-1] - job.hours[0]) // HOUR_S + 2
-                later = rows.where(Statistics.start_ts >= job.hours[0]).order_by(Statistics.start_ts).limit(span)
-                there, after = [], 0
-                for at, sum_ in session.execute(later):
-                    there.append(Row(int(at), _decimal(sum_)))
-                    after += at > job.hours[-1]
-                    if after:
-                        break
-                found.append(Stored(_decimal(before[1]) if before else Decimal(0), tuple(there)))
-        return found
-
     async def _states(self, plans: Iterable[tuple[Job, Plan]]) -> dict[tuple[str, int], Decimal]:
         """The registers (× multiplier) at the ends of hours, by statistic and hour."""
         points = self._registry.points
@@ -404,57 +367,12 @@ class History:
         asked, self._begin = self._begin, {}
         if not asked:
             return
-        there = await get_instance(self._hass).async_add_executor_job(self._numbers, list(asked))
+        there = await get_instance(self._hass).async_add_executor_job(recorded.known, self._hass, list(asked))
         for id_, (point, quantity, reading) in asked.items():
             if id_ not in there:
                 row = StatisticData(start=instant(hour_of(reading.at)), state=float(reading.value), sum=0.0)
                 async_add_external_statistics(self._hass, await self._metadata(point, quantity), [row])
         await get_instance(self._hass).async_block_till_done()
-
-    def _numbers(self, ids: Sequence[str]) -> dict[str, int]:
-        """Which of these statistics the recorder has, with its number for each; runs in its executor."""
-        with session_scope(hass=self._hass, read_only=True) as session:
-            return numbers_of(session, ids)
-
-    async def _take_over(self) -> None:
-        """Begins the ledger where the statistics of versions without one ended, and forgets their notes."""
-        store: Store[dict[str, dict[str, str | None]]] = Store(self._hass, 1, f"{DOMAIN}.history")
-        notes = await store.async_load()
-        if notes is None:
-            return
-        boundaries: dict[tuple[str, datetime], dict[Obis, Decimal]] = {}
-        restarts = []
-        points = self._registry.points
-        for id_, note in notes.items():
-            point = points.get(id_.partition(":")[2].partition("_")[0])
-            quantity = next((BY_KEY[key] for key in KEPT if id_.endswith(f"_{key}")), None)
-            if point is None or point.virtual or quantity is None:
-                continue
-            at = datetime.fromisoformat(note["at"] or "").replace(second=0, microsecond=0)
-            register, total = Decimal(note["register"] or 0), Decimal(note["sum"] or 0)
-            boundaries.setdefault((point.id, at), {})[quantity.obis] = register
-            if note["fresh"] is not None:
-                last = register + Decimal(note["lost"] or 0)
-                restarts.append(
-                    Restart(
-                        point.id, quantity.obis, at + timedelta(seconds=1), Flag.RESET, last, Decimal(note["fresh"])
-                    )
-                )
-            hour = hour_of(at - timedelta(seconds=1))
-            if at != instant(hour + HOUR_S):
-                # The hour in which they ended is both theirs and the ledger's: it begins with this hour.
-                job = Job(point.id, quantity, (hour,))
-                (stored,) = await get_instance(self._hass).async_add_executor_job(self._stored, [job])
-                if stored.rows and not differ(stored.rows[0].sum, total):
-                    grown = (total - stored.before) / factor(point, at)
-                    begin = (register - grown).quantize(Decimal(1).scaleb(min(0, _exponent(register))))
-                    boundaries.setdefault((point.id, instant(hour)), {})[quantity.obis] = begin
-        records = [
-            Boundary(id_, at, registers, meter=identity_at(points[id_], at))
-            for (id_, at), registers in sorted(boundaries.items(), key=lambda one: one[0][1])
-        ]
-        await self._ledger.async_call(lambda ledger: ledger.take(records, restarts), {one.point for one in records})
-        await store.async_remove()
 
     async def _metadata(self, point: Point, quantity: Quantity) -> StatisticMetaData:
         texts = await translation.async_get_translations(self._hass, self._hass.config.language, "entity", {DOMAIN})
@@ -489,29 +407,3 @@ def _hours(
         sums = ledger.sums(part, [instant(one) for one in (*starts, last + HOUR_S)])
         known |= {(part, hour): one for hour, one in zip(starts, sums, strict=True) if one.covered_s}
     return known
-
-
-def identity_at(point: Point, at: datetime) -> str:
-    """Which meter it was at an instant, as the ledger has it."""
-    return ([one.since for one in point.meters if one.since <= at] or [point.meters[0].since])[-1].isoformat()
-
-
-def numbers_of(session: Session, ids: Sequence[str]) -> dict[str, int]:
-    """The recorder's numbers of statistics that it has."""
-    numbers: dict[str, int] = {}
-    for start in range(0, len(ids), 500):
-        asked = select(StatisticsMeta.statistic_id, StatisticsMeta.id).where(
-            StatisticsMeta.statistic_id.in_(ids[start : start + 500])
-        )
-        numbers |= {str(id_): number for id_, number in session.execute(asked)}
-    return numbers
-
-
-def _exponent(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    return exponent if isinstance(exponent, int) else 0
-
-
-def _decimal(value: float | None) -> Decimal:
-    """A stored sum, as the shortest decimal that is this float."""
-    return Decimal(repr(value or 0.0))
