@@ -50,6 +50,10 @@ STANDARD_UP_TO: Final = 100
 LEDGER_KEPT: Final = timedelta(days=20 * 366)
 LEDGER_BYTES: Final = 20_000_000_000
 """Beyond this age and size the ledger drops its oldest days, once a day, whether an archive has them or not."""
+LEDGER_PRUNED: Final = timedelta(days=400)
+"""Beyond this age the ledger forgets, once a day, what the archive and every other subscriber have."""
+ARCHIVE: Final = "archive"
+"""Under this name the archive subscribes to the ledger. Without it nothing is forgotten for its age alone."""
 STATISTICS: Final = "statistics"
 """Under this name the hourly statistics subscribe to the ledger; whoever else does keeps what the ledger forgets."""
 

@@ -14,7 +14,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.helpers.storage import STORAGE_DIR
 
-from .const import DOMAIN, LEDGER_BYTES, LEDGER_KEPT, STATISTICS
+from .const import ARCHIVE, DOMAIN, LEDGER_BYTES, LEDGER_KEPT, LEDGER_PRUNED, STATISTICS
 from .engine import LedgerError
 from .engine.ledger import Dropped, Ledger, LedgerHealth
 from .engine.sentences import say
@@ -34,6 +34,7 @@ ISSUE_DROPPED = "ledger_dropped"
 
 FIRST_LOOK = timedelta(hours=1)
 """So long after the start its age and size are looked at first: some restart it each day."""
+PRUNED_AT_ONCE = timedelta(days=7)
 
 
 class SiteLedger:
@@ -61,11 +62,12 @@ class SiteLedger:
         async_call_later(self._hass, FIRST_LOOK, look)
         async_track_time_interval(self._hass, self._keep_within_bounds, timedelta(days=1), cancel_on_shutdown=True)
 
-    async def _keep_within_bounds(self, _now: datetime) -> None:
+    async def _keep_within_bounds(self, now: datetime) -> None:
         def work(ledger: Ledger) -> tuple[Dropped | None, bool]:
             return ledger.bound(LEDGER_KEPT, LEDGER_BYTES), bool(ledger.subscribers().keys() - {STATISTICS})
 
         try:
+            await self._prune(now - LEDGER_PRUNED)
             dropped, archived = await self.async_call(work)
         except LedgerError:
             return  # it says so itself
@@ -91,6 +93,18 @@ class SiteLedger:
             translation_key=ISSUE_DROPPED,
             translation_placeholders={"count": str(lost), "before": dropped.before.date().isoformat()},
         )
+
+    async def _prune(self, before: datetime) -> None:
+        """Forgets what the archive and all others have, some days at a time, so that registers need not wait for it."""
+
+        def work(ledger: Ledger) -> int:
+            return ledger.prune(before, most=PRUNED_AT_ONCE) if ARCHIVE in ledger.subscribers() else 0
+
+        gone = 0
+        while some := await self.async_call(work):
+            gone += some
+        if gone:
+            _LOGGER.info("The ledger forgot %s intervals from before %s, which the archive has", gone, before)
 
     async def async_stop(self) -> None:
         """Closes the file; after this nothing is answered."""

@@ -29,6 +29,7 @@ from custom_components.meter_batch.engine import (
     Refused,
     Snapshot,
 )
+from custom_components.meter_batch.engine.ledger import Ledger
 from custom_components.meter_batch.engine.model.interval import GapReason, Quality
 from custom_components.meter_batch.ledger import ISSUE, SiteLedger
 from custom_components.meter_batch.site import Site, async_get_site
@@ -203,6 +204,45 @@ async def test_what_an_archive_has_is_dropped_without_an_alarm(
     await later(hass, freezer, T0 + timedelta(days=9))
     assert await intervals(site.ledger, "p1", "p2") == []
     assert ir.async_get(hass).async_get_issue(DOMAIN, "ledger_dropped") is None
+
+
+@pytest.mark.parametrize(
+    ("who", "behind", "kept"),
+    [
+        ({"archive"}, set(), False),
+        ({"archive", STATISTICS}, set(), False),
+        ({"archive", STATISTICS}, {STATISTICS}, True),
+        ({"archive"}, {"archive"}, True),
+        ({STATISTICS}, set(), True),
+        ({"somebody else"}, set(), True),
+        (set(), set(), True),
+    ],
+)
+async def test_after_400_days_the_ledger_forgets_what_the_archive_and_all_others_have_and_only_that(
+    hass: HomeAssistant, site: Site, freezer: Any, who: set[str], behind: set[str], kept: bool
+) -> None:
+    for step in range(3):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=100 + step, p2=step))
+        await hass.async_block_till_done()
+
+    def subscribe(ledger: Ledger) -> None:
+        for name in who:
+            ledger.subscribe(name, since_revision=0 if name in behind else ledger.revision)
+
+    await site.ledger.async_call(subscribe)
+    await later(hass, freezer, T0 + timedelta(days=399))
+    assert len(await intervals(site.ledger, "p1", "p2")) == 4
+    await later(hass, freezer, T0 + timedelta(days=402))
+    assert len(await intervals(site.ledger, "p1", "p2")) == (4 if kept else 0)
+    assert ir.async_get(hass).async_get_issue(DOMAIN, "ledger_dropped") is None
+    # Counting goes on from the last register, however long ago that was.
+    site.intake.async_take("l1", report(T0 + timedelta(days=402), p1=1000, p2=20))
+    await later(hass, freezer, T0 + timedelta(days=402, minutes=5))
+    verdict = await site.ledger.async_call(lambda ledger: ledger.verify())
+    assert verdict.ok, verdict.named
+    since = T0 + timedelta(days=1)
+    found = await site.ledger.async_call(lambda ledger: ledger.sums("p2", [since, since + timedelta(days=402)]))
+    assert found[0].energies[IMPORT] == 18
 
 
 async def test_what_the_first_meter_of_a_point_remembers_is_kept_however_old_it_is(

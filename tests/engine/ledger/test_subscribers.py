@@ -79,6 +79,22 @@ def test_nothing_is_pruned_that_a_subscriber_lacks_and_what_is_left_still_adds_u
     assert desk.ledger.verify().ok
 
 
+def test_pruned_piece_by_piece_it_ends_as_in_one_go_and_what_nobody_lacks_yet_goes_first(desk):
+    desk.ledger.take(desk.boundary(at, at) for at in range(96 * 3))
+    desk.ledger.subscribe("archive", since_revision=desk.ledger.revision)
+    desk.ledger.edit("p", desk.boundary(96 * 2 - 1, 0).at, {IMPORT: Decimal(7)}, author="Li", reason="why")
+    cut, most = desk.boundary(96 * 2, 0).at, timedelta(hours=20)
+    pieces = []
+    while gone := desk.ledger.prune(cut, most=most):
+        pieces.append(gone)
+    assert pieces == [80, 80], "the last piece holds a correction that the archive does not have"
+    desk.ledger.acknowledge("archive", desk.ledger.revision)
+    assert desk.ledger.prune(cut, most=most) == 32 + 1
+    assert desk.ledger.prune(cut, most=most) == 0
+    assert min(desk.energies()) == 96 * 2
+    assert desk.ledger.verify().ok, desk.ledger.verify().named
+
+
 def test_a_silent_point_is_counted_on_from_its_last_record_though_that_was_pruned_around(desk):
     desk.take(0, 100)
     desk.take(1, 101)

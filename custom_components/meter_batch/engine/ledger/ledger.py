@@ -477,12 +477,17 @@ class Ledger:
         """A subscriber has everything up to the revision and cursor of `Changes`, safely."""
         subscribers.acknowledge(self._store, name, revision, cursor, self._revision)
 
-    def prune(self, before: datetime) -> int:
+    def prune(self, before: datetime, *, most: timedelta | None = None) -> int:
         """Forgets intervals and records before an instant, if every subscriber has them; returns how many intervals.
 
-        Nothing is pruned without a subscriber, nor before all have acknowledged what they would lose.
+        Nothing is pruned without a subscriber, nor before all have acknowledged what they would lose. `most`: not more
+        than so much time at once, the oldest; to be called until it returns 0.
         """
         bucket = seconds(before) // BUCKET_S
+        if most is not None:
+            with self._store.failures():
+                oldest = self._store.oldest() or 0
+            bucket = min(bucket, (oldest + int(most.total_seconds())) // BUCKET_S)
         return self._forget(bucket)[0] if subscribers.all_have(self._store, bucket) else 0
 
     def bound(self, max_age: timedelta | None = None, max_bytes: int | None = None) -> Dropped | None:
