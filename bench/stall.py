@@ -41,6 +41,7 @@ name = "line"
 listen = "tcp://127.0.0.1:{port}"
 protocol = "modbus-rtu"
 baud = 9600
+memory = false
 [[line.meter]]
 address = 1
 count = {meters}
