@@ -136,14 +136,15 @@ def unit(column: str) -> str:
 
 async def async_parse(site: Site, asked: Mapping[str, Any]) -> Query:
     """The query that `FIELDS` describe; ServiceValidationError, in words, where it cannot be answered."""
-    zone = await _zone(site, asked.get("time_zone"))
+    zone = await async_zone(site, asked.get("time_zone"))
     since, until = _period(asked, zone)
     points = points_of(site, asked)
     resolution = _resolution(asked.get("resolution") or "interval")
     return Query(points, since, until, resolution, zone, _columns(site, points, asked.get("quantities")))
 
 
-async def _zone(site: Site, name: str | None) -> ZoneInfo:
+async def async_zone(site: Site, name: str | None = None) -> ZoneInfo:
+    """A time zone by name, without one the site's; ServiceValidationError where there is none of that name."""
     name = name or site.registry.time_zone or site.hass.config.time_zone
     if (zone := await dt_util.async_get_time_zone(name)) is None:
         raise refuse("unknown_time_zone", time_zone=name)
@@ -171,8 +172,8 @@ def _period(asked: Mapping[str, Any], zone: ZoneInfo) -> tuple[datetime, datetim
         return since, until
     if not asked.get("since"):
         raise refuse("period_missing", some=", ".join(PERIODS))
-    since = _instant(asked["since"], zone)
-    until = _instant(asked["until"], zone) if asked.get("until") else now
+    since = instant_of(asked["since"], zone)
+    until = instant_of(asked["until"], zone) if asked.get("until") else now
     if until <= since:
         raise refuse("period_empty", since=_said(since, zone), until=_said(until, zone))
     return since, until
@@ -182,7 +183,8 @@ def _said(at: datetime, zone: ZoneInfo) -> str:
     return at.astimezone(zone).isoformat(sep=" ", timespec="minutes")
 
 
-def _instant(text: str, zone: ZoneInfo) -> datetime:
+def instant_of(text: str, zone: ZoneInfo) -> datetime:
+    """An instant as a person writes it, without a zone at the place's; ServiceValidationError where it is none."""
     try:
         return parse_instant(text, zone)
     except (ValueError, OverflowError) as error:

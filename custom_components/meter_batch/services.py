@@ -9,7 +9,7 @@ import probatio
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 
-from . import access, query
+from . import access, corrections, query
 from .access import Operation
 from .cells import as_rows
 from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
@@ -41,6 +41,8 @@ LIST_GAPS = probatio.Schema(
     {probatio.Optional("points"): _NAMES, probatio.Optional("areas"): _NAMES, probatio.Optional("lines"): _NAMES}
 )
 GET_HISTORY = probatio.Schema(query.FIELDS)
+CORRECT_INTERVAL = probatio.Schema(corrections.FIELDS)
+GET_REVISIONS = probatio.Schema(corrections.REVISIONS)
 
 
 @callback
@@ -54,6 +56,8 @@ def async_setup_services(hass: HomeAssistant) -> None:
         ("undo", undo, UNDO, SupportsResponse.OPTIONAL),
         ("list_gaps", list_gaps, LIST_GAPS, SupportsResponse.ONLY),
         ("get_history", get_history, GET_HISTORY, SupportsResponse.ONLY),
+        ("correct_interval", correct_interval, CORRECT_INTERVAL, SupportsResponse.OPTIONAL),
+        ("get_revisions", get_revisions, GET_REVISIONS, SupportsResponse.ONLY),
     ):
         hass.services.async_register(DOMAIN, name, handler, schema, supports_response=response)
 
@@ -154,6 +158,18 @@ async def get_history(call: ServiceCall) -> ServiceResponse:
     asked = await query.async_parse(site, call.data)
     await access.async_check(call.hass, call.context, Operation.READ, (point.id for point in asked.points))
     return await query.async_answer(site, asked)
+
+
+async def correct_interval(call: ServiceCall) -> ServiceResponse:
+    """A person's energies for one interval, or the program's again."""
+    actor = await access.async_check(call.hass, call.context, Operation.CONFIGURE)
+    return await corrections.async_correct(await async_get_site(call.hass), actor, call.data)
+
+
+async def get_revisions(call: ServiceCall) -> ServiceResponse:
+    """All that was ever said of one interval, by whom and why."""
+    await access.async_check(call.hass, call.context, Operation.READ_LOG)
+    return await corrections.async_revisions(await async_get_site(call.hass), call.data)
 
 
 async def list_gaps(call: ServiceCall) -> ServiceResponse:

@@ -28,6 +28,8 @@ CHANGING = [
     ("import_points", {"content": LIST}),
     ("export_points", {"path": "points.csv"}),
     ("undo", {}),
+    ("correct_interval", {"point": "Hall", "start": "2026-07-01T10:15", "take_back": True, "reason": "why"}),
+    ("get_revisions", {"point": "Hall", "start": "2026-07-01T10:15"}),
 ]
 
 
@@ -193,4 +195,4 @@ def test_every_action_and_command_asks_the_gate() -> None:
             assert "access.async_check(" in body or "access.check_user(" in body, f"{name}: {handler}"
     # of the HTTP API each view is asked in test_api.py
     described = json.loads((folder / "icons.json").read_text(encoding="utf-8"))["services"]
-    assert len(described) == 7
+    assert len(described) == 9
