@@ -12,11 +12,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from meter_batch_analytics.archive import files, manifest, schema
+from meter_batch_analytics.archive import durable, files, manifest, schema
 from meter_batch_analytics.archive.keys import KeyFile, KeyRing
 from meter_batch_analytics.archive.store import Archive
+from meter_batch_analytics.archive.subscriber import follow
 from meter_batch_analytics.archive.verify import verify
 from meter_batch_analytics.errors import ArchiveError
+from meter_batch_engine.model.interval import Changes
+from meter_batch_engine.wire import RegistrySnapshot
 
 from .conftest import EXPORT, IMPORT, START, TARIFF, ZONE, changes, interval, kept
 from .endless_writer import expected
@@ -85,6 +88,69 @@ def test_kill_9_loses_nothing_that_was_acknowledged(folder: Path) -> None:
             assert revision >= said[-1]
             assert kept(found) == expected(revision)
             assert verify(found).named == []
+
+
+class Desk:
+    """A ledger that gives one answer and remembers what it is told."""
+
+    def __init__(self, answer: Changes) -> None:
+        self.answer, self.acknowledged = answer, []
+
+    def changes(self, subscriber: str, limit: int) -> Changes:
+        return self.answer
+
+    def registry(self) -> RegistrySnapshot:
+        return RegistrySnapshot({}, {}, {}, ZONE, 1)
+
+    def acknowledge(self, subscriber: str, changes: Changes) -> None:
+        self.acknowledged.append(changes.revision)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("name", ["rows", "other"])
+def test_a_disk_that_returns_other_bytes_is_noticed_and_nothing_is_acknowledged(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, name: str, place: float
+) -> None:
+    real, desk = os.fsync, Desk(changes(1, TWO_MONTHS))
+
+    def lying(descriptor: int) -> None:
+        real(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.name.startswith(f"{name}-"):
+            whole = bytearray(path.read_bytes())
+            whole[int(place * (len(whole) - 1))] ^= 0x10
+            path.write_bytes(whole)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lying)
+        with pytest.raises(ArchiveError, match="does not hold what was written to it"):
+            follow(archive, desk, once=True)
+    assert desk.acknowledged == [] and archive.cursor("archive").revision == 0 and kept(archive) == {}
+    follow(archive, desk, once=True)
+    assert desk.acknowledged == [1] and len(kept(archive)) == len(TWO_MONTHS)
+    assert verify(archive).ok
+
+
+def test_a_part_that_reads_otherwise_than_it_was_written_is_not_acknowledged_and_written_anew(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole bytes are not enough: the rows that they hold are compared too, and their number."""
+    desk, real = Desk(changes(1, TWO_MONTHS)), durable.write
+
+    def forgetful(path: Path, work):
+        checksum = real(path, work)
+        if path.name.startswith("rows-"):
+            table = pq.read_table(path, partitioning=None)
+            pq.write_table(table.slice(0, table.num_rows - 1), path)
+        return checksum
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write", forgetful)
+        with pytest.raises(ArchiveError, match="does not hold what was written to it"):
+            follow(archive, desk, once=True)
+    assert desk.acknowledged == [] and kept(archive) == {}
+    follow(archive, desk, once=True)
+    assert desk.acknowledged == [1] and len(kept(archive)) == len(TWO_MONTHS)
 
 
 def test_a_flipped_byte_anywhere_is_found_and_its_file_named(archive: Archive, folder: Path) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from ..errors import ArchiveError
 
@@ -31,27 +32,80 @@ def failures(path: Path) -> Iterator[None]:
         raise ArchiveError(f"{path}: {error.strerror or error}") from error
 
 
-def write(path: Path, work: Callable[[Path], None]) -> str:
+class Sink:
+    """A file that is written from its beginning to its end and knows the checksum of what it was given."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest, self._size = file, hashlib.sha256(), 0
+
+    def write(self, data: Any) -> int:
+        """Writes bytes, or anything that is like them."""
+        self._digest.update(data)
+        count = self._file.write(data)
+        self._size += count
+        return count
+
+    def tell(self) -> int:
+        """How much was written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing: who made it does that."""
+
+    close = flush
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readable(self) -> bool:
+        """No; nor is there a way back."""
+        return False
+
+    seekable = readable
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of all that was written."""
+        return self._digest.hexdigest()
+
+
+def write(path: Path, work: Callable[[Sink], object]) -> str:
     """Lets `work` write a file beside `path`, makes it durable and gives it its name; returns its SHA-256.
 
-    The checksum is of what can be read back.
+    It gets its name only once what is read back, from the disk where the system can do that, has the checksum of what
+    was written; else ArchiveError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + TEMPORARY)
     try:
-        work(beside)
-        descriptor = os.open(beside, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        checksum = sha256(beside)
+        checksum = _written(beside, work)
+        if sha256(beside) != checksum:
+            _broken(path)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return checksum
+
+
+def _written(path: Path, work: Callable[[Sink], object]) -> str:
+    with path.open("wb") as file:
+        sink = Sink(file)
+        work(sink)
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            # What is in memory is no evidence.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return sink.checksum
+
+
+def _broken(path: Path) -> NoReturn:
+    raise ArchiveError(f"{path} does not hold what was written to it: is the disk broken?")
 
 
 def sync_folder(folder: Path) -> None:

@@ -43,15 +43,17 @@ class Files:
         summary = _Summary()
         whole = self.folder / path
 
-        def work(beside: Path) -> None:
+        def work(sink: durable.Sink) -> None:
             crypto = {} if self.crypto is None else {"encryption_properties": self.crypto.encryption(path)}
-            with pq.ParquetWriter(beside, schema, **encoding(schema), **crypto) as writer:
+            with pq.ParquetWriter(sink, schema, **encoding(schema), **crypto) as writer:
                 for table in _chain(first, groups):
                     if table.num_rows:
                         summary.add(table)
                         writer.write_table(table, table.num_rows)
                 writer.add_key_value_metadata({MARK: str(VERSION)})
 
+        # One of that name may have been refused just now.
+        self._footers.pop(path, None)
         with durable.failures(whole):
             checksum = durable.write(whole, work)
             size = whole.stat().st_size
@@ -65,7 +67,7 @@ class Files:
         whole = self.folder / path
         crypto = {} if self.crypto is None else {"encryption_properties": self.crypto.encryption(path)}
         with durable.failures(whole):
-            durable.write(whole, lambda beside: pq.write_table(pa.table({"text": [text]}), beside, **crypto))
+            durable.write(whole, lambda sink: pq.write_table(pa.table({"text": [text]}), sink, **crypto))
 
     def read_text(self, path: str) -> str | None:
         """The inverse; None where there is none."""

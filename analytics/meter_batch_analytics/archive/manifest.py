@@ -153,11 +153,7 @@ def save(folder: Path, manifest: Manifest) -> None:
     """Makes a manifest the present one, durably."""
     body = {"format": FORMAT, **asdict(manifest)}
     text = json.dumps({"archive": body, "sha256": _checksum(body)}, indent=1)
-
-    def work(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    write(folder / NAME, work)
+    write(folder / NAME, lambda sink: sink.write(text.encode()))
 
 
 def _checksum(body: dict[str, Any]) -> str:
