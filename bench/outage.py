@@ -144,7 +144,9 @@ class BackfilledSite:
                     self._waiting.append(replace(boundary, source=kind))  # type: ignore[arg-type]
         if self._waiting and self.loop.time() > self._taken_at + TAKE_EVERY_S:
             self.take()
-            self.tell_holes(line)
+            # Whoever's report came when it was time: records of all lines were taken.
+            for each in self.pollers:
+                self.tell_holes(each)
 
     def take(self) -> None:
         """Puts what has come into the ledger."""
