@@ -18,7 +18,9 @@ from .engine.model.obis import Obis
 from .hourly import HOUR_S
 
 GATHER = timedelta(minutes=1)
-"""So long hours out of a meter's memory are gathered, to be written together."""
+"""Hours out of a meter's memory are written together when for so long no more came …"""
+LONGEST = timedelta(minutes=10)
+"""… or the first of them has waited for so long: reading a year in minutes and writing it want the same processor."""
 PATIENCE = timedelta(minutes=15)
 """So long estimated hours wait for the memory of the meter. A slow wire may need days: their estimates, of which the
 days and months are true already, are shown meanwhile.
@@ -36,7 +38,9 @@ class Wait:
     soon: set[int] = field(default_factory=set)
     """Those that are looked at with the next gathering; others when patience ends or nothing more will come."""
     since: datetime | None = None
-    """When the oldest of `soon` came."""
+    """When the first of `soon` came, and"""
+    until: datetime | None = None
+    """when the last did."""
     estimated: datetime | None = None
     """Since when hours wait that are only estimated."""
 
@@ -75,7 +79,7 @@ class Waiting:
         wait.first, wait.last = min(wait.first, *hours), max(wait.last, *hours)
         wait.registers.update(registers)
         wait.soon.update(hours)
-        wait.since = wait.since or now
+        wait.since, wait.until = wait.since or now, now
 
     def patient(self, point: str, now: datetime) -> bool:
         """Whether estimated hours of this point are still to wait; they do from the first time this is asked."""
@@ -88,7 +92,9 @@ class Waiting:
         if wait.estimated is not None and not self.patient(point, now):
             wait.soon = wait.hours
             return True
-        return bool(wait.soon) and (wait.since is None or now - wait.since >= GATHER)
+        if wait.since is None or wait.until is None:
+            return bool(wait.soon)
+        return bool(wait.soon) and (now - wait.until >= GATHER or now - wait.since >= LONGEST)
 
     def written(self, point: str, left: Collection[int], now: datetime, *, all_: bool) -> None:
         """What was due of a point is written, but for what is `left`."""
@@ -98,5 +104,5 @@ class Waiting:
             return
         if all_:
             wait.first, wait.last = min(left), max(left)
-        wait.soon, wait.since = set(), None
+        wait.soon, wait.since, wait.until = set(), None, None
         wait.estimated = (wait.estimated or now) if left else None
