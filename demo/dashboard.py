@@ -34,8 +34,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "line_silent": "Silent",
         "line_gaps": "With gaps",
         "line_backfill": "To read",
-        "energy_today": "{} today",
-        "energy_this_month": "{} this month",
+        "energy_today": "Today · {}",
+        "energy_this_month": "Month · {}",
         "monthly": "Energy by month",
     },
     "zh-Hans": {
@@ -67,8 +67,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "line_silent": "无响应",
         "line_gaps": "有缺口",
         "line_backfill": "待补读",
-        "energy_today": "{} 今日",
-        "energy_this_month": "{} 本月",
+        "energy_today": "今日 · {}",
+        "energy_this_month": "本月 · {}",
         "monthly": "每月电量",
     },
 }
