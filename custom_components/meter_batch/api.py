@@ -24,7 +24,7 @@ from homeassistant.helpers.http import KEY_HASS, HomeAssistantView
 from . import access
 from .access import Operation
 from .commands import refuse
-from .const import DOMAIN
+from .const import DOMAIN, STATISTICS
 from .engine import ConfigError, LedgerError, Sentence
 from .engine.ledger import Ledger, Verdict
 from .engine.model.interval import Interval
@@ -105,6 +105,8 @@ async def _body(request: web.Request) -> dict[str, Any]:
 def _subscriber(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > NAME_MOST:
         raise refuse("subscriber_missing", most=str(NAME_MOST))
+    if name.strip() == STATISTICS:
+        raise refuse("subscriber_ours", name=STATISTICS)
     return name.strip()
 
 

@@ -178,10 +178,12 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         return () if template is None else shown(template, self.detail(point))
 
     def wanted(self, point: Point) -> frozenset[Obis]:
-        """The registers of a point that are read: those with entities, and those of the statistics."""
+        """The registers of a point that are read: those with entities, of the statistics, and of the ledger."""
         template = self.site.templates.get(point.meter.template)
-        there = () if template is None else kept(one.obis for one in template.registers)
-        return frozenset({*self.registers(point), *(one.obis for one in there)})
+        if template is None:
+            return frozenset()
+        energies = {one.obis for one in template.registers if one.group == "energy"}
+        return frozenset({*self.registers(point), *(one.obis for one in kept(template.by_obis)), *energies})
 
     @callback
     def async_set_meters(self) -> None:

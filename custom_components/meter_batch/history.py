@@ -136,8 +136,9 @@ class History:
                 if self.enabled:
                     await self._catch_up()
         except LedgerError as error:
-            # It says so itself.
+            # It says so itself. Somebody may have taken our name off the list of subscribers.
             _LOGGER.debug("Statistics wait for the ledger: %s", error.text)
+            self._ready = False
             self._later()
         except _NotStoredError as error:
             _LOGGER.warning("The recorder did not take the statistics %s; they are given to it again", error)

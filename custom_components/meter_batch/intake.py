@@ -39,7 +39,7 @@ RETRY = timedelta(seconds=30)
 MOST_WAITING = 200_000
 """Records kept in memory while the file cannot be opened; the ledger keeps as many again while it cannot write."""
 MEMORY_REACH = timedelta(days=400)
-"""So far back meters are asked for what is missing, where it is not known how far they remember."""
+"""So far back meters are asked for what is missing: days and months go further back than their finest records."""
 MEMORY_BATCH = 2_000
 """Records from meters' memories in one go: live registers wait no longer than one such."""
 LAST_READING = timedelta(hours=1)
@@ -344,9 +344,11 @@ class Intake:
         self._look_again |= ids
 
         def work(ledger: Ledger) -> None:
-            # Only who was read before has a gap: a new point has nothing yet.
-            there = ids & set(ledger.points)
-            ledger.miss([one for one in sorted(there) if ledger.register_at(one, boundary)], boundary, reason)
+            # Who was never read has a gap from the first boundary at which it should have been; not because we start.
+            new = reason is not GapReason.HOST
+            there = set(ledger.points)
+            known = [one for one in sorted(ids) if (one in there and ledger.register_at(one, boundary)) or new]
+            ledger.miss(known, boundary, reason)
 
         try:
             await self._ledger.async_call(work, ids)
@@ -397,7 +399,7 @@ class Intake:
         told = {point for line in self._lines.values() if line.set_holes for point in line.points if point in points}
         now = dt_util.utcnow()
         depths = self.memories.depths
-        since = {point: now - min(depths.get(point, MEMORY_REACH), MEMORY_REACH) for point in told}
+        since = {point: now if depths.get(point) == timedelta() else now - MEMORY_REACH for point in told}
 
         def look(ledger: Ledger) -> dict[str, list[Hole]]:
             there = set(ledger.points)

@@ -146,7 +146,11 @@ async def async_parse(site: Site, asked: Mapping[str, Any]) -> Query:
 async def async_zone(site: Site, name: str | None = None) -> ZoneInfo:
     """A time zone by name, without one the site's; ServiceValidationError where there is none of that name."""
     name = name or site.registry.time_zone or site.hass.config.time_zone
-    if (zone := await dt_util.async_get_time_zone(name)) is None:
+    try:
+        zone = await dt_util.async_get_time_zone(name)
+    except ValueError, OSError:
+        zone = None  # a path, or a folder of the time zone database
+    if zone is None:
         raise refuse("unknown_time_zone", time_zone=name)
     return zone
 

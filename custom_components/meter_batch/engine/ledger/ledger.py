@@ -441,7 +441,7 @@ class Ledger:
             if first is None:
                 return []
             found = holes_of(self._store, number, max(seconds(since), self._writer.pruned_until), first)
-        return [Hole(instant(start), instant(end)) for start, end in found]
+        return [Hole(instant(start), instant(end), start < first) for start, end in found]
 
     @property
     def health(self) -> LedgerHealth:
@@ -558,6 +558,8 @@ def verify_file(path: Path) -> Verdict:
     """
     if not path.is_file():
         raise LedgerError(say("ledger_unavailable", path=path, reason=os.strerror(errno.ENOENT)))
+    if not path.stat().st_size:
+        raise LedgerError(say("ledger_damaged", path=path, reason="it is empty"))
     with held(path):
         try:
             with TemporaryDirectory(prefix="meter-batch-") as folder:

@@ -63,12 +63,26 @@ def acknowledge(store: Store, name: str, revision: int, cursor: str | None, newe
     """See `Ledger.acknowledge`."""
     has, part = _place(store, name)
     new = _part(cursor)
-    if not has <= revision <= newest_revision or (revision == has and (new or ()) < (part or ())):
+    if (
+        not has <= revision <= newest_revision
+        or (revision == has and (new or ()) < (part or ()))
+        or (new is not None and not _given(store, revision, new))
+    ):
         raise LedgerError(say("ledger_bad_acknowledgement", name=name, revision=revision, newest=newest_revision))
     with store.transaction():
         store.db.execute(
             "UPDATE subscriber SET acknowledged = ?, part = ? WHERE name = ?", (revision, cursor or "", name)
         )
+
+
+def _given(store: Store, revision: int, part: Part) -> bool:
+    """Whether there is an interval at a place that a revision after one wrote."""
+    with store.failures():
+        found = store.db.execute(
+            "SELECT 1 FROM interval WHERE bucket = ? AND point = ? AND start = ? AND revision > ? LIMIT 1",
+            (*part, revision),
+        ).fetchone()
+    return found is not None
 
 
 def _place(store: Store, name: str) -> tuple[int, Part | None]:
