@@ -12,7 +12,7 @@ Columns, in this order:
 | start, end | the interval is `[start, end)`, labelled by its start; aware, in the site's or the given time zone | |
 | length_s | its length; a local day may have 82,800 or 90,000 | s |
 | energy_import_kwh … | energies, by key and unit; at the primary side; NaN where there is none | kWh, kvarh, kVAh |
-| demand_mean_kw | import (else gross) energy over the length | kW |
+| demand_mean_kw | import (else gross) energy over the time that its intervals cover | kW |
 | demand_max_kw | the highest power that was read | kW |
 | voltage_min_v, voltage_mean_v, voltage_max_v | of all phases; means are weighted by time | V |
 | power_factor | mean | |
@@ -133,7 +133,8 @@ def from_archive(table: pa.Table, keys: Sequence[str], others: pa.Table | None =
     gross = values["energy_import"]
     if "energy_gross" in keys:
         gross = np.where(np.isnan(gross), columns["energy_gross_kwh"].to_numpy(zero_copy_only=False), gross)
-    columns["demand_mean_kw"] = pa.array(gross * 3600 / length, from_pandas=True)
+    covered = table["covered_s" if "covered_s" in table.column_names else "length_s"].to_numpy().astype(np.int64)
+    columns["demand_mean_kw"] = pa.array(gross * 3600 / covered, from_pandas=True)
     columns["demand_max_kw"] = _tenths(table, "demand_max_w", 1000)
     if "voltage_below_dv" in table.column_names:
         mean, there = filled(table["voltage_mean_dv"], np.int64)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from meter_batch_analytics.archive import durable, files, manifest, schema
 from meter_batch_analytics.archive.keys import KeyFile, KeyRing
+from meter_batch_analytics.archive.read import periods
 from meter_batch_analytics.archive.store import Archive
 from meter_batch_analytics.archive.subscriber import follow
 from meter_batch_analytics.archive.verify import verify
@@ -228,6 +230,36 @@ def test_an_older_schema_is_read_and_migrated(folder: Path, monkeypatch: pytest.
         assert {entry.schema for entry in archive.manifest.files()} == {schema.VERSION}
         assert kept(archive) == found
         assert verify(archive).named == []
+
+
+def test_roll_ups_of_an_older_schema_are_passed_over_until_they_are_made_anew(folder: Path, monkeypatch) -> None:
+    began = datetime(2026, 1, 30, tzinfo=UTC)
+    with monkeypatch.context() as patch, Archive(folder, time_zone=ZONE, writing=True) as archive:
+        # What version 2 wrote: periods without the time that they cover.
+        write = files.Files.write
+
+        def written(self, path, groups, kind):
+            smaller = pa_schema([field for field in kind if field.name != "covered_s"])
+            return write(self, path, (one.select(smaller.names) for one in groups), smaller)
+
+        for module in (files, manifest):
+            patch.setattr(module, "VERSION", 2)
+        patch.setattr(files.Files, "write", written)
+        archive.take("archive", changes(1, [interval(number) for number in range(96 * 3)]))
+        archive.compact()
+    with Archive(folder, writing=True) as archive:
+
+        def days() -> list[tuple[int, int]]:
+            tables = periods(archive, None, began, began + timedelta(days=9), "day", archive.zone)
+            return [(one["known_s"], one["covered_s"]) for table in tables for one in table.to_pylist()]
+
+        found = days()
+        assert len(found) == 4 and all(known == covered for known, covered in found)
+        assert verify(archive).named == []
+        archive.take("archive", changes(2, [interval(0, "9")]))
+        archive.compact()  # of January only, but February is in the same files
+        assert {one.schema for one in archive.manifest.files()} == {schema.VERSION}
+        assert days() == found and verify(archive).named == []
 
 
 def pa_schema(fields):

@@ -75,6 +75,7 @@ def test_hours_and_days_of_the_recorder_have_no_flags_and_no_completeness(url: s
     (day,) = _site(url).frame(**asked, resolution="day").to_dict("records")
     assert day["energy_import_kwh"] == 11.0
     assert day["length_s"] == 23 * 3600
+    assert day["demand_mean_kw"] == 0.5  # of the 22 hours that have a change
     assert day["start"].isoformat() == "2026-03-29T00:00:00+01:00" and str(day["start"].tz) == ZONE
 
 

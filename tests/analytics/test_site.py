@@ -132,6 +132,27 @@ def test_the_frame_says_where_each_value_came_from(url: str) -> None:
     assert row["demand_mean_kw"] == pytest.approx(row["energy_import_kwh"] * 4)
 
 
+@pytest.mark.parametrize("resolution", periods.RESOLUTIONS)
+def test_the_mean_power_of_a_period_is_that_of_the_time_it_knows_wherever_it_is_kept(
+    tmp_path: Path, resolution: str
+) -> None:
+    site = SmallSite(tmp_path / "ledger.db")
+    site.fill(range(5))
+    folder = tmp_path / "archive"
+    asked = {"since": "2026-03-27", "until": "2026-03-28", "resolution": resolution}
+    with served(site) as url, Archive(folder, time_zone=ZONE, writing=True) as archive:
+        follow(archive, Api(url, TOKEN), once=True)
+        frames = [meter_batch_analytics.open(url, TOKEN, recorder=False).frame(**asked)]
+        frames.append(meter_batch_analytics.open(archive=folder).frame(**asked))
+        archive.compact()
+        frames.append(meter_batch_analytics.open(archive=folder).frame(**asked))
+    site.ledger.close()
+    sums = [frame.groupby("point", observed=True)["energy_import_kwh"].sum() for frame in frames]
+    means = [frame.groupby("point", observed=True)["demand_mean_kw"].mean() for frame in frames]
+    for energy, mean in zip(sums, means, strict=True):
+        assert mean.tolist() == pytest.approx(energy.tolist()) and len(mean) == 3
+
+
 @pytest.mark.parametrize("resolution", ["interval", "day"])
 def test_virtual_points_are_worked_out_from_the_archive_too(followed: Path, resolution: str) -> None:
     known = registry()

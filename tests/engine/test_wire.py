@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -50,6 +51,7 @@ intervals = st.builds(
     power_factor=st.none() | floats,
     known_s=st.integers(0, 31_622_400),
     parts=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    uncovered_s=st.integers(0, 3) | st.integers(0, 31_622_400),
 )
 ratios = st.decimals(min_value="0.001", max_value=10000, allow_nan=False)
 points = st.builds(
@@ -127,6 +129,14 @@ def test_columns_of_different_length_are_no_message() -> None:
     message["known_s"].pop()
     with pytest.raises(ConfigError):
         decode_intervals(message)
+
+
+def test_the_mean_power_of_a_day_with_one_hour_is_that_of_the_hour_and_older_messages_are_read() -> None:
+    day = Interval("p", EPOCH, 86_400, {"1-0:1.8.0": Decimal(8)}, frozenset(), known_s=3600, uncovered_s=23 * 3600)
+    message = over_the_wire(encode_intervals([day, replace(day, length_s=3600, uncovered_s=0)]))
+    assert [one.demand_mean_kw for one in decode_intervals(message)] == [8, 8]
+    del message["uncovered_s"]
+    assert [one.uncovered_s for one in decode_intervals(message)] == [0, 0]
 
 
 def test_a_day_of_a_point_is_small() -> None:

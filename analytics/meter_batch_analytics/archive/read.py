@@ -16,7 +16,7 @@ from .manifest import Manifest
 from .merge import rows_of, tables_of_month
 from .rollup import gathered
 from .rows import Tables, milliseconds, ordered
-from .schema import OTHER, PERIODS, ROLL_UP, TIME
+from .schema import OTHER, PERIODS, ROLL_UP, TIME, VERSION
 from .store import Archive, month_index
 
 RETRIES = 3
@@ -94,7 +94,11 @@ def _year(
 ) -> list[pa.Table]:
     """Periods of a year's months, perhaps in parts."""
     found: list[pa.Table] = []
-    clean = [month_index(one) for one in names if not archive.manifest.months[one].parts]
+    roll_ups = archive.manifest.years.get(year)
+    # Those of an older version lack something: their intervals do not.
+    usable = roll_ups is not None and roll_ups.days.schema == VERSION
+    whole = {one for one in names if usable and not archive.manifest.months[one].parts}
+    clean = [month_index(one) for one in names if one in whole]
     for kind, spans in (("days", plan.days), ("months", plan.months)):
         if not spans or not clean:
             continue
@@ -109,7 +113,7 @@ def _year(
         if table.num_rows:
             found.append(table)
     for name in names:
-        left = (span,) if archive.manifest.months[name].parts else plan.rows
+        left = plan.rows if name in whole else (span,)
         tables = _month_rows(archive, name, points, left, None)
         found += [gathered(table, resolution, zone) for table in tables if table.num_rows]
     return found

@@ -61,6 +61,10 @@ def gathered(table: pa.Table, resolution: Resolution, zone: tzinfo) -> pa.Table:
             else np.ones_like(place),
             firsts,
         ),
+        "covered_s": np.add.reduceat(
+            table["covered_s" if "covered_s" in table.column_names else "length_s"].to_numpy().astype(np.int64),
+            firsts,
+        ),
     }
     arrays = [_typed(columns[field.name], field.type) for field in PERIODS]
     return pa.table(arrays, schema=PERIODS)

@@ -93,6 +93,7 @@ def intervals_from(rows: pa.Table, other: pa.Table | None = None) -> Iterator[In
             _unscaled(one["power_factor_pm"], 1000),
             one["known_s"],
             (int(one["known_s"] == one["length_s"]), 1),
+            one["length_s"] - one.get("covered_s", one["length_s"]),
         )
 
 

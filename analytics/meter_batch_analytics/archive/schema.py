@@ -16,8 +16,8 @@ from meter_batch_engine.model.quantity import BY_KEY
 
 from ..errors import ArchiveError
 
-VERSION = 2
-"""1: without voltage_below_dv, voltage_above_dv, power_factor_pm and skew_s."""
+VERSION = 3
+"""1: without voltage_below_dv, voltage_above_dv, power_factor_pm and skew_s; 2: periods without covered_s."""
 
 MARK = "meter_batch_archive"
 """The key under which a file's version stands in its metadata."""
@@ -86,9 +86,11 @@ PERIODS = pa.schema(
         pa.field("known_s", pa.int32(), nullable=False),
         pa.field("skew_s", pa.int32(), nullable=False),
         pa.field("intervals", pa.int32(), nullable=False),
+        pa.field("covered_s", pa.int32(), nullable=False),
     ]
 )
-"""Hours, days, months made of intervals. voltage_s, power_factor_s: seconds that the means stand for."""
+"""Hours, days, months made of intervals. voltage_s, power_factor_s: seconds that the means stand for; covered_s:
+of all intervals together."""
 
 ROLL_UP = PERIODS.append(pa.field("month", pa.int32(), nullable=False))
 """Periods with the month (year × 12 + month − 1, UTC) whose file they were made from; those of one period add up."""

@@ -228,6 +228,10 @@ class Archive:
         months = self.manifest.months
         if names is None:
             names = [name for name, month in months.items() if month.parts]
+        # A year's roll-ups are of one version: where they are older, all its months are made anew.
+        old = {year for year, one in self.manifest.years.items() if one.days.schema < VERSION}
+        renewed = old & {name[:4] for name in names}
+        names = {*names, *(name for name in months if name[:4] in renewed)}
         for year, some in groupby(sorted(names), key=lambda name: name[:4]):
             self._compact(year, list(some))
         return len(names)

@@ -51,6 +51,7 @@ class RecorderSource:
         for some in batched(ids, IDS_AT_ONCE, strict=False):
             found = _apart(self._statistics(some, since, until))
             sums: dict[tuple[str, int], dict[str, float]] = {}
+            hours: dict[tuple[str, int], set[int]] = {}
             for id_, rows in found.items():
                 point, key = ids[id_]
                 for row in rows:
@@ -59,18 +60,22 @@ class RecorderSource:
                     place = int(row["start"])
                     if borders is not None:
                         place = int(borders[np.searchsorted(borders, place, side="right") - 1])
+                    hours.setdefault((point, place), set()).add(int(row["start"]))
                     energies = sums.setdefault((point, place), {})
                     energies[key] = energies.get(key, 0.0) + change
-            yield from_intervals(self._intervals(sums, borders), keys, self.name)
+            yield from_intervals(self._intervals(sums, hours, borders), keys, self.name)
 
     @staticmethod
-    def _intervals(sums: Mapping[tuple[str, int], Mapping[str, float]], borders: Any) -> Iterator[Interval]:
+    def _intervals(
+        sums: Mapping[tuple[str, int], Mapping[str, float]], hours: Mapping[tuple[str, int], set[int]], borders: Any
+    ) -> Iterator[Interval]:
         for (point, start), energies in sorted(sums.items()):
             length = 3600
             if borders is not None:
                 length = int(borders[np.searchsorted(borders, start) + 1] - start) // 1000
+            uncovered = length - 3600 * len(hours[point, start])
             values: dict[str, Any] = {BY_KEY[key].obis: round(value, 6) for key, value in energies.items()}
-            yield Interval(point, at(start), length, values, frozenset(), source="statistics")
+            yield Interval(point, at(start), length, values, frozenset(), source="statistics", uncovered_s=uncovered)
 
     async def _statistics(
         self, ids: Sequence[str], since: datetime, until: datetime

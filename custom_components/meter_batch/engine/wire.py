@@ -86,7 +86,7 @@ def encode_intervals(intervals: Iterable[Interval]) -> dict[str, Any]:
     """Intervals, or longer periods, as columns of equal length; starts are whole seconds since 1970 (UTC).
 
     What repeats (point, flags, source, rule, parts) is `[values, place of each row's in values]`; energies are by OBIS
-    code, None where an interval has none.
+    code, None where an interval has none. `uncovered_s` is there only where a row has any.
     """
     rows = list(intervals)
     codes = sorted({obis for one in rows for obis in one.energies})
@@ -105,6 +105,7 @@ def encode_intervals(intervals: Iterable[Interval]) -> dict[str, Any]:
         "rule": _coded([one.rule for one in rows]),
         "parts": _coded([one.parts for one in rows]),
         **{name: [getattr(one, name) for one in rows] for name in _PLAIN},
+        **({"uncovered_s": [one.uncovered_s for one in rows]} if any(one.uncovered_s for one in rows) else {}),
     }
 
 
@@ -132,6 +133,7 @@ def _intervals(message: Mapping[str, Any]) -> list[Interval]:
         message["source"][1],
         message["rule"][1],
         message["parts"][1],
+        message.get("uncovered_s") or [0] * len(message["start"]),
         *(message[name] for name in _PLAIN),
         strict=True,
     )
@@ -146,9 +148,10 @@ def _intervals(message: Mapping[str, Any]) -> list[Interval]:
             sources[source],
             rule=rules[rule],
             parts=parts[part],
+            uncovered_s=uncovered_s,
             **dict(zip(_PLAIN, plain, strict=True)),
         )
-        for point, start, length_s, energy, flag, revision, source, rule, part, *plain in columns
+        for point, start, length_s, energy, flag, revision, source, rule, part, uncovered_s, *plain in columns
     ]
 
 

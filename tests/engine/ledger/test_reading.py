@@ -178,6 +178,18 @@ def test_parts_that_are_read_at_different_intervals_are_compared_over_the_longes
     assert [one.start for one in rest] == [begin + timedelta(minutes=minute) for minute in (0, 15, 30, 45, 60)]
 
 
+def test_the_mean_power_of_a_period_is_that_of_the_time_it_knows(desk):
+    desk.ledger.take(desk.boundary(at, 2 * at, point) for at in range(5) for point in ("p", "q"))
+    begin, end = desk.boundary(0, 0).at - timedelta(hours=1), desk.boundary(92, 0).at
+    for resolution in ("interval", "hour", "day", "week", "month", "year"):
+        found = desk.ledger.intervals(["p", "q"], begin, end, resolution)
+        assert {one.demand_mean_kw for one in found} == {8}
+        (rest,) = {one.demand_mean_kw for one in combine("v", [Term(1, "p"), Term(1, "q")], found)}
+        assert rest == 16
+    (day,) = desk.ledger.intervals(["p"], begin, end, "day")
+    assert (day.length_s, day.uncovered_s, day.completeness) == (86400, 23 * 3600, 1 / 24)
+
+
 def test_what_was_seen_between_boundaries_stands_with_the_interval(desk):
     observer = Observer()
     at = desk.boundary(0, 0).at

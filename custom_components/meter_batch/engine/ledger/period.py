@@ -84,7 +84,7 @@ class _Sums:
         self._flags: set[Quality] = set()
         self._sources: set[str] = set()
         self._rules: set[str] = set()
-        self._revision = self._known_s = 0
+        self._revision = self._known_s = self._covered_s = 0
         self._skew_s = 0.0
         self._demand: float | None = None
         self._lowest: float | None = None
@@ -102,6 +102,7 @@ class _Sums:
             self._rules.add(one.rule)
         self._revision = max(self._revision, one.revision)
         self._known_s += one.known_s
+        self._covered_s += one.length_s - one.uncovered_s
         self._skew_s = max(self._skew_s, one.skew_s, key=abs)
         if (high := one.demand_max_kw) is not None and (self._demand is None or high > self._demand):
             self._demand = high
@@ -132,6 +133,7 @@ class _Sums:
             self._factor.value,
             self._known_s,
             (int(self._known_s == length_s), 1),
+            length_s - self._covered_s,
         )
 
 

@@ -81,4 +81,5 @@ def _combined(point: str, signs: dict[str, Literal[1, -1]], group: list[Interval
         " ".join(sorted({one.rule for one in group if one.rule})) or None,
         known_s=min(known) if len(group) == len(signs) else 0,
         parts=(whole, len(signs)),
+        uncovered_s=min(one.uncovered_s for one in group),
     )

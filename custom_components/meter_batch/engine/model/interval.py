@@ -65,6 +65,8 @@ class Interval:
     """Seconds of it that are measured, from memory or edited."""
     parts: tuple[int, int] = (1, 1)
     """Of a virtual point: how many of its parts are wholly known, and how many there are."""
+    uncovered_s: int = 0
+    """Seconds of a period for which there is no interval; they have no energy and do not lower its mean power."""
 
     @property
     def end(self) -> datetime:
@@ -73,9 +75,10 @@ class Interval:
 
     @property
     def demand_mean_kw(self) -> Decimal | None:
-        """Mean power of the import (where there is none, gross) energy; None without both."""
+        """Mean power of the import (where there is none, gross) energy over the time that is covered; None without."""
         energy = self.energies.get(IMPORT, self.energies.get(GROSS))
-        return None if energy is None else energy * 3600 / self.length_s
+        covered_s = self.length_s - self.uncovered_s
+        return None if energy is None or covered_s <= 0 else energy * 3600 / covered_s
 
     @property
     def completeness(self) -> float:
@@ -139,3 +142,5 @@ class Hole:
 
     start: datetime
     end: datetime
+    history: bool = False
+    """Nothing is known before it: time before the first reading, not an outage."""
