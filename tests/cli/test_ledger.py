@@ -60,8 +60,10 @@ def test_a_ledger_in_use_no_file_and_another_file_are_refused_in_one_line(meter_
     with Ledger(path, now=lambda: BEGINNING):
         done = meter_batch("ledger", "verify", str(path))
     assert done.returncode == 1 and "in use by another program" in done.stderr
-    for name, said in (("none.db", "No such file"), ("text.db", "damaged")):
+    for name, said in (("none.db", "No such file"), ("text.db", "damaged"), ("empty.db", "it is empty")):
         other = path.with_name(name)
+        if name == "empty.db":
+            other.touch()
         if name == "text.db":
             other.write_bytes(b"no database, but long enough to look like one " * 20)
         done = meter_batch("ledger", "verify", str(other))

@@ -121,6 +121,21 @@ async def test_a_subscriber_gets_all_changes_once_and_what_it_did_not_acknowledg
     assert await site.ledger.async_call(lambda ledger: ledger.subscribers()) == {}
 
 
+async def test_a_place_that_was_never_given_cannot_be_acknowledged(client: Client, site: Site) -> None:
+    await take(site, quarters("p1", JUNE, 30))
+    assert (await client.get(f"{API}/changes?subscriber=archive")).status == 200
+    body = {"subscriber": "archive", "revision": 0, "cursor": "9999999.1.1795654500"}
+    assert (await client.post(f"{API}/acknowledge", json=body)).status == 400
+    changes = decode_changes(await (await client.get(f"{API}/changes?subscriber=archive")).json())
+    assert len(changes.intervals) == 30
+
+
+async def test_the_statistics_own_subscription_is_nobody_elses(client: Client) -> None:
+    answer = await client.delete(f"{API}/changes?subscriber=statistics")
+    assert answer.status == 400
+    assert (await answer.json())["error"] == "subscriber_ours"
+
+
 async def test_a_subscriber_may_take_a_large_change_in_small_parts(client: Client, site: Site) -> None:
     await take(site, [*quarters("p1", JUNE, 30), *quarters("p2", JUNE, 7)])
     found, more = [], True

@@ -17,6 +17,7 @@ from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
+from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine import ClockReading
 from custom_components.meter_batch.engine.ledger import Boundary
@@ -105,6 +106,19 @@ async def test_line_and_site_say_how_many_points_have_gaps_since_when(hass: Home
         assert state.attributes["missing"] >= 12
     south = hass.states.get("sensor.south_points_with_gaps")
     assert south is not None and south.state == "0"
+
+
+async def test_a_meter_that_never_answered_has_a_gap_too(hass: HomeAssistant, site: Site) -> None:
+    point = next(point for point in site.registry.points.values() if point.name == "Main")
+    never = replace(point, id="never", name="Never", routes=(replace(point.routes[0], address="77"),))
+    await site.registry.async_apply({"never": never}, SYSTEM, "add")
+    await hass.async_block_till_done()
+    boundary = dt_util.utcnow().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    await site.intake._miss(["never"], boundary, GapReason.HOST)
+    assert await site.gaps.async_list([never]) == []
+    await site.intake._miss(["never"], boundary, GapReason.METER)
+    (gap,) = await site.gaps.async_list([never])
+    assert (gap["reason"], gap["until"]) == ("meter", None) and gap["missing"] >= 4
 
 
 async def test_what_is_missing_is_counted_in_the_intervals_of_its_line(hass: HomeAssistant, site: Site) -> None:

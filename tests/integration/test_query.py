@@ -164,6 +164,7 @@ async def test_periods_have_names_and_begin_at_local_midnight(
         ({"period": "someday"}, "unknown_period"),
         ({"resolution": "minute"}, "unknown_resolution"),
         ({"time_zone": "Moon/Crater"}, "unknown_time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "unknown_time_zone"),
         ({"period": ""}, "period_missing"),
         ({"since": "2026-07-01"}, "period_or_since"),
         ({"period": "", "since": "the first"}, "bad_instant"),
