@@ -308,3 +308,18 @@ async def test_a_virtual_point_waits_with_its_parts(line: Line) -> None:
     assert [bars[T0 + step * HOUR] for step in range(6)] == pytest.approx(
         [-truth(T0 + step * HOUR) for step in range(6)]
     )
+
+
+@pytest.mark.parametrize(("depth", "told"), [(24 * DAY, True), (timedelta(), False)])
+async def test_a_line_is_told_what_is_missing_as_far_back_as_months_go_however_short_its_finest_memory_is(
+    line: Line, depth: timedelta, told: bool
+) -> None:
+    line.connect()
+    line.report(depths={"p1": depth}, backfill=ASKING)
+    line.live(T0)
+    await line.settle(QUARTER)
+    holes = line.holes["p1"]
+    assert bool(holes) is told
+    if told:
+        (hole,) = holes
+        assert hole.history and hole.end == T0 and hole.start < T0 - 366 * DAY

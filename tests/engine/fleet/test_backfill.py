@@ -314,6 +314,28 @@ def test_on_a_slow_line_history_comes_coarse_first_then_newest_first(site):
     site(fleet(DLT2400, 2), play, slow_s=3600.0)
 
 
+@pytest.mark.parametrize("days", [24, 400], ids=["told as far as its finest records go", "told all"])
+def test_a_first_install_does_not_chase_minutes_that_expire_before_it_knows_months_and_days(site, days):
+    async def play(made):
+        # Minute records go back 24 days: less than what counts as history by its length.
+        made.since = START - days * DAY
+        late = START + (timedelta(minutes=30) if days == 24 else timedelta(minutes=90))
+        await made.wait(late, lambda: Counter(one.kind for _, _, one in records(made))["load_record"] > 6 * 60)
+        assert made.site.clock.now() < late
+        those = [(key, one) for _, key, one in records(made) if one.boundary < START]
+        kinds = [one.kind for _, one in those]
+        found = Counter(kinds)
+        assert found["monthly"] == (6 * 12 if days == 400 else 6)
+        assert found["daily"] >= (6 * 60 if days == 400 else 6 * 23)
+        fine = kinds.index("load_record")
+        assert "monthly" not in kinds[fine:] and "daily" not in kinds[fine:]
+        minutes = [one.boundary for _, one in those if one.kind == "load_record"]
+        assert min(minutes) > START - DAY, "newest first"
+        assert made.ledger.verify().ok
+
+    site(fleet(DLT2400, 6, ", load_period_min = 1"), play, interval_s=60, fast_s=60.0, slow_s=900.0)
+
+
 def test_where_there_is_no_wire_time_history_comes_in_its_finest_form_at_once(site):
     async def play(made):
         made.since = START - 40 * DAY

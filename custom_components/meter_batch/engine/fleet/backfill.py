@@ -7,6 +7,7 @@ without wire time history comes in its finest form at once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -30,6 +31,10 @@ THINK_S = 0.1
 """How long a meter thinks of which nothing is known yet."""
 BUSY = (5, 6)
 """Modbus exceptions that mean "not now"."""
+PACE_S = 300.0
+"""Over what it is measured how fast records come."""
+PACE_FROM_S = 10.0
+"""What was measured for less time tells nothing."""
 BROADCAST_PAUSE_S = 0.5
 """How long a line is left alone after broadcast time."""
 
@@ -67,6 +72,8 @@ class Backfill:
         self._set_on: date | None = None
         self._wants_s = 0.0
         """What the next step will cost."""
+        self._pace: deque[tuple[float, int]] = deque()
+        """When records asked for by time came, and how many."""
         self._setting: set[str] = set()
         """Meters whose clocks we have just put right."""
 
@@ -201,7 +208,10 @@ class Backfill:
             case "contents":
                 recall.contents_due = monotonic + DAY_S
             case _:
-                return recall.took(step.question, answer)
+                records = recall.took(step.question, answer)
+                if step.question.kind is not None and step.question.kind.numbers is None:
+                    self._pace.append((monotonic, len(records)))
+                return records
         recall.heard()
         return []
 
@@ -283,5 +293,18 @@ class Backfill:
                 seconds += questions * recall.step_s
         share = self.airtime.share(monotonic)
         if not outstanding or not self.airtime.budget:
+            self._pace.clear()
             return BackfillHealth(outstanding, share)
-        return BackfillHealth(outstanding, share, now + timedelta(seconds=seconds / self.airtime.budget))
+        pace = self._records_a_second(monotonic)
+        left_s = outstanding / pace if pace else seconds / self.airtime.budget
+        return BackfillHealth(outstanding, share, now + timedelta(seconds=left_s))
+
+    def _records_a_second(self, monotonic: float) -> float:
+        """How fast records came in the last minutes; 0 where that is not known."""
+        pace = self._pace
+        while pace and pace[0][0] < monotonic - PACE_S:
+            pace.popleft()
+        if not pace or (passed := monotonic - pace[0][0]) < PACE_FROM_S:
+            return 0.0
+        # What came first took its time before it came.
+        return (sum(count for _, count in pace) - pace[0][1]) / passed

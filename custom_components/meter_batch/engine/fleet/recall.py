@@ -19,8 +19,8 @@ from .spans import Span, Spans
 
 DAY_S = 86_400
 HISTORY_S = 35 * DAY_S
-"""A hole that is longer is history, of which the coarse comes first; a shorter one is a gap, and what expires first
-comes first.
+"""What lies before the first reading, or is longer than this, is history, of which the coarse comes first; any other
+hole is a gap, and what expires first comes first.
 """
 LATER_S, LATEST_S = 30.0, 3600.0
 """How long a meter is left alone after a question from which nothing came, at first and at most."""
@@ -107,11 +107,13 @@ class Recall:
     def set_holes(self, holes: Iterable[Hole]) -> None:
         """See `Poller.set_holes`."""
         length = self._interval_s
-        spans = Spans(
-            (ceil(one.start.timestamp() / length) * length, ceil(one.end.timestamp() / length) * length)
-            for one in holes
-        )
-        self._history = Spans(one for one in spans if one[1] - one[0] > HISTORY_S)
+        spans, before = Spans(), Spans()
+        for one in holes:
+            span = ceil(one.start.timestamp() / length) * length, ceil(one.end.timestamp() / length) * length
+            spans.add(*span)
+            if one.history:
+                before.add(*span)
+        self._history = Spans([*before, *(one for one in spans if one[1] - one[0] > HISTORY_S)])
         self.missing = Spans([*spans, *self._late]).minus(self._came)
         self._changed()
 
