@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from meter_batch_engine.errors import ConfigError, MeterBatchError
 
@@ -55,28 +56,22 @@ def _folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keyring", metavar="NAME", help="the key of an encrypted archive, in the system's keyring")
 
 
-def _keys(options: argparse.Namespace, *, create: bool = False) -> object:
+def _keys(options: argparse.Namespace) -> Any:
     from .archive.keys import KeyFile, KeyRing
 
     if options.key_file is not None and options.keyring is not None:
         raise ConfigError("a key is in a file or in the keyring: leave --key-file or --keyring out")
     if options.key_file is None and options.keyring is None:
-        if create:
-            raise ConfigError("--encrypt needs a place for the key: --key-file or --keyring")
         return None
-    keys = KeyFile(options.key_file) if options.key_file is not None else KeyRing(options.keyring)
-    if create and not (options.archive / "manifest.json").exists() and not _has(keys):
-        keys.create()
-        _say("a new key was made: keep a copy of it elsewhere; without it nothing can be read")
-    return keys
+    return KeyFile(options.key_file) if options.key_file is not None else KeyRing(options.keyring)
 
 
-def _has(keys: object) -> bool:
+def _has(keys: Any) -> bool:
     path = getattr(keys, "path", None)
     if path is not None:
         return bool(path.exists())
     try:
-        keys.key()  # type: ignore[attr-defined]
+        keys.key()
     except MeterBatchError:
         return False
     return True
@@ -84,22 +79,33 @@ def _has(keys: object) -> bool:
 
 def _archive(options: argparse.Namespace) -> int:
     from .archive.store import Archive
-    from .archive.subscriber import follow, patiently
+    from .archive.subscriber import SUBSCRIBER, follow, patiently
     from .sources.http import Api, token_of
 
     api = Api(options.url, token_of(options.token_file))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    keys = _keys(options, create=options.encrypt)
-    # The site's time zone is asked for once: a new archive needs it.
-    there = (options.archive / "manifest.json").exists()
+    keys = _keys(options)
+    if keys is None and options.encrypt:
+        raise ConfigError("--encrypt needs a place for the key: --key-file or --keyring")
     zone = None
-    if not there:
-        zone = patiently(lambda: api.registry().time_zone, once=options.once, stop=stop, say=_say)
+    if not (options.archive / "manifest.json").exists():
+
+        def ask() -> str:
+            # Before a key or a folder is made: the token must be allowed to follow, the archive needs the time zone.
+            api.changes(SUBSCRIBER, 1)
+            return api.registry().time_zone
+
+        if options.archive.exists() and not options.archive.is_dir():
+            raise ConfigError(f"{options.archive} is a file: an archive is a folder")
+        zone = patiently(ask, once=options.once, stop=stop, say=_say)
         if zone is None:
             return 0
-    with Archive(options.archive, time_zone=zone, keys=keys, writing=True) as archive:  # type: ignore[arg-type]
+        if options.encrypt and not _has(keys):
+            keys.create()
+            _say("a new key was made: keep a copy of it elsewhere; without it nothing can be read")
+    with Archive(options.archive, time_zone=zone, keys=keys, writing=True) as archive:
         done = follow(archive, api, once=options.once, stop=stop, say=_say)
     if options.json:
         sys.stdout.write(json.dumps(asdict(done)) + "\n")
@@ -110,7 +116,7 @@ def _verify(options: argparse.Namespace) -> int:
     from .archive.store import Archive
     from .archive.verify import verify
 
-    archive = Archive(options.archive, keys=_keys(options))  # type: ignore[arg-type]
+    archive = Archive(options.archive, keys=_keys(options))
     verdict = verify(archive, lambda name: _say(f"{name} …"))
     if options.json:
         sys.stdout.write(json.dumps({"ok": verdict.ok, **asdict(verdict)}) + "\n")
@@ -127,7 +133,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _compact(options: argparse.Namespace) -> int:
     from .archive.store import Archive
 
-    with Archive(options.archive, keys=_keys(options), writing=True) as archive:  # type: ignore[arg-type]
+    with Archive(options.archive, keys=_keys(options), writing=True) as archive:
         migrated, compacted = archive.migrate(), archive.compact()
     _say(f"{compacted} months compacted, {migrated} brought up to date")
     return 0

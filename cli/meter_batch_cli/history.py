@@ -111,12 +111,8 @@ def history(
         # What fails fails before a file is begun.
         tables = _begun(tables)
         with open_writer(kind, output, quantity, zone, site) as write:
-            rows = 0
             for table in tables:
                 write(table)
-                rows += table.num_rows
-    if not rows:
-        typer.echo("nothing is known of this period", err=True)
 
 
 def _format(chosen: Format | None, output: Path | None, *, as_json: bool) -> str:
@@ -126,10 +122,16 @@ def _format(chosen: Format | None, output: Path | None, *, as_json: bool) -> str
         return "lines"
     if chosen is not None:
         found = chosen.value
-    elif output is not None and output.suffix[1:].lower() in list(Format):
-        found = output.suffix[1:].lower()
+    elif output is None:
+        found = "table"
     else:
-        found = "table" if output is None else "csv"
+        found = output.suffix[1:].lower()
+        kinds = [one.value for one in Format if one is not Format.TABLE]
+        if found not in kinds:
+            raise ConfigError(
+                f'the ending of "{output.name}" is no format: there are {", ".join(kinds)}; '
+                "another name needs --format, which also has table"
+            )
     if found in ("xlsx", "parquet") and output is None:
         raise ConfigError(f"{found} needs a file: --output history.{found}")
     return found
@@ -170,8 +172,12 @@ def _site(
 def _begun(tables: Iterator[Any]) -> Iterator[Any]:
     from itertools import chain
 
-    first = next(tables, None)
-    return iter(()) if first is None else chain([first], tables)
+    from meter_batch_analytics.errors import SourceError
+
+    first = next((table for table in tables if table.num_rows), None)
+    if first is None:
+        raise SourceError("nothing is known of this period")
+    return chain([first], tables)
 
 
 def _progress() -> Any:

@@ -61,12 +61,12 @@ class OneThread:
 
 
 class SmallSite:
-    """`down` makes it answer 503."""
+    """`down` makes it answer 503; where `reader`, the token is that of a user who is no administrator."""
 
     def __init__(self, path: Path) -> None:
         self.ledger = OneThread(path, time_zone=ZONE, now=lambda: START + timedelta(days=400))
         self.lock = threading.Lock()
-        self.down = False
+        self.down = self.reader = False
         self.asked: list[str] = []
 
     def fill(self, quarters: range, points: Any = NAMES) -> None:
@@ -123,6 +123,8 @@ def served(site: SmallSite) -> Iterator[str]:
                 return self._send(401, b"401: Unauthorized")
             if site.down:
                 return self._send(503, b"")
+            if site.reader and "/changes?" in self.path:
+                return self._send(403, b'{"message": "your user may not do this"}')
             found = site.answer(self.command, self.path, body)
             if found is None:
                 return self._send(404, b"404: Not Found")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import meter_batch_analytics
 from meter_batch_analytics import periods
 from meter_batch_analytics.archive import subscriber
+from meter_batch_analytics.archive.keys import KeyFile
 from meter_batch_analytics.archive.store import Archive
 from meter_batch_analytics.archive.subscriber import follow
 from meter_batch_analytics.errors import AwayError, SourceError
@@ -286,6 +287,43 @@ def test_the_command_keeps_an_archive_and_proves_it(url: str, tmp_path: Path) ->
     assert refused.returncode == 1 and "refuses the token" in refused.stderr
 
 
+@pytest.mark.parametrize("command", ["verify", "compact"])
+def test_an_archive_that_is_not_there_is_said_and_not_made(tmp_path: Path, command: str) -> None:
+    for place, words in (("nowhere", "there is no archive in"), ("file", "is a file: an archive is a folder")):
+        (tmp_path / "file").write_text("")
+        done = _run(sys.executable, "-m", "meter_batch_analytics", command, "--archive", str(tmp_path / place))
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+        assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_token_that_may_not_follow_leaves_nothing_and_the_next_one_may_encrypt(tmp_path: Path) -> None:
+    site = SmallSite(tmp_path / "ledger.db")
+    site.fill(range(4))
+    folder, key, token = tmp_path / "archive", tmp_path / "key", tmp_path / "token"
+    with served(site) as url:
+        program = [sys.executable, "-m", "meter_batch_analytics", "archive", "--once", "--url", url]
+        program += ["--token-file", str(token), "--archive", str(folder)]
+        encrypt = ["--encrypt", "--key-file", str(key)]
+        for reader, text, words in (
+            (False, b"wrong", "refuses the token"),
+            (True, TOKEN.encode(), "may not do this"),
+            (False, b"\x00\x01token\n\xff", "holds something else"),
+        ):
+            site.reader = reader
+            token.write_bytes(text)
+            for more in ([], encrypt):
+                done = _run(*program, *more)
+                assert done.returncode in (1, 2) and words in done.stderr and "Traceback" not in done.stderr
+                assert not folder.exists() and not key.exists()
+        site.reader = False
+        token.write_text(TOKEN)
+        assert "--encrypt needs a place for the key" in _run(*program, "--encrypt").stderr
+        made = _run(*program, *encrypt)
+        assert made.returncode == 0, made.stderr
+    site.ledger.close()
+    assert Archive(folder, keys=KeyFile(key)).manifest.key is not None
+
+
 def test_history_is_written_in_every_format(url: str, followed: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-m", "meter_batch_cli", "history", "--archive", str(followed)]
     asked = [*program, "--points", "Chiller", "--since", "2026-03-29", "--until", "2026-03-30", "--resolution", "hour"]
@@ -328,6 +366,10 @@ def test_history_is_written_in_every_format(url: str, followed: Path, tmp_path: 
         (["--archive", "nowhere", "--since", "2026-03-29"], 1, "there is no archive"),
         (["--archive", "HERE", "--since", "2026-03-29", "--format", "xlsx"], 2, "needs a file"),
         (["--url", "http://127.0.0.1:9", "--since", "2026-03-29"], 2, "--token-file"),
+        (["--archive", __file__, "--since", "2026-03-29"], 1, "is a file: an archive is a folder"),
+        (["--archive", "HERE", "--since", "2020-01-01", "--until", "2020-02-01"], 1, "nothing is known of this period"),
+        (["--archive", "HERE", "--since", "2026-03-29", "--output", "/no/x.pdf"], 2, "csv, xlsx, json, parquet"),
+        (["--url", "http://127.0.0.1:9", "--token-file", sys.executable, "--since", "2026-03-29"], 2, "something else"),
     ],
 )
 def test_history_that_cannot_be_given_is_an_exit_code_and_words(followed: Path, arguments, code, words) -> None:

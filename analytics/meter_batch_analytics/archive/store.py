@@ -69,6 +69,11 @@ class Archive:
     ) -> None:
         self.folder = Path(folder)
         self._lock: Any = None
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ArchiveError(f"{self.folder} is a file: an archive is a folder")
+        if writing and time_zone is None and manifest.load(self.folder) is None:
+            # Before the lock, which would make the folder.
+            raise ArchiveError(f"there is no archive in {self.folder}")
         if writing:
             with durable.failures(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)

@@ -26,12 +26,22 @@ _PROGRAM = "meter-batch-analytics"
 def token_of(path: Path) -> str:
     """The token that a file holds; ConfigError where there is none."""
     try:
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token file {path} cannot be read: {error}") from error
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise ConfigError(f"the token file {path} cannot be read: {error.strerror or error}") from error
     if not text:
         raise ConfigError(f"the token file {path} is empty: it must hold a long-lived access token of Home Assistant")
+    if not _token(text):
+        raise ConfigError(
+            f"the token file {path} holds something else: one line with a long-lived access token of Home Assistant "
+            "is expected"
+        )
     return text
+
+
+def _token(text: str) -> bool:
+    """Whether it can be a token: what else stands there would break the request."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 class Api:
@@ -45,7 +55,7 @@ class Api:
             raise ConfigError(
                 f'"{url}" is no address of Home Assistant; one looks like http://homeassistant.local:8123'
             )
-        if not token.strip() or not token.isascii():
+        if not _token(token.strip()):
             raise ConfigError("there is no token: make a long-lived access token in your profile in Home Assistant")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self.token, self._timeout = token.strip(), timeout_s
