@@ -1,12 +1,14 @@
 """The planner of one meter, with any holes, periods and clocks: it asks for all there is, and comes to an end."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meter_batch_engine.fleet import PollMeter
+from meter_batch_engine.fleet import PollMeter, PollSettings
+from meter_batch_engine.fleet.backfill import Backfill
 from meter_batch_engine.fleet.memory import Asked, Kind, Memory, Question
 from meter_batch_engine.fleet.meter import Meter
 from meter_batch_engine.fleet.recall import Recall
@@ -117,3 +119,22 @@ def test_all_boundaries_that_the_memory_has_are_asked_for_and_none_comes_twice(
     # Where a label lies in the middle between two boundaries, either may have it.
     assert there & missing <= set(found)
     assert recall.outstanding(NOW)[0] == 0
+
+
+def test_the_expected_end_goes_by_how_fast_records_came_not_by_how_fast_the_line_could_be():
+    tcp, now = LineSettings(framing="tcp"), datetime.fromtimestamp(NOW, UTC)
+    backfill = Backfill(tcp, PollSettings(time_zone="UTC", budget=0.8), 0.0)
+    backfill.set_meters({"m": Meter(PollMeter("m", "M", TEMPLATE, "1", "modbus"), tcp, 1.0)})
+    recall = backfill._recalls["m"]
+    recall.clock.note(now, 0.0)
+    kind = Kind("k", "profile", 900, NOW - 100 * DAY, NOW - 60)
+    recall.memory = AnyMemory(recall.clock, kind, 12, set())
+    backfill.set_holes({"m": [Hole(now - timedelta(days=100), now, history=True)]})
+    # A question takes the line 10 ms, but the host comes to ask only every 3 s.
+    for monotonic in range(3, 300, 3):
+        step = backfill.next(now, monotonic, 10.0, idle=True)
+        assert len(backfill.took(step, recall.memory.answer(), now, monotonic)) == 12
+        backfill.spent(step, 0.01, monotonic)
+    health = backfill.health(now, 300.0)
+    assert health.outstanding == pytest.approx(9600 - 99 * 12, abs=2)
+    assert (health.finish_at - now).total_seconds() == pytest.approx(health.outstanding / 4, rel=0.05)
