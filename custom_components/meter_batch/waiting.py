@@ -19,7 +19,7 @@ from .hourly import HOUR_S
 
 GATHER = timedelta(minutes=1)
 """Hours out of a meter's memory are written together when for so long no more came …"""
-LONGEST = timedelta(minutes=10)
+LONGEST = timedelta(minutes=3)
 """… or the first of them has waited for so long: reading a year in minutes and writing it want the same processor."""
 PATIENCE = timedelta(minutes=15)
 """So long estimated hours wait for the memory of the meter. A slow wire may need days: their estimates, of which the
