@@ -99,6 +99,8 @@ class SmallSite:
             if name == "acknowledge":
                 ledger.acknowledge(body["subscriber"], body["revision"], body["cursor"])
                 return {}
+            if name == "verify":
+                return ledger.verify().as_dict()
             if name == "history":
                 since, until = (datetime.fromisoformat(body[key]) for key in ("since", "until"))
                 return [

@@ -36,7 +36,7 @@ from meter_batch_engine.model.point import Point, Term
 from meter_batch_engine.wire import RegistrySnapshot
 
 from .conftest import interval, kept
-from .small_site import QUARTER, START, TOKEN, ZONE, SmallSite, registry, served
+from .small_site import NAMES, QUARTER, START, TOKEN, ZONE, SmallSite, registry, served
 
 DAYS = 5  # over the change to summer time
 
@@ -322,6 +322,21 @@ def test_a_token_that_may_not_follow_leaves_nothing_and_the_next_one_may_encrypt
         assert made.returncode == 0, made.stderr
     site.ledger.close()
     assert Archive(folder, keys=KeyFile(key)).manifest.key is not None
+
+
+def test_a_running_site_proves_its_ledger(url: str, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN, encoding="utf-8")
+    program = [sys.executable, "-m", "meter_batch_cli", "ledger", "verify"]
+    done = _run(*program, "--url", url, "--token-file", str(token), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["ok"] and found["intervals"] == len(NAMES) * (DAYS * 96 - 1)
+    assert _run(*program, "--url", url).returncode == 2
+    assert _run(*program).returncode == 2
+    token.write_text("another", encoding="utf-8")
+    refused = _run(*program, "--url", url, "--token-file", str(token))
+    assert refused.returncode == 1 and "token" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_history_is_written_in_every_format(url: str, followed: Path, tmp_path: Path) -> None:
