@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from ..conftest import need
+
 
 def program(name: str) -> str | None:
     """Where a program of the server lies: Debian keeps them out of the path."""
@@ -34,10 +36,8 @@ def _as_nobody_special() -> list[str]:
 def server() -> Iterator[str]:
     """Runs one; gives the folder of its socket. Skips where none is installed, fails so in CI."""
     initdb, postgres = program("initdb"), program("postgres")
-    if initdb is None or postgres is None:
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL is not installed: script/setup --system does that")
-        pytest.skip("PostgreSQL is not installed")
+    need("PostgreSQL", initdb is not None and postgres is not None)
+    assert initdb and postgres
     user = _as_nobody_special()
     # Not tmp_path: the server's own user could not enter it.
     with tempfile.TemporaryDirectory(prefix="meter-batch-postgresql-") as name:
