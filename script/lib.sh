@@ -75,7 +75,7 @@ ensure_venv() {
 }
 
 # The programs that some tests use: a foreign Modbus master, a browser, a Chinese font, a database server. Only on request, only with root.
-SYSTEM_PACKAGES='mbpoll chromium fonts-noto-cjk postgresql'
+SYSTEM_PACKAGES='mbpoll chromium fonts-noto-cjk postgresql libpango-1.0-0 libpangoft2-1.0-0 libreoffice-calc poppler-utils'
 ensure_system() {
   local missing
   missing=$(for name in $SYSTEM_PACKAGES; do
