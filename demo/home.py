@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +40,11 @@ class HomeError(Exception):
     """Home Assistant refused something; the message says what and with which answer."""
 
 
-def prepare(folder: Path, port: int) -> None:
-    """Writes what must exist before the first start: configuration, port, and which onboarding steps to skip."""
+def prepare(folder: Path, port: int, certificate: Path | None = None) -> None:
+    """Writes what must exist before the first start: configuration, port, and which onboarding steps to skip.
+
+    `certificate`: a file with certificate and key, for https.
+    """
     storage = folder / ".storage"
     storage.mkdir(parents=True, exist_ok=True)
     (folder / "configuration.yaml").write_text(CONFIGURATION, encoding="utf-8")
@@ -56,6 +60,7 @@ def prepare(folder: Path, port: int) -> None:
             "created_at": "2026-01-01T00:00:00+00:00",
             "error": None,
             "error_message": None,
+            **({} if certificate is None else {"ssl_certificate": str(certificate), "ssl_key": str(certificate)}),
         },
         "pending": None,
         "yaml_migration_done": True,
@@ -75,10 +80,11 @@ def _store(path: Path, version: int, minor: int, data: dict[str, Any]) -> None:
 class Home:
     """One Home Assistant at `url`, spoken to as one user."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, certificate: Path | None = None) -> None:
         self.url = url
         self.token = ""
-        self._session = aiohttp.ClientSession()
+        trusted = True if certificate is None else ssl.create_default_context(cafile=certificate)
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted))
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._last_id = 0
 

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .certificate import make_certificate
 from .home import Home, HomeError, prepare, wait_until
 from .site import set_up
 
@@ -31,9 +32,11 @@ MOST_IN_STANDARD_DETAIL = 300
 """More would be more entities than Home Assistant's pages bear; then lines choose their detail by size."""
 MADE = (
     "config", "fleet.toml", "points.csv", "truth.json", "ready", "made.json",
-    "fleet.log", "home-assistant.log", "archive.log", "ttyMeters", "archive", "token",
+    "fleet.log", "home-assistant.log", "analytics.log", "ttyMeters", "data", "token", "certificate.pem",
 )  # fmt: skip
 """What a run leaves in its folder; nothing else is ever deleted."""
+TARIFF = ROOT / "analytics" / "meter_batch_analytics" / "report" / "tariffs" / "industrial-cn.toml"
+ANALYTICS = ("Analytics", "分析")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MOST_WITH_YEAR = 100
 """With more meters the demo does not wait for their year."""
@@ -60,6 +63,7 @@ class Children:
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
+        self.environment: dict[str, str] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *command: str) -> None:
@@ -74,6 +78,7 @@ class Children:
                 cwd=ROOT,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
+                env=os.environ | self.environment,
             )
         self._running[name] = process
 
@@ -116,7 +121,7 @@ def prepare_folder(options: argparse.Namespace, folder: Path) -> None:
     made = json.loads(made_by.read_text(encoding="utf-8")) if made_by.exists() else {}
     options.meters = options.meters or made.get("meters", METERS)
     options.language = options.language or made.get("language") or terminal_language()
-    asked = {"meters": options.meters, "language": options.language}
+    asked = {"meters": options.meters, "language": options.language, "https": options.https}
     if ready.exists() and made == asked and not options.fresh:
         return
     if made and not options.fresh:
@@ -187,7 +192,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _bring_up(options: argparse.Namespace, folder: Path, children: Children) -> dict[str, Any]:
-    say(f"1/6  Virtual meters ({options.meters}) …")
+    say(f"1/7  Virtual meters ({options.meters}) …")
     fleet, points = fleet_files(folder, options.meters, options.language)
     truth = folder / "truth.json"
     truth.unlink(missing_ok=True)
@@ -204,12 +209,17 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         link.symlink_to(ROOT / "custom_components" / "meter_batch")
     first_time = not (folder / "ready").exists()
     port = options.port or (free_ports(1)[0] if _taken(8123) else 8123)
-    prepare(config, port)
-    say("2/6  Home Assistant" + (" (the first start takes half a minute) …" if first_time else " …"))
+    certificate = folder / "certificate.pem" if options.https else None
+    if certificate is not None:
+        if not certificate.exists():
+            make_certificate(certificate)
+        children.environment["SSL_CERT_FILE"] = str(certificate)
+    prepare(config, port, certificate)
+    say("2/7  Home Assistant" + (" (the first start takes half a minute) …" if first_time else " …"))
     children.start("home-assistant", sys.executable, "-m", "homeassistant", "-c", str(config), "--skip-pip")
 
-    url = f"http://127.0.0.1:{port}"
-    async with Home(url) as home:
+    url = f"{'https' if options.https else 'http'}://127.0.0.1:{port}"
+    async with Home(url, certificate) as home:
 
         async def up() -> bool:
             children.check()
@@ -229,18 +239,20 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         await wait_until(running, 180, "Home Assistant to be running")
         lines = tomllib.loads(fleet.read_text(encoding="utf-8"))["line"]
         if first_time:
-            say(f"3/6  Lines ({len(lines)}), areas and metering points …")
+            say(f"3/7  Lines ({len(lines)}), areas and metering points …")
             await set_up(home, lines, points, options.language, standard=options.meters <= MOST_IN_STANDARD_DETAIL)
             (folder / "ready").touch()
         else:
-            say("3/6  Lines, areas and metering points are there.")
+            say("3/7  Lines, areas and metering points are there.")
         await _wait_until_live(home, children, lines)
         if options.no_wait or options.meters > MOST_WITH_YEAR:
-            say("5/6  A year of history comes out of the meters' memory in the background.")
+            say("5/7  A year of history comes out of the meters' memory in the background.")
         else:
             await _wait_for_the_year(home, children, lines)
         # After the year: both want Home Assistant's processor.
-        archive = _start_archive(children, folder, url, token)
+        say("6/7  Apps and reports …")
+        data = folder / "data"
+        analytics_url = await _start_analytics(home, children, folder, url, token, options.language)
     return {
         "url": url,
         "user": USER,
@@ -248,7 +260,10 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         "token": token,
         "config_dir": str(config),
         "truth": str(truth),
-        "archive": str(archive),
+        "data": str(data),
+        "archive": str(data / "archive"),
+        "analytics_url": analytics_url,
+        **({} if certificate is None else {"certificate": str(certificate)}),
     }
 
 
@@ -270,21 +285,38 @@ async def _wait_until_live(home: Home, children: Children, lines: list[dict[str,
         count = await live_points(home)
         if count // 10 != said // 10 or count >= expected:
             said = count
-            say(f"4/6  Read {count} of {expected} meters …")
+            say(f"4/7  Read {count} of {expected} meters …")
         return count >= expected
 
     await wait_until(live, 300, "a first reading of every meter")
 
 
-def _start_archive(children: Children, folder: Path, url: str, token: str) -> Path:
-    """Starts what keeps the archive, as on another machine: it knows an address and a token."""
-    archive, file = folder / "archive", folder / "token"
+async def _start_analytics(home: Home, children: Children, folder: Path, url: str, token: str, language: str) -> str:
+    """Starts the analytics server, as on another machine: it knows an address and a token, and Home Assistant learns of it."""
+    data, file = folder / "data", folder / "token"
     file.touch(0o600)
     file.write_text(token, encoding="utf-8")
+    (data / "tariffs").mkdir(parents=True, exist_ok=True)
+    for given, kept in (
+        (TARIFF, data / "tariffs" / "default.toml"),
+        (ROOT / "demo" / f"schedules.{language}.toml", data / "schedules.toml"),
+    ):
+        if not kept.exists():
+            shutil.copyfile(given, kept)
+    listen = f"127.0.0.1:{free_ports(1)[0]}"
     plain = str(ROOT / ".venv-plain" / "bin" / "python")
-    command = (plain, "-m", "meter_batch_analytics", "archive", "--url", url, "--token-file", str(file))
-    children.start("archive", *command, "--archive", str(archive))
-    return archive
+    children.start(
+        "analytics", plain, "-m", "meter_batch_analytics", "serve",
+        "--url", url, "--token-file", str(file), "--data", str(data), "--listen", listen,
+    )  # fmt: skip
+
+    async def known() -> bool:
+        children.check()
+        entries = await home.ask("config_entries/get", domain="meter_batch")
+        return any(one["state"] == "loaded" and one["title"] in ANALYTICS for one in entries)
+
+    await wait_until(known, 120, "the analytics server")
+    return f"http://{listen}"
 
 
 async def _wait_for_the_year(home: Home, children: Children, lines: list[dict[str, Any]]) -> None:
@@ -301,9 +333,9 @@ async def _wait_for_the_year(home: Home, children: Children, lines: list[dict[st
         share = 100 * (most - left) // most if most else 0
         if share // 10 != said // 10:
             said = share
-            say(f"5/6  A year of history out of the meters' memory: {share} % …")
+            say(f"5/7  A year of history out of the meters' memory: {share} % …")
         await asyncio.sleep(2)
-    say("5/6  The rest of the year comes in the background; the dashboard says how much is left to read.")
+    say("5/7  The rest of the year comes in the background; the dashboard says how much is left to read.")
 
 
 def _taken(port: int) -> bool:
@@ -320,7 +352,7 @@ def _announce(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(facts), flush=True)
     say(
-        f"6/6  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
+        f"6/7  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
         f"     Truth     {facts['truth']}\n\n     Ctrl-C stops everything.\n"
         f"     kill -USR1 {os.getpid()} freezes the meters, and again lets them go on.\n"
     )
@@ -346,6 +378,7 @@ def main() -> int:
     add("--json", action="store_true", help="one JSON line on standard output once all is live")
     add("--meters", type=whole(6, 3000), help=f"how many meters, spread over the lines (the last run's, or {METERS})")
     add("--hold", action="store_true", help="freeze all values, to compare the screen with the truth file")
+    add("--https", action="store_true", help="Home Assistant by https, with a certificate signed by itself")
     add("--no-wait", action="store_true", help="do not wait until a year of history has been read")
     languages = "language of Home Assistant and of the names (the last run's, or the terminal's)"
     add("--language", choices=("en", "zh-Hans"), help=languages)

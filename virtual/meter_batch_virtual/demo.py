@@ -24,7 +24,9 @@ from .load import load, uniform
 _FILE = Path(__file__).with_name("demo.toml")
 _MOST_PER_SITE = 96
 """More meters than this become more sites of the same six lines."""
-COLUMNS = ("name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent", "formula")
+COLUMNS = (
+    "name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent", "formula", "contract_kw",
+)  # fmt: skip
 
 
 @cache
@@ -79,6 +81,11 @@ class _Meter:
     def mean_kw(self) -> float:
         """Mean power at the primary side over a usual week."""
         return self.peak_kw * load(self.load).weekly_mean * self.ct
+
+    @property
+    def contract_kw(self) -> int | str:
+        """The demand agreed on with the grid for what feeds the site: a quarter above its usual peak."""
+        return "" if self.parent or self.ct == 1 else round(0.125 * self.peak_kw * self.ct) * 10
 
     @property
     def swing_kw(self) -> float:
