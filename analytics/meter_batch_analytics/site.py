@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +55,24 @@ class Site:
         self._registry, self._sources = registry, tuple(sources)
         self._now = now or (lambda: datetime.now(UTC))
 
+    def limited(self, scope: frozenset[str] | None) -> Site:
+        """The same site with the points of a scope only (None: all); nothing of the others can be told from it."""
+        if scope is None:
+            return self
+        points = {
+            id_: point if point.parent in scope else replace(point, parent=None)
+            for id_, point in self._registry.points.items()
+            if id_ in scope
+        }
+        there = {route.line for point in points.values() for route in point.routes}
+        registry = replace(
+            self._registry,
+            points=points,
+            areas={id_: area for id_, area in self._registry.areas.items() if id_ in scope},
+            lines={id_: name for id_, name in self._registry.lines.items() if id_ in there},
+        )
+        return Site(registry, self._sources, now=self._now)
+
     @property
     def points(self) -> dict[str, Point]:
         """All points by id."""
@@ -75,6 +94,11 @@ class Site:
             if point.routes and point.routes[0].line in self._registry.lines:
                 found[self._registry.lines[point.routes[0].line]].append(id_)
         return found
+
+    @property
+    def line_names(self) -> dict[str, str]:
+        """Names of lines by id."""
+        return dict(self._registry.lines)
 
     @property
     def time_zone(self) -> str:
@@ -225,7 +249,7 @@ def open_site(
             sources.append(RecorderSource(api))
     if archive is not None:
         opened = Archive(Path(archive), keys=keys)
-        registry = registry or _known(opened)
+        registry = registry or known(opened)
         sources.insert(1 if url else 0, ArchiveSource(opened, registry.points))
     if registry is None:
         raise ConfigError(
@@ -234,7 +258,7 @@ def open_site(
     return Site(registry, sources)
 
 
-def _known(archive: Archive) -> RegistrySnapshot:
+def known(archive: Archive) -> RegistrySnapshot:
     """The registry as the archive last saw it; without one, its points by their ids."""
     found = archive.registry()
     if found is not None:
