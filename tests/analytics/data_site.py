@@ -2,8 +2,8 @@
 
 Six points on two lines, 60 days of quarters of an hour from 1 August 2026 in Shanghai, plausible and the same at every
 run: "p1" Chiller (Workshop, 40 kW at work), "p2" Compressor (Workshop; reactive), "p3" Canteen (Office; by tariff),
-"p4" 办公楼 (Office), "p5" Spare (registers stand still, began on 20 September), "main" the incoming supply, of which the
-others are children; "rest" is virtual: main less all others. Of p2 two days in August are missing, of p3 one day is
+"p4" 办公楼 (Office), "p5" Spare (registers stand still, began on 20 September), "main" the incoming supply, of which
+the others are children; "rest" is virtual: main less all others. Of p2 two days in August are missing, of p3 one day is
 estimated.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -106,8 +107,8 @@ def intervals(days: int = DAYS) -> Iterator[Interval]:
                 id_, start, 900, energies, flags, 1, "estimate" if guessed else "poll",
                 known_s=0 if guessed else 900, parts=(int(not guessed), 1),
                 **({} if guessed else {
-                    "demand_max_kw": round(kw * 1.1, 3), "voltage_min_v": round(mean - 2, 1), "voltage_mean_v": round(mean, 1),
-                    "voltage_max_v": round(mean + 2, 1), "power_factor": 0.8 if id_ == "p2" else 0.958,
+                    "demand_max_kw": round(kw * 1.1, 3), "power_factor": 0.8 if id_ == "p2" else 0.958,
+                    "voltage_min_v": round(mean - 2, 1), "voltage_mean_v": round(mean, 1), "voltage_max_v": round(mean + 2, 1),
                 }),
             )  # fmt: skip
 
@@ -136,13 +137,14 @@ def alarms() -> dict[str, object] | None:
         Finding(
             id="f1", kind="low_power_factor", subject_kind="point", subject="p2", severity=Severity.WARNING,
             since=at, until=at + timedelta(hours=3), state=AlarmState.NORMAL, value=0.82, limit=0.85, extreme=0.79,
-            unit="", phase=0, cause=None, facts={}, acknowledged_at=at + timedelta(hours=1), acknowledged_by="Administrator",
-            shelved_until=None, comment=None,
+            unit="", phase=0, cause=None, facts={}, acknowledged_at=at + timedelta(hours=1),
+            acknowledged_by="Administrator", shelved_until=None, comment=None,
         ),
         Finding(
             id="f2", kind="line_lost", subject_kind="line", subject="l2", severity=Severity.CRITICAL,
-            since=NOW - timedelta(hours=2), until=None, state=AlarmState.UNACKNOWLEDGED, value=None, limit=None, extreme=None,
-            unit="", phase=0, cause=None, facts={}, acknowledged_at=None, acknowledged_by=None, shelved_until=None, comment=None,
+            since=NOW - timedelta(hours=2), until=None, state=AlarmState.UNACKNOWLEDGED, value=None, limit=None,
+            extreme=None, unit="", phase=0, cause=None, facts={}, acknowledged_at=None, acknowledged_by=None,
+            shelved_until=None, comment=None,
         ),
     ]  # fmt: skip
     return encode_findings(findings, [])
@@ -157,8 +159,6 @@ def build(folder: Path, days: int = DAYS) -> Path:
     mirror = Mirror(folder / "mirror")
     mirror.keep(REGISTRY, encode_registry(registry()), NOW)
     mirror.keep(GAPS, gaps(), NOW)
-    try:
+    with suppress(ImportError):  # until findings travel
         mirror.keep(ALARMS, alarms(), NOW)
-    except ImportError:  # until findings travel
-        pass
     return folder

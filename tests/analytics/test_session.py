@@ -116,11 +116,11 @@ def test_without_a_mirror_the_archive_knows_the_names(data: Path, tmp_path: Path
 def test_a_damaged_mirror_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "registry.json").write_text("{")
-    with pytest.raises(ConfigError, match="registry.json"):
+    with pytest.raises(ConfigError, match=r"registry\.json"):
         open_data(tmp_path, ALL, archive=data / "archive")
     mirror = Mirror(tmp_path / "mirror")
     mirror.keep(GAPS, {"not": "gaps"}, NOW)
-    with pytest.raises(ConfigError, match="gaps.json"):
+    with pytest.raises(ConfigError, match=r"gaps\.json"):
         mirror.gaps()
 
 
