@@ -15,3 +15,7 @@ class SourceError(MeterBatchError):
 
 class AwayError(SourceError):
     """Home Assistant does not answer now; asking again later may help."""
+
+
+class ReportError(MeterBatchError):
+    """A report cannot be made, kept or read; the message says why and what to do."""
