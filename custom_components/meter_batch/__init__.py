@@ -10,11 +10,12 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
-from . import access, api, websocket
+from . import access, api, link, websocket
 from .completeness import leave_site
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
-from .entity import LineEntry, Population, device_of, populations, set_area
+from .entity import LineEntry, Population, populations
+from .place import device_of, set_area
 from .registry import Change
 from .services import async_setup_services
 from .site import Site, async_get_site, flow_actor, line_as_dict
@@ -84,9 +85,9 @@ async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry
 
 @callback
 def _check_lines(hass: HomeAssistant, site: Site, gone: str | None = None) -> None:
-    lines = {entry.entry_id for entry in hass.config_entries.async_entries(DOMAIN)} - {gone}
+    there = {entry.entry_id for entry in link.lines(hass)} - {gone}
     lost = sorted(
-        point.name for point in site.registry.points.values() if point.routes and point.routes[0].line not in lines
+        point.name for point in site.registry.points.values() if point.routes and point.routes[0].line not in there
     )
     if not lost:
         ir.async_delete_issue(hass, DOMAIN, ISSUE_WITHOUT_LINE)

@@ -26,6 +26,8 @@ class Operation(StrEnum):
     """Change points, their meters, multipliers and routes."""
     READ_LOG = "read_log"
     """See who changed what."""
+    ACKNOWLEDGE = "acknowledge"
+    """Take note of alarms, and shelve them."""
     SUBSCRIBE = "subscribe"
     """Be told of every change of the ledger, which keeps it until then; prove that the ledger is whole."""
 
@@ -42,6 +44,17 @@ class Actor:
 
 
 SYSTEM = Actor(None, "system")
+
+
+def scope(user: User) -> frozenset[str] | None:  # noqa: ARG001  # roles for parts of a site will look at it
+    """The ids of the points somebody may see; None for all. Today everybody sees all."""
+    return None
+
+
+def sees(user: User, points: Iterable[str] | None) -> bool:
+    """True where somebody may see all of these points (None: all there are)."""
+    limit = scope(user)
+    return limit is None or (points is not None and limit.issuperset(points))
 
 
 async def async_check(

@@ -30,8 +30,8 @@ from .engine.ledger import Ledger, Verdict
 from .engine.model.interval import Interval
 from .engine.model.point import Point
 from .engine.wire import RegistrySnapshot, encode_changes, encode_registry
-from .entity import area_name
 from .export import WRITERS, Writer
+from .place import area_name
 from .query import FIELDS, LISTS, Query, async_parse, async_pieces
 from .site import Site, async_get_site
 from .wording import async_in_words, async_message

@@ -38,6 +38,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "floor_area_m2": ("建筑面积", "面积"),
     "occupancy": ("使用时间", "运行时间"),
     "production_unit": ("产品单位",),
+    "nominal_v": ("额定电压", "标称电压", "nominal voltage"),
+    "rated_kw": ("额定功率", "rated power"),
+    "daily_budget_kwh": ("日用电定额", "日用电限额", "daily budget"),
+    "generation": ("发电", "光伏", "feeds in"),
 }
 """Every column by its name in code and in exported files, with the other headers that are understood."""
 
@@ -122,6 +126,20 @@ def parse_ratio(text: str) -> Decimal:
     if not ratio.is_finite() or ratio <= 0:
         raise ValueError(text)
     return ratio.normalize() + 0
+
+
+_UNIT = re.compile(r"\s*(kwh|kw|kva|v|m2|m²|㎡)$", re.IGNORECASE)
+
+
+def parse_number(text: str) -> Decimal:
+    """A number above zero, with its unit or without: "250", "1,250 kW". ValueError where it is none."""
+    try:
+        value = _decimal(_UNIT.sub("", text.strip()))
+    except InvalidOperation as error:
+        raise ValueError(text) from error
+    if value <= 0:
+        raise ValueError(text)
+    return value.normalize() + 0
 
 
 def _decimal(text: str) -> Decimal:

@@ -12,7 +12,11 @@ DOMAIN: Final = "meter_batch"
 MANUFACTURER: Final = "Meter Batch"
 PLATFORMS: Final = [Platform.BINARY_SENSOR, Platform.SENSOR]
 
-# A config entry is a line; these are the keys of its data …
+CONF_KIND: Final = "kind"
+ANALYTICS: Final = "analytics"
+"""A config entry is a line, or, with this kind and unique id, the analytics server."""
+
+# The keys of a line's data …
 CONF_LINK: Final = "link"
 CONF_HOST: Final = "host"
 CONF_PORT: Final = "port"
@@ -137,5 +141,21 @@ ATTRIBUTES: Final = (
     "floor_area_m2",
     "occupancy",
     "production_unit",
+    "nominal_v",
+    "rated_kw",
+    "daily_budget_kwh",
+    "generation",
 )
-"""What a point may carry for analysis; columns of the import file."""
+"""What a point may carry for alarms and analysis; columns of the import file."""
+NUMBERS: Final = frozenset(
+    {
+        "contract_kw",
+        "contract_kva",
+        "transformer_kva",
+        "floor_area_m2",
+        "nominal_v",
+        "rated_kw",
+        "daily_budget_kwh",
+    }
+)
+"""Those of them that are numbers above zero."""

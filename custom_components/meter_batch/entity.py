@@ -10,7 +10,6 @@ from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.core import HomeAssistant, callback
-from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceInfo
@@ -25,6 +24,8 @@ from .engine import Point
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Measure
 from .engine.model.reading import Reading
+from .link import lines
+from .place import device_of
 
 type LineEntry = ConfigEntry[Population]
 
@@ -266,28 +267,4 @@ class Population:
 @callback
 def populations(hass: HomeAssistant) -> dict[str, Population]:
     """The lines that are running, by entry id."""
-    entries: list[LineEntry] = hass.config_entries.async_entries(DOMAIN)
-    return {entry.entry_id: entry.runtime_data for entry in entries if entry.state is ConfigEntryState.LOADED}
-
-
-@callback
-def set_area(hass: HomeAssistant, point: Point) -> None:
-    """Puts the device of a point where the point is said to be now."""
-    if (device := device_of(hass, point.id)) is not None:
-        area = ar.async_get(hass).async_get_or_create(point.area) if point.area else None
-        dr.async_get(hass).async_update_device(device.id, area_id=area.id if area else None)
-
-
-@callback
-def area_name(hass: HomeAssistant, point: Point) -> str | None:
-    """The area a point is in: where its device was put in Home Assistant, else where the point is said to be."""
-    if (device := device_of(hass, point.id)) is None:
-        return point.area
-    area = ar.async_get(hass).async_get_area(device.area_id) if device.area_id else None
-    return area.name if area else None
-
-
-def device_of(hass: HomeAssistant, point: str) -> dr.DeviceEntry | None:
-    """The device of a point, on whichever line it is."""
-    found = dr.async_get(hass).async_get_devices(identifiers={(DOMAIN, point)})
-    return found[0] if found else None
+    return {entry.entry_id: entry.runtime_data for entry in lines(hass) if entry.state is ConfigEntryState.LOADED}

@@ -26,9 +26,10 @@ from .cells import (
     parse_address,
     parse_formula,
     parse_instant,
+    parse_number,
     parse_ratio,
 )
-from .const import ATTRIBUTES, Detail
+from .const import ATTRIBUTES, NUMBERS, Detail
 from .engine import InstalledMeter, Multiplier, Point, Route
 from .engine.model.point import PROTOCOLS, Term
 from .registry import ALWAYS, conflicts, family
@@ -232,7 +233,7 @@ class _Reader:
             area=(cells["area"] or None) if "area" in cells else old.area if old else None,
             parent=old.parent if old else None,
             detail=detail,
-            attributes=_attributes(cells, old),
+            attributes=self._attributes(row, cells, old),
         )
 
     def _virtual(self, row: Row, cells: Mapping[str, str], old: Point | None) -> Point | None:
@@ -259,7 +260,7 @@ class _Reader:
             area=(cells["area"] or None) if "area" in cells else old.area if old else None,
             parent=old.parent if old else None,
             detail=self._detail(row, cells, old),
-            attributes=_attributes(cells, old),
+            attributes=self._attributes(row, cells, old),
             formula=old.formula if old else (),
         )
 
@@ -276,6 +277,22 @@ class _Reader:
         if SCIENTIFIC.fullmatch(text):
             self._problem(row.number, column, "import_scientific", value=text)
         return text or None
+
+    def _attributes(self, row: Row, cells: Mapping[str, str], old: Point | None) -> dict[str, str]:
+        attributes = dict(old.attributes) if old else {}
+        for key in ATTRIBUTES:
+            if key not in cells:
+                continue
+            if not cells[key]:
+                attributes.pop(key, None)
+                continue
+            attributes[key] = cells[key]
+            if key in NUMBERS:
+                try:
+                    attributes[key] = number(parse_number(cells[key]))
+                except ValueError:
+                    self._problem(row.number, key, "import_bad_number", value=cells[key], column=key)
+        return attributes
 
     def _template(self, row: Row, cells: Mapping[str, str], old: Point | None) -> str | None:
         text = cells.get("template", "").lower()
@@ -466,17 +483,6 @@ class _Reader:
         before, after = as_row(old, self.known), as_row(point, self.known)
         diff = {column: (before[column], after[column]) for column in COLUMNS if before[column] != after[column]}
         return RowResult(row.number, Outcome.CHANGED, point.name, point, diff)
-
-
-def _attributes(cells: Mapping[str, str], old: Point | None) -> dict[str, str]:
-    attributes = dict(old.attributes) if old else {}
-    for key in ATTRIBUTES:
-        if key in cells:
-            if cells[key]:
-                attributes[key] = cells[key]
-            else:
-                attributes.pop(key, None)
-    return attributes
 
 
 def installed(

@@ -14,6 +14,7 @@ from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_call_later, async_track_time_interval
 from homeassistant.helpers.storage import STORAGE_DIR
 
+from .backup_copy import adopt_copy, copy_of, mark_of, remove_copy
 from .const import ARCHIVE, DOMAIN, LEDGER_BYTES, LEDGER_KEPT, LEDGER_PRUNED, STATISTICS
 from .engine import LedgerError
 from .engine.ledger import Dropped, Ledger, LedgerHealth
@@ -24,11 +25,6 @@ from .wording import async_in_words
 _LOGGER = logging.getLogger(__name__)
 
 FILE = f"{DOMAIN}.ledger.db"
-COPY = f"{DOMAIN}.ledger.backup.db"
-"""The consistent copy, there while Home Assistant makes a backup, and in that backup."""
-HERE = f".{DOMAIN}.backup.db-shm"
-"""In the configuration folder while there is a copy; by its ending Home Assistant leaves it out of backups, so that a
-restored configuration has the copy without it."""
 ISSUE = "ledger_problem"
 ISSUE_DROPPED = "ledger_dropped"
 
@@ -161,7 +157,7 @@ class SiteLedger:
 
     async def async_copy(self) -> None:
         """Makes a consistent copy beside the file, for a backup that is about to be made."""
-        copy, here = self.path.with_name(COPY), mark_of(self.path)
+        copy, here = copy_of(self.path), mark_of(self.path)
 
         def work(ledger: Ledger) -> None:
             # First the mark: a copy without it is one that was restored.
@@ -204,32 +200,3 @@ class SiteLedger:
             )
 
         self._hass.async_create_task(tell(), f"{DOMAIN} ledger problem")
-
-
-def adopt_copy(path: Path) -> None:
-    """Where a backup was restored, takes the copy in it instead of the file, which was written to meanwhile.
-
-    Where Home Assistant broke off while it made a backup, the file is whole and the copy goes.
-    """
-    copy = path.with_name(COPY)
-    if not copy.exists():
-        return
-    if mark_of(path).exists():
-        remove_copy(path)
-        return
-    for gone in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        gone.unlink(missing_ok=True)
-    copy.replace(path)
-    _LOGGER.warning("The ledger was restored from the copy in a backup")
-
-
-def remove_copy(path: Path) -> None:
-    """Removes the copy of a backup, and last the mark beside it."""
-    for name in (COPY, f"{COPY}-wal", f"{COPY}-shm", f"{COPY}-journal"):
-        path.with_name(name).unlink(missing_ok=True)
-    mark_of(path).unlink(missing_ok=True)
-
-
-def mark_of(path: Path) -> Path:
-    """The file that says that the copy beside the ledger was made here."""
-    return path.parent.with_name(HERE)

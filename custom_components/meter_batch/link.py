@@ -1,14 +1,19 @@
-"""From the data of a config entry to the engine's line: address, settings, and whether it works."""
+"""Which config entries are lines, and from their data to the engine's line: address, settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from homeassistant.config_entries import ConfigEntry
+from homeassistant.core import HomeAssistant, callback
+
 from .const import (
+    ANALYTICS,
     CONF_BAUD,
     CONF_GAP,
     CONF_HOST,
+    CONF_KIND,
     CONF_LINK,
     CONF_PARITY,
     CONF_PORT,
@@ -16,11 +21,24 @@ from .const import (
     CONF_PROTOCOL,
     CONF_SERIAL_PORT,
     CONF_STOP_BITS,
+    DOMAIN,
     WIRE_DEFAULTS,
     LineProtocol,
     Link,
 )
 from .engine import Line, LineSettings, SerialSettings, open_transport
+
+
+@callback
+def is_line(entry: ConfigEntry) -> bool:
+    """False of the analytics server's entry."""
+    return entry.data.get(CONF_KIND) != ANALYTICS
+
+
+@callback
+def lines(hass: HomeAssistant) -> list[ConfigEntry[Any]]:
+    """The config entries that are lines, running or not."""
+    return [entry for entry in hass.config_entries.async_entries(DOMAIN) if is_line(entry)]
 
 
 def protocol(data: Mapping[str, Any]) -> LineProtocol:

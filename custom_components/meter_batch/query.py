@@ -24,7 +24,7 @@ from .engine import BY_KEY, QUANTITIES, Point
 from .engine.ledger import RESOLUTIONS, Ledger, Resolution, combine, period_of
 from .engine.model.interval import Interval
 from .engine.model.quantity import Kind
-from .entity import area_name
+from .place import area_name
 from .site import Site
 
 MOST_ROWS = 10_000

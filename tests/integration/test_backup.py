@@ -15,9 +15,10 @@ from homeassistant.core import HomeAssistant
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+from custom_components.meter_batch.backup_copy import adopt_copy, copy_of, mark_of
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine.ledger import Boundary, Ledger
-from custom_components.meter_batch.ledger import COPY, FILE, adopt_copy, mark_of
+from custom_components.meter_batch.ledger import FILE
 from custom_components.meter_batch.site import async_get_site
 
 T0 = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
@@ -79,17 +80,17 @@ async def test_a_backup_made_while_the_ledger_is_written_restores_to_a_whole_led
     await writing
     assert created.backup_job_id
     storage = Path(hass.config.path(".storage"))
-    assert not (storage / COPY).exists()
+    assert not copy_of(storage / FILE).exists()
     assert not mark_of(storage / FILE).exists()
 
     (backup,) = Path(hass.config.path("backups")).glob("*.tar")  # noqa: ASYNC240
     restored = await hass.async_add_executor_job(unpack, backup, tmp_path / "restored")
-    assert (restored / COPY).exists()
+    assert copy_of(restored / FILE).exists()
     assert not mark_of(restored / FILE).exists()
 
     def look() -> tuple[Any, int]:
         adopt_copy(restored / FILE)
-        assert not (restored / COPY).exists()
+        assert not copy_of(restored / FILE).exists()
         with Ledger(restored / FILE) as one:
             return one.verify(), len(one.intervals(["p7"], T0, T0 + 10_000 * QUARTER))
 
@@ -111,4 +112,4 @@ async def test_the_file_is_kept_where_home_assistant_broke_off_during_a_backup(
     adopt_copy(ledger.path)
     with Ledger(ledger.path) as one:
         assert len(one.intervals(["p7"], T0, T0 + QUARTER)) == 1
-    assert not ledger.path.with_name(COPY).exists()
+    assert not copy_of(ledger.path).exists()
