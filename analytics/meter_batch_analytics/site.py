@@ -24,6 +24,7 @@ from .sources.archive import ArchiveSource
 from .sources.http import Api
 from .sources.ledger import LedgerSource
 from .sources.recorder import RecorderSource
+from .sources.sums import Sums
 
 _WINDOW: dict[Resolution, int] = {"interval": 7, "hour": 24 * 31, "day": 366, "week": 53, "month": 120, "year": 100}
 """Periods (for intervals: days) that are read in one go; of 1,000 points some hundred thousand rows."""
@@ -183,6 +184,23 @@ class Site:
             if found:
                 yield precedence(found)
             progress((number + 1) / len(windows))
+
+    def sums(
+        self,
+        groups: Sequence[Sequence[str]],
+        since: datetime,
+        until: datetime,
+        *,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[Sums]:
+        """Imported energy of intervals summed over groups of points (ids), month by month, from the archive alone: the
+        quick way to load curves and demands (`sources.sums`). ConfigError for an unknown point.
+        """
+        for group in groups:
+            self.choose(group)
+        for source in self._sources:
+            if isinstance(source, ArchiveSource):
+                yield from source.sums(groups, since, until, progress)
 
     def choose(
         self, points: str | Sequence[str] | None = None, area: str | None = None, line: str | None = None

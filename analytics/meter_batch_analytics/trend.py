@@ -133,7 +133,11 @@ def _design(ordinal: Any, time: Any, classes: Sequence[str] | None) -> Any:
         kinds = np.array(classes)
         weekend = weekday >= 5
         # What the weekday does not say already: holidays, and rest or work against the weekday.
-        columns += [(kinds == "holiday") * 1.0, ((kinds == "rest") & ~weekend) * 1.0, ((kinds == "work") & weekend) * 1.0]
+        columns += [
+            (kinds == "holiday") * 1.0,
+            ((kinds == "rest") & ~weekend) * 1.0,
+            ((kinds == "work") & weekend) * 1.0,
+        ]
     turn = 2 * np.pi * time
     for wave in (1, 2):
         columns += [np.cos(wave * turn), np.sin(wave * turn)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -21,6 +21,7 @@ from ..archive.schema import CODES, TIME
 from ..archive.store import Archive
 from ..frame import from_archive, from_intervals
 from ..periods import Resolution, edges, zone_of
+from .sums import Sums, sums
 
 
 class ArchiveSource:
@@ -57,6 +58,34 @@ class ArchiveSource:
         others = self._others(points, since, until, resolution, time_zone, beside) if beside else None
         for table in tables:
             yield from_archive(table, keys, others)
+
+    def sums(
+        self,
+        groups: Sequence[Sequence[str]],
+        since: datetime,
+        until: datetime,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> Iterator[Sums]:
+        """Imported energy of intervals, summed over groups of points: see `sums.sums`. Virtual points as their parts."""
+        terms = []
+        for group in groups:
+            counted: dict[str, int] = {}
+            for point in group:
+                for part, sign in self._terms(point).items():
+                    counted[part] = counted.get(part, 0) + sign
+            terms.append({part: times for part, times in counted.items() if times})
+        yield from sums(self._archive, terms, since, until, progress=progress)
+
+    def _terms(self, point: str) -> dict[str, int]:
+        """The measured points whose sum a point is, with their signs; of a measured one itself."""
+        known = self._points.get(point)
+        if known is None or not known.virtual:
+            return {point: 1}
+        found: dict[str, int] = {}
+        for term in known.formula:
+            for part, sign in self._terms(term.point).items():
+                found[part] = found.get(part, 0) + sign * term.sign
+        return found
 
     def _combined(
         self, point: Point, since: datetime, until: datetime, resolution: Resolution, zone: ZoneInfo
