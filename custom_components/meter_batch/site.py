@@ -24,6 +24,7 @@ from .gaps import Gaps
 from .history import History
 from .intake import Intake
 from .ledger import SiteLedger
+from .link import lines
 from .operation_log import OperationLog
 from .registry import Registry
 from .table import Problem
@@ -61,13 +62,13 @@ class Site:
 
     def known(self, default_line: str | None = None) -> Known:
         """What an import compares a file with."""
-        lines = {
+        known = {
             entry.entry_id: KnownLine(entry.entry_id, entry.title, LineProtocol(entry.data[CONF_PROTOCOL]))
-            for entry in self.hass.config_entries.async_entries(DOMAIN)
+            for entry in lines(self.hass)
         }
         return Known(
             points=self.registry.points,
-            lines=lines,
+            lines=known,
             templates={id_: template.protocol for id_, template in self.templates.items()},
             now=dt_util.utcnow().replace(microsecond=0),
             time_zone=self.time_zone or dt_util.get_default_time_zone(),
