@@ -32,11 +32,11 @@ def peaks(x: Any, y: Any, stretches: int = PIXELS) -> Any:
         hits = np.flatnonzero((filled == extreme[number]) & ~gap)
         # The first of equal ones.
         kept.append(hits[np.unique(number[hits], return_index=True)[1]])
-    kept.append(_one_gap_each(gap, begin, number))
+    kept.append(_one_gap_each(gap, number))
     return np.unique(np.concatenate(kept))
 
 
-def _one_gap_each(gap: Any, begin: Any, number: Any) -> Any:
+def _one_gap_each(gap: Any, number: Any) -> Any:
     """A place without a value of every stretch that has one, so that the line is broken there."""
     hits = np.flatnonzero(gap)
     if not len(hits):

@@ -66,7 +66,7 @@ class ArchiveSource:
         until: datetime,
         progress: Callable[[float], None] = lambda _: None,
     ) -> Iterator[Sums]:
-        """Imported energy of intervals, summed over groups of points: see `sums.sums`. Virtual points as their parts."""
+        """Imported energy of intervals summed over groups of points (`sums.sums`); virtual ones as their parts."""
         terms = []
         for group in groups:
             counted: dict[str, int] = {}
