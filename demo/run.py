@@ -292,7 +292,7 @@ async def _wait_until_live(home: Home, children: Children, lines: list[dict[str,
 
 
 async def _start_analytics(home: Home, children: Children, folder: Path, url: str, token: str, language: str) -> str:
-    """Starts the analytics server, as on another machine: it knows an address and a token, and Home Assistant learns of it."""
+    """Starts the analytics server, as on another machine: it knows an address and a token, and announces itself."""
     data, file = folder / "data", folder / "token"
     file.touch(0o600)
     file.write_text(token, encoding="utf-8")
