@@ -13,10 +13,10 @@ import numpy as np
 
 type Figure = dict[str, Any]
 
-COLOURS = {
-    "light": ("#0277bd", "#e07b00", "#2e8b57", "#b0305c", "#7b52ab", "#8a6d00", "#00838f", "#c0504d", "#5b7083", "#4e6b1f"),
-    "dark": ("#4fb8ef", "#ffab4a", "#66c18c", "#f07ba0", "#b492e6", "#d9be4b", "#4dd0d8", "#f2928c", "#a3b5c4", "#a9c46c"),
-}  # fmt: skip
+_COLOURS = {
+    "light": "#0277bd #e07b00 #2e8b57 #b0305c #7b52ab #8a6d00 #00838f #c0504d #5b7083 #4e6b1f".split(),
+    "dark": "#4fb8ef #ffab4a #66c18c #f07ba0 #b492e6 #d9be4b #4dd0d8 #f2928c #a3b5c4 #a9c46c".split(),
+}
 _INK = {
     "light": {"text": "#1c1c1c", "quiet": "#5c6166", "grid": "rgba(0,0,0,0.08)", "line": "rgba(0,0,0,0.25)",
               "card": "#ffffff", "beside": "#8a9199", "mark": "#c62828", "empty": "#f1f3f4"},
@@ -60,7 +60,7 @@ class Look:
 
     def colour(self, number: int) -> str:
         """The colour of a curve."""
-        colours = COLOURS[self.theme]
+        colours = _COLOURS[self.theme]
         return colours[number % len(colours)]
 
     @property
