@@ -1,0 +1,77 @@
+// Draws the widgets of a page: speaks the kernel's WebSocket, keeps the models, gives each its module.
+// The page tells ["kernel", id] when there is one, ["cell"] after each cell, ["end"] after the last.
+
+import { Kernel } from "meter-batch/kernel";
+import { Models } from "meter-batch/models";
+
+const page = globalThis.meterBatch, root = document.documentElement;
+const bar = document.getElementById("mb-bar");
+let kernel, models, over = false, drawing = [];
+
+/** The bar at the top: nothing, a word of what is tried, or that it is over, with a button to reload. */
+function warn(word, final = false) {
+  if (over) return;
+  over = final;
+  bar.hidden = !word;
+  bar.dataset.kind = final ? "over" : "trying";
+  const [text, button] = bar.children;
+  text.textContent = word ? page.words[word] : "";
+  button.textContent = page.words.reload;
+  button.hidden = !final;
+  button.onclick = () => location.reload();
+  if (final) root.removeAttribute("data-busy");
+}
+
+/** A thin line at the top while the kernel works longer than a moment. */
+let later;
+function busy(on) {
+  clearTimeout(later);
+  if (!on) root.removeAttribute("data-busy");
+  else later = setTimeout(() => { root.dataset.busy = ""; }, 350);
+}
+
+/** Draws what has come in and was not drawn yet. */
+function draw() {
+  for (const one of document.querySelectorAll("[data-word]:empty")) one.textContent = page.words[one.dataset.word];
+  for (const place of document.querySelectorAll(".mb-view:not([data-taken])")) {
+    place.dataset.taken = "";
+    drawing.push(models.show(place.dataset.model, place).then(
+      (kind) => document.querySelector(`#mb-skeleton [data-for="${kind}"]`)?.remove(),
+      (error) => {
+        console.warn("Meter Batch:", error);
+        place.append(Object.assign(document.createElement("p"), { className: "mb-error", textContent: page.words.not_drawn }));
+      },
+    ));
+  }
+}
+
+const HEARD = {
+  kernel(id) {
+    kernel = new Kernel(page.base, id, { warn, busy });
+    models = new Models(kernel);
+    draw();
+  },
+  cell: () => models && draw(),
+  async end() {
+    root.dataset.ended = "";
+    if (models) draw();
+    await Promise.all(drawing);
+    document.getElementById("mb-skeleton")?.remove();
+    root.dataset.ready = "";
+    if (parent !== window) parent.postMessage({ type: "meter-batch:ready" }, location.origin);
+  },
+};
+
+function heard([what, ...facts]) {
+  HEARD[what](...facts);
+}
+
+page.told.forEach(heard);
+page.tell = (...what) => heard(what);
+// The large script is read while the kernel still works.
+const early = Object.assign(document.createElement("link"), { rel: "preload", as: "script", href: page.plotly });
+document.head.append(early);
+
+addEventListener("pagehide", (event) => { if (!event.persisted) kernel?.leave(); });
+addEventListener("online", () => kernel?.again());
+addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") kernel?.again(); });
