@@ -42,9 +42,22 @@ from .fleet import (
     try_line,
 )
 from .line import Line, LineCounters, LineSettings, Reply
+from .model.day import DayCalendar, DayClass
+from .model.finding import SITE, AlarmState, Change, Event, Finding, JournalEntry, Severity
 from .model.point import InstalledMeter, Multiplier, Point, Route
 from .model.quantity import BY_KEY, QUANTITIES, Quantity
 from .model.reading import Flag, Reading
+from .rule import (
+    Alarms,
+    Override,
+    Rule,
+    RuleBook,
+    Subject,
+    expected_day,
+    kind_name,
+    load_rules,
+    sentence,
+)
 from .sentences import Sentence
 from .template import Template, available, load, load_file
 from .transport import SerialSettings, Transport, open_transport
@@ -52,18 +65,27 @@ from .transport import SerialSettings, Transport, open_transport
 __all__ = [
     "BY_KEY",
     "QUANTITIES",
+    "SITE",
     "AbsentRegister",
     "AccessDenied",
+    "AlarmState",
+    "Alarms",
     "BackfillHealth",
+    "Change",
     "ClockReading",
     "ConfigError",
+    "DayCalendar",
+    "DayClass",
     "DecodeError",
+    "Event",
+    "Finding",
     "Flag",
     "Found",
     "FrameError",
     "Hole",
     "InstalledMeter",
     "ItemData",
+    "JournalEntry",
     "LedgerError",
     "Line",
     "LineCounters",
@@ -78,6 +100,7 @@ __all__ = [
     "MeterError",
     "Multiplier",
     "NoReply",
+    "Override",
     "Point",
     "PollMeter",
     "PollReport",
@@ -88,9 +111,13 @@ __all__ = [
     "Refused",
     "Reply",
     "Route",
+    "Rule",
+    "RuleBook",
     "Sentence",
     "SerialSettings",
+    "Severity",
     "Snapshot",
+    "Subject",
     "Template",
     "TemplateError",
     "Transport",
@@ -98,11 +125,15 @@ __all__ = [
     "WrongMeter",
     "available",
     "check_address",
+    "expected_day",
     "find_address",
+    "kind_name",
     "load",
     "load_file",
+    "load_rules",
     "open_transport",
     "read_items",
     "read_once",
+    "sentence",
     "try_line",
 ]

@@ -190,6 +190,60 @@ SENTENCES: Final[Mapping[str, str]] = {
         "{name} cannot acknowledge revision {revision}: it acknowledged a later one, or the newest is {newest}."
     ),
     "ledger_no_reason": "A correction of the ledger needs an author and a reason.",
+    # alarms
+    "alarm_high_power": "{name}: power {value}, above {limit}.",
+    "alarm_daily_budget": "{name} has used {value} today, more than its budget of {limit}.",
+    "alarm_high_consumption": "{name} used {value} in the last hour; {limit} would still be usual.",
+    "alarm_demand_near_contract": (
+        "{name}: this quarter of an hour heads for a demand of {value}, near the contract (above {limit})."
+    ),
+    "alarm_demand_over_contract": (
+        "{name}: this quarter of an hour heads for a demand of {value}, over the contract ({limit}). "
+    ),
+    "alarm_low_power_factor": "{name}: power factor {value}, below {limit}.",
+    "alarm_over_voltage": "{name}: voltage {value}, above {limit}.",
+    "alarm_under_voltage": "{name}: voltage {value}, below {limit}.",
+    "alarm_phase_loss": "{name}: a phase is lost, its voltage is {value}. Check fuses and connections.",
+    "alarm_current_unbalance": "{name}: the currents of the phases differ by {value}, more than {limit}.",
+    "alarm_overload": "{name} carries {value}, more than the {limit} it is rated for.",
+    "alarm_reverse_power": (
+        "{name}: {value} flow back towards the grid. Without generation behind it, a current transformer is reversed."
+    ),
+    "alarm_stuck_meter": "{name}: the energy register stands still, although {value} should have been counted.",
+    "alarm_communication_lost": "{name} does not answer.",
+    "alarm_line_lost": "The line {name} is lost: {problem}",
+    "alarm_data_gap": "{name}: {value} of the last 24 hours are missing.",
+    "alarm_report_failed": "The report for {period} could not be made: {reason}",
+    "alarm_other": "{name}: {kind}: {value}; the limit is {limit}.",
+    "alarm_no_reason": "no reason is known",
+    # what alarms are called
+    "kind_high_power": "high power",
+    "kind_daily_budget": "daily budget exceeded",
+    "kind_high_consumption": "high consumption",
+    "kind_demand_near_contract": "demand near contract",
+    "kind_demand_over_contract": "demand over contract",
+    "kind_low_power_factor": "low power factor",
+    "kind_over_voltage": "over-voltage",
+    "kind_under_voltage": "under-voltage",
+    "kind_phase_loss": "phase loss",
+    "kind_current_unbalance": "current unbalance",
+    "kind_overload": "overload",
+    "kind_reverse_power": "reverse power",
+    "kind_stuck_meter": "stuck meter",
+    "kind_communication_lost": "communication lost",
+    "kind_line_lost": "line lost",
+    "kind_data_gap": "data gap",
+    "kind_report_failed": "report failed",
+    # alarm rules, and what people do with alarms
+    "rule_unknown": "There is no alarm rule {kind}; there are {kinds}.",
+    "rule_scope": '"{scope}" is no scope of an alarm rule; it is site, area:<name>, line:<id> or point:<id>.',
+    "rule_number": "{key} = {value} of the alarm rule {kind} must be a number, a delay of 0 or more.",
+    "rule_reversed": (
+        "The alarm rule {kind} would never return: its drop-out {dropout} lies beyond its pick-up {pickup}."
+    ),
+    "rule_lacks": "The alarm rule {kind} cannot work at {name}, which has no {missing}.",
+    "finding_unknown": "There is no open alarm {id}; it may have returned to normal meanwhile.",
+    "shelve_past": "The time until which an alarm is shelved must be to come.",
     # messages between programs
     "wire_newer": (
         "The message is of a newer version of Meter Batch (form {version}, known is {ours}): update this program."

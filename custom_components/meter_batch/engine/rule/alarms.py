@@ -1,0 +1,534 @@
+"""The alarms of a site: what is measured goes in, changes of findings come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from ..errors import ConfigError
+from ..model.finding import Change, Finding
+from ..model.interval import GROSS, IMPORT, Interval, Quality
+from ..model.obis import Obis
+from ..model.reading import Reading
+from ..sentences import Sentence, say
+from .book import Override, Rule, RuleBook, scopes
+from .checks import QUIET, Look, compiled
+from .findings import Findings
+from .latch import Key, Latch, Step
+from .watch import Subject, Watch, instant_of
+from .words import kind_name
+
+_LATE = timedelta(hours=2)
+"""Intervals that ended longer ago are history."""
+_DOUBTFUL = frozenset({Quality.SUSPECT, Quality.WITHDRAWN, Quality.ESTIMATED})
+_WHOLE = 0.95
+_ALONE = 2
+"""A line of so many meters, all of them silent, is lost although it is connected."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A point with its compiled rules. `masks`: which checks look at a register, as bits."""
+
+    watch: Watch
+    latches: dict[str, Latch] = field(default_factory=dict)
+    """By what they look at; those that look at readings stand in `checks`."""
+    checks: list[tuple[Latch, Look]] = field(default_factory=list)
+    masks: dict[Obis, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Line:
+    connected: bool = True
+    silent: frozenset[str] = frozenset()
+    problem: str | None = None
+    dead: bool = False
+    members: frozenset[str] = frozenset()
+    latch: Latch | None = None
+
+
+class Alarms:
+    """All rules at all subjects. Instants are arguments, aware UTC; nothing here waits, writes or reads a clock.
+
+    Restored first, told its points next, then fed in the order of time. Changes are to be kept in the order in which
+    they come.
+    """
+
+    def __init__(self, rules: RuleBook, overrides: Iterable[Override] = (), *, new_id: Callable[[], str]) -> None:
+        self.rules = rules
+        self._findings = Findings(new_id)
+        self._overrides: dict[tuple[str, str], Override] = {}
+        self._watched: dict[str, _Watched] = {}
+        self._lines: dict[str, _Line] = {}
+        self._timed: set[Latch] = set()
+        self._orphans: dict[Key, float] = {}
+        self._take(overrides)
+
+    # --- what there is
+
+    def restore(self, findings: Iterable[Finding]) -> None:
+        """What was open when this was last stopped. Before all else, and once."""
+        self._findings.restore(findings)
+
+    def set_points(self, subjects: Mapping[str, Subject], at: datetime) -> list[Change]:
+        """All points, from now on; findings of those that are gone are closed."""
+        now = at.timestamp()
+        for gone in self._watched.keys() - subjects.keys():
+            self._forget(self._watched.pop(gone))
+        for point, subject in subjects.items():
+            was = self._watched.get(point)
+            if was is None:
+                self._watched[point] = self._compile(Watch(subject), {})
+            elif was.watch.subject != subject:
+                self._watched[point] = self._recompile(was, subject)
+        members: dict[str, set[str]] = {}
+        for point, watched in self._watched.items():
+            if "silence" in watched.latches and watched.watch.subject.line is not None:
+                members.setdefault(watched.watch.subject.line, set()).add(point)
+        for line in members.keys() | self._lines.keys():
+            state = self._lines.setdefault(line, _Line())
+            state.members = frozenset(members.get(line, ()))
+            self._equip(line, state)
+        self._adopt(now)
+        return self._close_strays(at)
+
+    def set_overrides(self, overrides: Iterable[Override], at: datetime) -> list[Change]:
+        """All overrides, from now on; findings of rules that are switched off are closed.
+
+        ConfigError as `RuleBook.check`.
+        """
+        self._take(overrides)
+        for point, watched in self._watched.items():
+            self._watched[point] = self._recompile(watched, watched.watch.subject)
+        for line, state in self._lines.items():
+            self._equip(line, state)
+        return self._close_strays(at)
+
+    def rule(self, kind: str, subject: str) -> Rule:
+        """A rule at a point, a line or the site after all overrides; ConfigError where there is no such rule."""
+        if kind not in self.rules.rules:
+            raise ConfigError(say("rule_unknown", kind=kind, kinds=", ".join(self.rules.rules)))
+        watched = self._watched.get(subject)
+        return self._rule(kind, watched.watch.subject if watched else None, subject)
+
+    def unusable(self) -> list[Sentence]:
+        """Overrides at points that lack what the rule needs; without an override the rule is just not there."""
+        found = []
+        for watched in self._watched.values():
+            subject = watched.watch.subject
+            for rule, meant in self._meant(subject):
+                missing = [need for need in rule.needs if not subject.has(need)]
+                if meant and rule.enabled and missing:
+                    needed = ", ".join(need.replace("|", " / ") for need in missing)
+                    found.append(say("rule_lacks", kind=kind_name(rule.kind), name=subject.point.name, missing=needed))
+        return found
+
+    def active(self) -> list[Finding]:
+        """All open findings, with the worst value so far."""
+        worst = {latch.key: latch for latch in self._all_latches() if latch.raised}
+        return [
+            replace(one, extreme=latch.extreme, phase=latch.phase)
+            if (latch := worst.get((one.kind, one.subject))) is not None and latch.extreme is not None and one.active
+            else one
+            for one in self._findings
+        ]
+
+    # --- what is measured
+
+    def readings(self, at: datetime, readings: Mapping[str, Iterable[Reading]]) -> list[Change]:
+        """What was read just now, by point, at the primary side. Only good values count; late ones do not."""
+        now = at.timestamp()
+        changes: list[Change] = []
+        for point, own in readings.items():
+            if (watched := self._watched.get(point)) is None:
+                continue
+            silence = watched.latches.get("silence")
+            if silence is not None and silence.raised:
+                changes += self._lead(silence, silence.step(now, picked=False, dropped=True), at)
+            masks, mask = watched.masks, 0
+            for obis in watched.watch.take(own, now):
+                mask |= masks.get(obis, 0)
+            if not mask:
+                continue
+            seen = watched.watch.now
+            for index, (latch, look) in enumerate(watched.checks):
+                if not mask >> index & 1:
+                    continue
+                sample = look()
+                if sample is None:
+                    continue
+                if sample is QUIET:
+                    step = latch.step(seen, picked=False, dropped=True)
+                else:
+                    value, base, phase, whole = sample
+                    step = latch.look(seen, value, base, phase, whole=whole)
+                if step is not Step.NOTHING:
+                    changes += self._lead(latch, step, at)
+        return changes
+
+    def links(
+        self, at: datetime, line: str, connected: bool, silent: frozenset[str], problem: str | None
+    ) -> list[Change]:
+        """How a line is and who does not answer on it; as often as it is known."""
+        state = self._lines.get(line)
+        if state is None:
+            state = self._lines[line] = _Line()
+            self._equip(line, state)
+        state.problem = problem
+        if (connected, silent) == (state.connected, state.silent) and state.latch is not None and state.latch.seen:
+            return []
+        now = at.timestamp()
+        was_silent = state.members if state.dead else state.silent
+        state.connected, state.silent = connected, silent
+        state.dead = not connected or (len(state.members) >= _ALONE and state.members <= silent)
+        changes: list[Change] = []
+        if (latch := state.latch) is not None:
+            changes += self._time(latch, latch.step(now, picked=state.dead, dropped=not state.dead), at)
+        for point in (state.members if state.dead else silent) | was_silent:
+            latch = self._latch(point, "silence")
+            if latch is None:
+                continue
+            if state.dead or point in silent:
+                # Who is raised stays so until it is heard.
+                step = latch.step(now, picked=True, dropped=False) if not self._waits(state, latch) else Step.NOTHING
+                changes += self._time(latch, step, at)
+            elif not latch.raised:
+                latch.pending = None
+                self._timed.discard(latch)
+        return changes
+
+    def intervals(
+        self, at: datetime, intervals: Iterable[Interval], expected: Mapping[str, float | None]
+    ) -> list[Change]:
+        """Hours that are closed, and the kWh that were expected of each. From older ones only the load is learned."""
+        changes: list[Change] = []
+        for one in intervals:
+            watched = self._watched.get(one.point)
+            mean = one.demand_mean_kw
+            if watched is None or mean is None or one.flags & _DOUBTFUL:
+                continue
+            watch = watched.watch
+            watch.learn(max(float(mean), one.demand_max_kw or 0.0), one.start.timestamp())
+            usual, latch = expected.get(one.point), watched.latches.get("interval_energy")
+            if latch is None or usual is None or at - one.end > _LATE or one.completeness < _WHOLE:
+                continue
+            load = watch.rating[0] or watch.largest_kw
+            excess = (latch.rule.min_load or 0.0) * load * one.length_s / 3600
+            pickup = latch.rule.pickup or 1.0
+            value = float(one.energies.get(IMPORT, one.energies.get(GROSS, 0)))
+            # Twice the usual of next to nothing is next to nothing.
+            base = max(usual, (usual + excess) / pickup)
+            since, until = one.start.timestamp(), one.end.timestamp()
+            changes += self._lead(latch, latch.look(until, value, base, since=since), at)
+        return changes
+
+    def day(self, at: datetime, energies: Mapping[str, float]) -> list[Change]:
+        """The kWh of each point since its local midnight."""
+        return self._all("day_energy", at, energies)
+
+    def gaps(self, at: datetime, missing: Mapping[str, float]) -> list[Change]:
+        """The share of the last 24 hours that is missing, by point, 0 to 1."""
+        return self._all("missing", at, {point: 100 * share for point, share in missing.items()})
+
+    def _all(self, looks_at: str, at: datetime, values: Mapping[str, float]) -> list[Change]:
+        changes: list[Change] = []
+        for point, value in values.items():
+            if (latch := self._latch(point, looks_at)) is not None:
+                changes += self._lead(latch, latch.look(at.timestamp(), value), at)
+        return changes
+
+    def raise_(
+        self, kind: str, subject: str, at: datetime, facts: Mapping[str, str | float] | None = None
+    ) -> list[Change]:
+        """A finding that others made, of a rule that looks at the host; nothing where it is active already."""
+        rule = self.rule(kind, subject)
+        if not rule.enabled:
+            return []
+        return self._raise(Latch((kind, subject), rule), at, at, facts or {})
+
+    def clear(self, kind: str, subject: str, at: datetime) -> list[Change]:
+        """What was raised by `raise_` is over; the line or point that is named is gone."""
+        if kind == "line_lost" and (line := self._lines.pop(subject, None)) is not None and line.latch is not None:
+            self._timed.discard(line.latch)
+        change = self._findings.return_((kind, subject), at, at)
+        return self._settled(change, at)
+
+    # --- time
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When `tick` has something to do at the latest."""
+        dues = [due for latch in self._timed if (due := latch.due) is not None]
+        dues += self._orphans.values()
+        dues += [end.timestamp() for end in self._findings.shelf_ends()]
+        return instant_of(min(dues)) if dues else None
+
+    def tick(self, at: datetime) -> list[Change]:
+        """Delays of silent meters and lost lines, and shelves, that have ended."""
+        now = at.timestamp()
+        changes = self._findings.end_shelves(at)
+        # Lines first: they are the cause.
+        for latch in sorted(self._timed, key=lambda one: (one.rule.subject != "line", one.key)):
+            if latch.due is None:
+                self._timed.discard(latch)
+            elif latch.due <= now:
+                if latch.rule.subject == "point" and self._waits(self._line_of(latch.key[1]), latch):
+                    continue
+                changes += self._time(latch, latch.step(now, picked=not latch.raised, dropped=latch.raised), at)
+        for key, due in list(self._orphans.items()):
+            if due <= now:
+                changes += self._release(key, at)
+        return changes
+
+    # --- people
+
+    def acknowledge(
+        self, ids: Sequence[str], at: datetime, by: str | None = None, comment: str | None = None
+    ) -> list[Change]:
+        """Somebody has seen these; ConfigError for an id that is not open, and then none is acknowledged."""
+        self._known(ids)
+        changes = [self._findings.acknowledge(one, at, by, comment) for one in ids]
+        return [one for one in changes if one is not None]
+
+    def shelve(
+        self, ids: Sequence[str], at: datetime, until: datetime, by: str | None = None, comment: str | None = None
+    ) -> list[Change]:
+        """Puts these aside until an instant; ConfigError as `acknowledge`, and where that instant is not to come."""
+        self._known(ids)
+        return [self._findings.shelve(one, at, until, by, comment) for one in ids]
+
+    def unshelve(
+        self, ids: Sequence[str], at: datetime, by: str | None = None, comment: str | None = None
+    ) -> list[Change]:
+        """Takes these back; ConfigError as `acknowledge`."""
+        self._known(ids)
+        changes = [self._findings.unshelve(one, at, by, comment) for one in ids]
+        return [one for one in changes if one is not None]
+
+    def _known(self, ids: Sequence[str]) -> None:
+        for one in ids:
+            self._findings.by_id(one)
+
+    # --- inside: rules at subjects
+
+    def _take(self, overrides: Iterable[Override]) -> None:
+        taken = {(one.kind, one.scope): one for one in overrides}
+        for one in taken.values():
+            self.rules.check(one)
+        self._overrides = taken
+
+    def _rule(self, kind: str, subject: Subject | None, id_: str) -> Rule:
+        if not self._overrides:
+            return self.rules.rules[kind]
+        if subject is not None:
+            own = scopes(area=subject.area, line=subject.line, point=subject.point.id)
+        else:
+            own = scopes(line=id_)
+        return self.rules.resolve(
+            kind, (one for scope in own if (one := self._overrides.get((kind, scope))) is not None)
+        )
+
+    def _meant(self, subject: Subject) -> Iterator[tuple[Rule, bool]]:
+        """The rules of a point, and whether an override means it in particular."""
+        narrow = scopes(area=subject.area, line=subject.line, point=subject.point.id)[1:]
+        for kind, rule in self.rules.rules.items():
+            if rule.subject == "point":
+                meant = any((kind, scope) in self._overrides for scope in narrow)
+                yield self._rule(kind, subject, subject.point.id), meant
+
+    def _compile(self, watch: Watch, was: Mapping[Key, Latch]) -> _Watched:
+        watched, subject = _Watched(watch), watch.subject
+        usable = [rule for rule, _ in self._meant(subject) if _usable(rule, subject)]
+        lost = next((rule.pickup for rule in usable if rule.looks_at == "voltage_lost"), None)
+        for rule in usable:
+            latch = Latch((rule.kind, subject.point.id), rule)
+            if (before := was.get(latch.key)) is not None:
+                latch.follow(before)
+            else:
+                self._resume(latch)
+            check = compiled(rule, watch, lost)
+            if check is None:
+                watched.latches[rule.looks_at] = latch
+                continue
+            latch.unit = check.unit or rule.unit
+            for obis in check.inputs & subject.registers:
+                watched.masks[obis] = watched.masks.get(obis, 0) | 1 << len(watched.checks)
+            watched.checks.append((latch, check.look))
+        return watched
+
+    def _recompile(self, was: _Watched, subject: Subject) -> _Watched:
+        latches = {latch.key: latch for latch in _latches(was)}
+        new = self._compile(was.watch.renewed(subject), latches)
+        kept = {latch.key: latch for latch in _latches(new)}
+        for key, latch in latches.items():
+            if latch in self._timed:
+                self._timed.discard(latch)
+                if key in kept:
+                    self._timed.add(kept[key])
+        return new
+
+    def _equip(self, line: str, state: _Line) -> None:
+        kind = next((rule.kind for rule in self.rules.rules.values() if rule.looks_at == "line"), None)
+        was, state.latch = state.latch, None
+        if was is not None:
+            self._timed.discard(was)
+        if kind is None or not (rule := self._rule(kind, None, line)).enabled:
+            return
+        state.latch = Latch((kind, line), rule)
+        if was is not None:
+            state.latch.follow(was)
+            if state.latch.due is not None:
+                self._timed.add(state.latch)
+        else:
+            self._resume(state.latch)
+
+    def _resume(self, latch: Latch) -> None:
+        finding = self._findings.get(latch.key)
+        if finding is not None and finding.active:
+            latch.raised, latch.pending = True, finding.since.timestamp()
+            latch.value, latch.limit = finding.value, finding.limit
+            latch.extreme, latch.phase = finding.extreme, finding.phase
+
+    def _forget(self, watched: _Watched) -> None:
+        self._timed -= set(_latches(watched))
+
+    def _close_strays(self, at: datetime) -> list[Change]:
+        """Findings of points, and of rules at them, that are no more."""
+        there = {latch.key for latch in self._all_latches()}
+        changes: list[Change] = []
+        for one in self._findings:
+            key = (one.kind, one.subject)
+            rule = self.rules.rules.get(one.kind)
+            if rule is not None and rule.subject == "line" and one.subject not in self._lines:
+                continue  # not heard of yet
+            if rule is None or (rule.looks_at != "host" and key not in there):
+                changes += self._settled(self._findings.close(key, at), at)
+        return changes
+
+    def _adopt(self, now: float) -> None:
+        """Findings whose cause was gone when they were restored wait as if it had gone now."""
+        active = {one.id for one in self._findings if one.active}
+        for one in self._findings:
+            key = (one.kind, one.subject)
+            if one.active and one.cause is not None and one.cause not in active and key not in self._orphans:
+                self._orphans[key] = now + self._delay(key)
+
+    def _all_latches(self) -> Iterator[Latch]:
+        for watched in self._watched.values():
+            yield from _latches(watched)
+        yield from (line.latch for line in self._lines.values() if line.latch is not None)
+
+    def _latch(self, point: str, looks_at: str) -> Latch | None:
+        watched = self._watched.get(point)
+        return None if watched is None else watched.latches.get(looks_at)
+
+    def _line_of(self, point: str) -> _Line | None:
+        watched = self._watched.get(point)
+        line = None if watched is None else watched.watch.subject.line
+        return None if line is None else self._lines.get(line)
+
+    @staticmethod
+    def _waits(line: _Line | None, latch: Latch) -> bool:
+        """Whether a meter's silence is not judged yet, because its line may be the cause."""
+        if line is None or line.latch is None or not line.dead or line.latch.raised or latch.raised:
+            return False
+        return latch.due is not None and line.latch.due is not None and latch.due <= line.latch.due
+
+    # --- inside: from steps to changes
+
+    def _time(self, latch: Latch, step: Step, at: datetime) -> list[Change]:
+        """As `_lead`, for a latch whose delays end by time and not by a value."""
+        changes = self._lead(latch, step, at)
+        if latch.due is not None:
+            self._timed.add(latch)
+        else:
+            self._timed.discard(latch)
+        return changes
+
+    def _lead(self, latch: Latch, step: Step, at: datetime) -> list[Change]:
+        if step is Step.RAISE:
+            since = at if latch.pending is None else instant_of(latch.pending)
+            line = self._lines.get(latch.key[1]) if latch.rule.subject == "line" else None
+            facts = {"problem": line.problem} if line is not None and line.problem else {}
+            return self._raise(latch, min(since, at), at, facts)
+        if step is Step.RETURN:
+            until = at if latch.leaving is None else min(instant_of(latch.leaving), at)
+            return self._settled(self._findings.return_(latch.key, until, at, latch.extreme), at)
+        return []
+
+    def _raise(self, latch: Latch, since: datetime, at: datetime, facts: Mapping[str, str | float]) -> list[Change]:
+        kind, subject = latch.key
+        rule = latch.rule
+        cause = self._cause(rule, subject)
+
+        def made(id_: str) -> Finding:
+            return Finding(
+                id=id_,
+                kind=kind,
+                subject_kind=rule.subject,
+                subject=subject,
+                severity=rule.severity,
+                since=since,
+                value=latch.value,
+                limit=latch.limit,
+                extreme=latch.extreme,
+                unit=latch.unit,
+                phase=latch.phase,
+                cause=cause,
+                facts=facts,
+            )
+
+        self._orphans.pop(latch.key, None)
+        change = self._findings.raise_(made, latch.key, at)
+        return [] if change is None else [change]
+
+    def _cause(self, rule: Rule, subject: str) -> str | None:
+        watched = self._watched.get(subject)
+        line = None if watched is None else watched.watch.subject.line
+        for kind in rule.explained_by:
+            for one in (subject, line):
+                found = None if one is None else self._findings.get((kind, one))
+                if found is not None and found.active:
+                    return found.cause or found.id
+        return None
+
+    def _settled(self, change: Change | None, at: datetime) -> list[Change]:
+        """What follows from a finding that is over: those that it explained are looked after."""
+        if change is None:
+            return []
+        finding = change.finding
+        self._orphans.pop((finding.kind, finding.subject), None)
+        for one in self._findings:
+            if one.cause == finding.id and one.active:
+                key = (one.kind, one.subject)
+                self._orphans[key] = at.timestamp() + self._delay(key)
+        return [change]
+
+    def _delay(self, key: Key) -> float:
+        kind, subject = key
+        return self.rule(kind, subject).on_delay_s if kind in self.rules.rules else 0.0
+
+    def _release(self, key: Key, at: datetime) -> list[Change]:
+        self._orphans.pop(key)
+        kind, subject = key
+        cause = self._cause(self.rule(kind, subject), subject)
+        change = self._findings.promote(key, cause, at)
+        return [] if change is None else [change]
+
+
+def _usable(rule: Rule, subject: Subject) -> bool:
+    """Whether a point has this rule."""
+    if not rule.enabled or not all(subject.has(need) for need in rule.needs):
+        return False
+    match rule.looks_at:
+        case "silence":
+            return subject.line is not None and not subject.point.virtual
+        case "reverse_power" if subject.generates:
+            return False
+    return rule.pickup is not None
+
+
+def _latches(watched: _Watched) -> Iterator[Latch]:
+    yield from watched.latches.values()
+    yield from (latch for latch, _ in watched.checks)
