@@ -1,0 +1,459 @@
+"""`facts(session, kind, period, …)`: everything a report says, from what is kept of a site. The same input, the same
+facts: what time it is, is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Protocol
+
+import numpy as np
+
+from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.model.day import DayCalendar
+from meter_batch_engine.model.point import Point
+
+from ..comparable import country_of
+from ..periods import zone_of
+from ..site import Site
+from .bill import Use, bill, cost, energy_cost, lacking
+from .compare import Comparison, comparisons, days_of
+from .facts import (
+    AlarmFacts,
+    Balance,
+    Bill,
+    Cost,
+    DayFacts,
+    Demand,
+    Facts,
+    GroupFacts,
+    HourFacts,
+    Kind,
+    Note,
+    PointFacts,
+    TariffPeriod,
+    Total,
+)
+from .hierarchy import ancestors, children, members, terms
+from .measured import instant, read
+from .period import ReportPeriod, kind_of, period_of, until_of
+from .split import Measured
+from .tariff import ATTRIBUTE, Tariff, Tariffs
+
+ZERO = Decimal(0)
+CONTRACT, CAPACITY = "contract_kw", "transformer_kva"
+"""Attributes of points that a demand charge goes by."""
+NOTEWORTHY = 0.0005
+
+
+class Histories(Protocol):
+    """What is asked of a session."""
+
+    @property
+    def site(self) -> Site:
+        """Points and their history."""
+
+    @property
+    def now(self) -> Any:
+        """A function that tells the time."""
+
+    def alarms(self, since: datetime, until: datetime) -> Sequence[Any]:
+        """Findings of a period."""
+
+
+def facts(
+    session: Histories,
+    kind: str,
+    period: str,
+    points: Sequence[str] | None = None,
+    tariff: Tariff | Tariffs | None = None,
+    *,
+    made_at: datetime | None = None,
+) -> Facts:
+    """The facts of a report.
+
+    Points by id or name (None: all); `tariff`: one for all points, those of a folder, or none. `made_at`: now, by
+    default the session's. ConfigError for what there is not, a period to come, a wrong attribute; what the sources
+    say when they cannot answer.
+    """
+    site, now = session.site, made_at or session.now()
+    zone = zone_of(site.time_zone)
+    chosen = sorted(site.choose(points)) if points is not None else sorted(site.points)
+    asked = period_of(kind_of(kind), period, now, zone)
+    made = _Made(site, asked, until_of(asked, now), chosen, _tariffs(site.points, chosen, tariff))
+    return replace(
+        made.facts(
+            now.astimezone(zone).replace(microsecond=0), _alarms(session, site, asked, made.until, points and chosen)
+        ),
+        chosen=None if points is None else tuple(chosen),
+    )
+
+
+class _Made:
+    """One report in the making."""
+
+    def __init__(
+        self, site: Site, period: ReportPeriod, until: datetime, chosen: Sequence[str], tariffs: Mapping[str, Tariff]
+    ) -> None:
+        self.site, self.period, self.until, self.chosen, self.tariffs = site, period, until, chosen, tariffs
+        self.points = site.points
+        self.terms = {id_: terms(self.points, id_) for id_ in chosen}
+        leaves = sorted({leaf for some in self.terms.values() for leaf in some})
+        rows = read(site, leaves, period.start, until, "interval")
+        self.data = Measured(rows, period, until, [*{one.id: one for one in tariffs.values()}.values()])
+        self.calendar = DayCalendar(country_of(site.time_zone))
+        days = period.days
+        whole = [day for day in days if ReportPeriod("daily", day, period.zone).end <= until]
+        begun = [day for day in days if ReportPeriod("daily", day, period.zone).start < until]
+        self.days = days_of(rows, period, begun[0], begun[-1])
+        self.before, self.last_year, self.like = comparisons(site, leaves, period, whole, self.days, self.calendar)
+        self.members = members(self.points, chosen)
+        self.virtual_only = not self.members and bool(chosen)
+        if self.virtual_only:
+            self.members = tuple(chosen)
+        self.notes: list[Note] = []
+
+    def facts(self, made_at: datetime, alarms: tuple[AlarmFacts, ...]) -> Facts:
+        """All of it."""
+        total = self._total()
+        site_cost, total = self._cost(total)
+        points = tuple(
+            sorted(
+                (self._point(id_, total.kwh) for id_ in self.chosen),
+                key=lambda one: (one.area is None, one.area or "", one.name, one.id),
+            )
+        )
+        over = self.until >= self.period.end
+        self._tell(total, points, over=over)
+        return Facts(
+            self.period.kind, self.period.label, self.period.start, self.period.end, self.site.time_zone, made_at,
+            over, self.until, total, points, self._groups(self.site.areas, total.kwh),
+            self._groups(self.site.lines, total.kwh), self._periods(), site_cost, self._days(), self._hours(), alarms,
+            tuple(self.notes),
+        )  # fmt: skip
+
+    def _total(self) -> Total:
+        data, some = self.data, [self.terms[one] for one in self.members]
+        return Total(
+            self.members,
+            data.kwh(some),
+            self._by_period(self.members),
+            data.energy("energy_export", some),
+            self.before.of(some),
+            self.last_year.of(some),
+            replace(data.demand(some, 10), contract_kw=self._attributes(self.members, CONTRACT)),
+            data.power_factor(some),
+            *data.quality(some),
+            self._balances(),
+        )
+
+    def _point(self, id_: str, total: Decimal | None) -> PointFacts:
+        point, some, data = self.points[id_], [self.terms[id_]], self.data
+        kwh, tariff = data.kwh(some), self.tariffs.get(id_)
+        completeness, estimated = data.quality(some)
+        areas, lines = _named(self.site.areas), _named(self.site.lines)
+        return PointFacts(
+            id_, point.name, areas.get(id_), lines.get(id_), point.parent, point.virtual, id_ in self.members, kwh,
+            self._by_period([id_]), data.energy("energy_export", some), _share(kwh, total), self.before.of(some),
+            self.last_year.of(some), replace(data.demand(some, 1), contract_kw=self._attributes([id_], CONTRACT)),
+            data.power_factor(some), completeness, estimated, data.since(some),
+            None if tariff is None else tariff.id,
+            None if tariff is None or kwh is None else energy_cost(tariff, data.split(tariff, some)),
+        )  # fmt: skip
+
+    def _groups(self, named: Mapping[str, Sequence[str]], total: Decimal | None) -> tuple[GroupFacts, ...]:
+        found = []
+        for name, all_ in sorted(named.items()):
+            inside = [one for one in all_ if one in self.terms]
+            if not inside:
+                continue
+            mine = members(self.points, inside)
+            some = [self.terms[one] for one in mine]
+            kwh = self.data.kwh(some)
+            costs = [
+                energy_cost(self.tariffs[one], self.data.split(self.tariffs[one], [self.terms[one]]))
+                for one in mine
+                if one in self.tariffs and self.data.kwh([self.terms[one]]) is not None
+            ]
+            found.append(
+                GroupFacts(
+                    name,
+                    tuple(inside),
+                    mine,
+                    kwh,
+                    self._by_period(mine),
+                    _share(kwh, total),
+                    self.before.of(some),
+                    self.last_year.of(some),
+                    *self.data.quality(some),
+                    sum(costs, ZERO) if costs else None,
+                )  # fmt: skip
+            )
+        return tuple(found)
+
+    def _by_period(self, ids: Sequence[str]) -> dict[str, Decimal]:
+        sums: dict[str, Decimal] = {}
+        for id_ in ids:
+            if (tariff := self.tariffs.get(id_)) is not None and self.data.kwh([self.terms[id_]]) is not None:
+                for (_, key), kwh in self.data.split(tariff, [self.terms[id_]]).items():
+                    sums[key] = sums.get(key, ZERO) + kwh
+        return {one.key: sums[one.key] for one in self._periods() if one.key in sums}
+
+    def _periods(self) -> tuple[TariffPeriod, ...]:
+        found: dict[str, TariffPeriod] = {}
+        for tariff in self.data.tariffs:
+            for one in tariff.periods:
+                found.setdefault(one.key, one)
+        return tuple(found.values())
+
+    def _balances(self) -> tuple[Balance, ...]:
+        found = []
+        for id_ in self.chosen:
+            inside = children(self.points, self.chosen, id_) if not self.points[id_].virtual else ()
+            kwh = self.data.kwh([self.terms[id_]])
+            if not inside or kwh is None:
+                continue
+            parts = self.data.kwh([self.terms[one] for one in inside]) or ZERO
+            found.append(Balance(id_, kwh, inside, parts, kwh - parts, _share(kwh - parts, kwh)))
+        return tuple(found)
+
+    # --- money ---
+
+    def _cost(self, total: Total) -> tuple[Cost | None, Total]:
+        monthly = self.period.kind == "monthly"
+        bills: list[Bill] = []
+        for tariff in self.data.tariffs:
+            mine = [
+                one
+                for one in self.members
+                if self.tariffs.get(one) is tariff and self.data.kwh([self.terms[one]]) is not None
+            ]
+            if not mine:
+                continue
+            use = self._use(tariff, mine)
+            bills.append(bill(tariff, use, monthly=monthly))
+            if monthly and (attribute := lacking(tariff, use)) is not None:
+                self.notes.append(Note("no_contract", {"tariff": tariff.id, "attribute": attribute}))
+            places = sorted({place for place, _ in use.by_version})
+            for place in places[1:]:
+                facts_ = {"tariff": tariff.id, "day": tariff.versions[place].since.isoformat()}
+                self.notes.append(Note("tariff_changed", facts_))
+            charged = tariff.versions[places[0]]
+            if not monthly and (charged.demand or charged.power_factor_standard or any(
+                one.per_month is not None for one in charged.charges
+            )):  # fmt: skip
+                self.notes.append(Note("monthly_charges"))
+        if not bills:
+            return None, total
+        if len(bills) == 1 and len(bills[0].points) == len(self.members):
+            contract = bills[0].demand.contract_kw or total.demand.contract_kw
+            total = replace(
+                total,
+                demand=replace(total.demand, contract_kw=contract),
+                power_factor=bills[0].power_factor,
+            )
+        return cost(bills, next(one for one in self.data.tariffs if one.id == bills[0].tariff)), total
+
+    def _use(self, tariff: Tariff, ids: Sequence[str]) -> Use:
+        some = [self.terms[one] for one in ids]
+        charge = tariff.versions[tariff.version_of(self.period.first) or 0].demand
+        minutes = 15 if charge is None else charge.minutes
+        if charge is not None and charge.feeds == "separate" and len(some) > 1:
+            each = [self.data.demand([one], 1, minutes) for one in some]
+            there = [one.max_kw for one in each if one.max_kw is not None]
+            demand = Demand(sum(there, ZERO) if there else None, None, max(one.minutes for one in each))
+        else:
+            demand = self.data.demand(some, 10, minutes)
+        return Use(
+            tuple(ids), self.data.split(tariff, some), demand, self.data.power_factor(some),
+            self._attributes(ids, CONTRACT), self._attributes(ids, CAPACITY),
+        )  # fmt: skip
+
+    def _attributes(self, ids: Iterable[str], key: str) -> Decimal | None:
+        """The sum of an attribute of points; None where none has it."""
+        found = []
+        for id_ in ids:
+            text = self.points[id_].attributes.get(key)
+            if text is None or not text.strip():
+                continue
+            try:
+                value = Decimal(text.strip())
+                good = value.is_finite() and value >= 0
+            except InvalidOperation:
+                good = False
+            if not good:
+                raise ConfigError(f'meter "{self.points[id_].name}" has {key} "{text}", which is no number; write 550')
+            found.append(value)
+        return sum(found, ZERO) if found else None
+
+    # --- series ---
+
+    def _days(self) -> tuple[DayFacts, ...]:
+        some = [self.terms[one] for one in self.members]
+        split = self._series("day")
+        highest = self.data.demand_by_day(some)
+        found = []
+        for place, day in enumerate(self.data.days):
+            there = self.data.series("day", some, place)
+            found.append(
+                DayFacts(
+                    day,
+                    self.calendar.day_class(day).value,
+                    there.kwh,
+                    split[place],
+                    there.completeness,
+                    there.estimated_share,
+                    highest.get(day),
+                )  # fmt: skip
+            )
+        return tuple(found)
+
+    def _hours(self) -> tuple[HourFacts, ...]:
+        some = [self.terms[one] for one in self.members]
+        split, alike = self._series("hour"), self._like_hours(some)
+        found = []
+        for place, start in enumerate(self.data.hours):
+            there = self.data.series("hour", some, place)
+            like = alike.get((start.hour, start.fold))
+            found.append(HourFacts(start, there.kwh, split[place], there.completeness, like))
+        return tuple(found)
+
+    def _series(self, resolution: str) -> list[dict[str, Decimal]]:
+        """kWh by tariff period of each day or hour of the total."""
+        found: list[dict[str, Decimal]] = []
+        for tariff in self.data.tariffs:
+            some = [self.terms[one] for one in self.members if self.tariffs.get(one) is tariff]
+            for place, split in enumerate(self.data.split_series(tariff, some, resolution)):
+                if place == len(found):
+                    found.append({})
+                for key, kwh in split.items():
+                    found[place][key] = found[place].get(key, ZERO) + kwh
+        size = len(self.data.days if resolution == "day" else self.data.hours)
+        return found or [{} for _ in range(size)]
+
+    def _like_hours(self, some: Sequence[Mapping[str, int]]) -> dict[tuple[int, int], Decimal]:
+        """Of a daily report: the hours of the like day of the week before."""
+        like = self.like.get(self.period.first)
+        if self.period.kind != "daily" or like is None:
+            return {}
+        other = ReportPeriod("daily", like, self.period.zone)
+        rows = read(self.site, sorted({leaf for one in some for leaf in one}), other.start, other.end, "hour")
+        data = Measured(rows, other, other.end, [])
+        found = {}
+        for place, start in enumerate(data.hours):
+            if (kwh := data.series("hour", some, place).kwh) is not None:
+                found[start.hour, start.fold] = kwh
+        return found
+
+    # --- what the reader has to know ---
+
+    def _tell(self, total: Total, points: Sequence[PointFacts], *, over: bool) -> None:
+        notes, found = self.notes, list[Note]()
+        if not over:
+            found.append(Note("not_over", {"until": self.until.isoformat()}))
+        if total.kwh is None:
+            found.append(Note("no_data"))
+        measured = [one for one in points if not one.virtual]
+        missing = 1 - total.completeness - total.estimated_share - self.data.statistics_share
+        if total.kwh is not None and missing > NOTEWORTHY:
+            lack = sum(1 - one.completeness - one.estimated_share > 0.01 for one in measured)
+            found.append(Note("incomplete", {"share": round(missing, 6), "points": lack}))
+        if total.estimated_share > 0:
+            guessed = sum(one.estimated_share > 0 for one in measured)
+            found.append(Note("estimates", {"share": round(total.estimated_share, 6), "points": guessed}))
+        if self.data.suspects:
+            found.append(Note("suspect", {"intervals": self.data.suspects, "points": self.data.suspect_points}))
+        later = sum(one.since is not None for one in measured)
+        if later:
+            found.append(Note("history_begins", {"points": later}))
+        if self.data.statistics_share > 0:
+            found.append(Note("statistics", {"share": round(self.data.statistics_share, 6)}))
+        coarse = self.data.coarse
+        if coarse:
+            found.append(Note("coarse", {"points": coarse}))
+        if self.virtual_only:
+            found.append(Note("total_of_virtual"))
+        elif virtual := sum(one.virtual for one in points):
+            found.append(Note("virtual_left_out", {"points": virtual}))
+        if not self.tariffs:
+            found.append(Note("no_tariff"))
+        elif bare := sum(one not in self.tariffs for one in self.members):
+            found.append(Note("not_billed", {"points": bare}))
+        if total.kwh is not None:
+            if total.power_factor.value is None:
+                found.append(Note("no_reactive"))
+            for key, one in (("no_previous", total.previous), ("no_last_year", total.last_year)):
+                if one.kwh is None:
+                    found.append(Note(key))
+        self.notes = [*found, *(one for place, one in enumerate(notes) if one not in notes[:place])]
+
+
+def _tariffs(points: Mapping[str, Point], chosen: Sequence[str], tariff: Tariff | Tariffs | None) -> dict[str, Tariff]:
+    """The tariff of each point: its own, that of the nearest point that measures it too, the site's; some have none."""
+    if tariff is None:
+        return {}
+    if isinstance(tariff, Tariff):
+        return dict.fromkeys(chosen, tariff)
+    found: dict[str, Tariff] = {}
+    for id_ in chosen:
+        names = (
+            (points[one].attributes.get(ATTRIBUTE, "").strip(), points[one].name)
+            for one in (id_, *ancestors(points, id_))
+        )
+        name, whose = next(((name, whose) for name, whose in names if name), ("", ""))
+        mine = tariff.named_so(name, whose) if name else tariff.default
+        if mine is not None:
+            found[id_] = mine
+    currencies = {(one.currency, one.digits): one.id for one in found.values()}
+    if len(currencies) > 1:
+        told = ", ".join(f"{name} in {currency}" for (currency, _), name in sorted(currencies.items()))
+        raise ConfigError(
+            f"one report needs one currency, and the tariffs of its meters are {told}: choose fewer points"
+        )
+    return found
+
+
+def _alarms(
+    session: Histories, site: Site, period: ReportPeriod, until: datetime, chosen: Sequence[str] | None
+) -> tuple[AlarmFacts, ...]:
+    points, lines = site.points, site.line_names
+    mine = {route.line for id_ in chosen or () for route in points[id_].routes}
+    found = []
+    for one in session.alarms(period.start, until):
+        if chosen and not (
+            one.subject in chosen if one.subject_kind == "point" else one.subject in mine or one.subject_kind == "site"
+        ):
+            continue
+        name = site.name(one.subject) if one.subject_kind == "point" else lines.get(one.subject, one.subject)
+        ends = None if one.until is None else one.until.astimezone(period.zone)
+        found.append(
+            AlarmFacts(
+                one.id,
+                one.kind,
+                str(one.severity),
+                str(one.state),
+                one.subject_kind,
+                one.subject,
+                name,
+                one.since.astimezone(period.zone),
+                ends,
+                one.value,
+                one.limit,
+                one.extreme,
+                one.unit,
+                one.phase,
+                one.cause,
+            )  # fmt: skip
+        )
+    return tuple(sorted(found, key=lambda one: (one.since, one.id), reverse=True))
+
+
+def _named(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {id_: name for name, ids in groups.items() for id_ in ids}
+
+
+def _share(part: Decimal | None, whole: Decimal | None) -> float | None:
+    return None if part is None or not whole else float(part / whole)
