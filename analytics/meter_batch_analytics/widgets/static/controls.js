@@ -35,7 +35,7 @@ function opener(label, symbol, open) {
     if (right > document.documentElement.clientWidth - 8) panel.dataset.end = "";
     box.setAttribute("aria-expanded", "true");
     document.addEventListener("pointerdown", outside, true);
-    panel.querySelector("[autofocus]")?.focus();
+    panel.querySelector("[data-focus]")?.focus();
   });
   return { box, place, text, close };
 }
@@ -61,7 +61,7 @@ function pointsField(model, field, change) {
     const before = model.get("values")[field().key] ?? [];
     const chosen = new Set(before), shut = new Set();
     const search = make("input", {
-      type: "text", role: "combobox", autofocus: true, spellcheck: false, autocomplete: "off", "aria-expanded": "true", "aria-autocomplete": "list",
+      type: "text", role: "combobox", "data-focus": true, spellcheck: false, autocomplete: "off", "aria-expanded": "true", "aria-autocomplete": "list",
       "aria-controls": `mb-${unique}`, placeholder: say(model, "search_points"), "aria-label": say(model, "search_points"),
     });
     const list = make("div", { class: "mb-list", role: "listbox", id: `mb-${unique}`, "aria-multiselectable": "true", "aria-label": name(), tabIndex: -1 });
@@ -215,12 +215,12 @@ function periodField(model, field, change) {
     last.addEventListener("input", valid);
     panel.append(
       make("div", { class: "mb-presets", role: "group", "aria-label": name() }, ...presets.map((one) =>
-        make("button", { type: "button", "aria-pressed": String(one === value), autofocus: one === value, onclick: () => { picked = one; done(true); } }, say(model, one)))),
+        make("button", { type: "button", "aria-pressed": String(one === value), "data-focus": one === value, onclick: () => { picked = one; done(true); } }, say(model, one)))),
       make("form", { "aria-label": say(model, "custom"), onsubmit: (event) => { event.preventDefault(); picked = `${first.value}..${last.value}`; done(true); } },
         make("div", { class: "mb-days" }, make("label", {}, say(model, "from"), first), make("label", {}, say(model, "to"), last)),
         make("div", { class: "mb-panel-foot" }, make("span", { class: "mb-count" }), make("button", { class: "mb-button", type: "button", onclick: () => done(false) }, say(model, "cancel")), apply)));
     valid();
-    if (!panel.querySelector("[autofocus]")) first.setAttribute("autofocus", "");
+    if (!panel.querySelector("[data-focus]")) first.setAttribute("data-focus", "");
     return (keep) => { if (keep && picked && picked !== value) change(picked); };
   }
 

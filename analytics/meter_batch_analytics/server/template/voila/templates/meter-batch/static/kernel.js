@@ -34,8 +34,8 @@ function unpacked(data) {
 
 /** `onopen`, `oncomm(type, content, buffers, metadata)` and `onidle(message id)` are set by who uses it. */
 export class Kernel {
-  constructor(base, id, { warn, busy }) {
-    Object.assign(this, { base, id, warn, busy, session: crypto.randomUUID?.() ?? String(Math.random()).slice(2), tries: 0, over: false });
+  constructor(base, id, { warn, busy, failed }) {
+    Object.assign(this, { base, id, warn, busy, failed, session: crypto.randomUUID?.() ?? String(Math.random()).slice(2), tries: 0, over: false });
     queueMicrotask(() => this.connect());
   }
 
@@ -61,6 +61,7 @@ export class Kernel {
   take({ header, parent, content, buffers, metadata }) {
     const type = header.msg_type;
     if (type.startsWith("comm_")) this.oncomm?.(type, content, buffers, metadata);
+    else if (type === "error") this.failed(content.evalue);
     else if (type === "status") {
       const state = content.execution_state;
       if (["dead", "restarting", "autorestarting", "terminating"].includes(state)) this.end("died");

@@ -12,14 +12,23 @@ let kernel, models, over = false, drawing = [];
 function warn(word, final = false) {
   if (over) return;
   over = final;
-  bar.hidden = !word;
-  bar.dataset.kind = final ? "over" : "trying";
-  const [text, button] = bar.children;
-  text.textContent = word ? page.words[word] : "";
-  button.textContent = page.words.reload;
-  button.hidden = !final;
-  button.onclick = () => location.reload();
+  show(word && page.words[word], final ? "over" : "trying", final && page.words.reload, () => location.reload());
   if (final) root.removeAttribute("data-busy");
+}
+
+function show(text, kind, action, act) {
+  const [told, button] = bar.children;
+  bar.hidden = !text;
+  bar.dataset.kind = kind;
+  told.textContent = text || "";
+  button.hidden = !action;
+  button.textContent = action || "";
+  button.onclick = act;
+}
+
+/** What went wrong in an answer of the kernel; the page goes on. */
+function failed(text) {
+  if (!over) show(text, "over", page.words.close, () => { bar.hidden = true; });
 }
 
 /** A thin line at the top while the kernel works longer than a moment. */
@@ -39,7 +48,7 @@ function draw() {
       (kind) => document.querySelector(`#mb-skeleton [data-for="${kind}"]`)?.remove(),
       (error) => {
         console.warn("Meter Batch:", error);
-        place.append(Object.assign(document.createElement("p"), { className: "mb-error", textContent: page.words.not_drawn }));
+        place.append(Object.assign(document.createElement("p"), { className: "mb-message", textContent: page.words.not_drawn }));
       },
     ));
   }
@@ -47,7 +56,7 @@ function draw() {
 
 const HEARD = {
   kernel(id) {
-    kernel = new Kernel(page.base, id, { warn, busy });
+    kernel = new Kernel(page.base, id, { warn, busy, failed });
     models = new Models(kernel);
     draw();
   },
