@@ -277,6 +277,14 @@ def again(sentence: Sentence, /, **facts: object) -> Sentence:
     return _sentence(sentence.key, {**sentence.facts, **facts})
 
 
+def received(key: str, facts: Mapping[str, object], text: str) -> str:
+    """A sentence that came from elsewhere; its plain text where this version does not know it, or says it otherwise."""
+    try:
+        return _sentence(key, facts)
+    except KeyError:
+        return text
+
+
 def _sentence(key: str, facts: Mapping[str, object]) -> Sentence:
     texts = {name: fact if isinstance(fact, str) else str(fact) for name, fact in facts.items()}
     sentence = Sentence(SENTENCES[key].format(**texts))

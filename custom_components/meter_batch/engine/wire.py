@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import Any
 
 from .errors import ConfigError
+from .model.finding import AlarmState, Event, Finding, JournalEntry, Severity
 from .model.interval import Changes, Interval, Quality
 from .model.point import InstalledMeter, Multiplier, Point, Route, Term
-from .sentences import say
+from .sentences import Sentence, received, say
 
 WIRE_VERSION = 1
 
@@ -112,6 +113,79 @@ def encode_intervals(intervals: Iterable[Interval]) -> dict[str, Any]:
 def decode_intervals(message: Mapping[str, Any]) -> list[Interval]:
     """The inverse; ConfigError as `decode_registry`."""
     return _decoded(message, lambda: _intervals(message))
+
+
+def encode_findings(findings: Iterable[Finding], journal: Iterable[JournalEntry] = ()) -> dict[str, Any]:
+    """Findings, and what happened to them, as a message: one object each, for there are few."""
+    return {
+        "version": WIRE_VERSION,
+        "findings": [finding_as_dict(one) for one in findings],
+        "journal": [
+            {"finding": one.finding, "at": one.at.isoformat(), "what": one.what, "by": one.by, "comment": one.comment}
+            for one in journal
+        ],
+    }
+
+
+def decode_findings(message: Mapping[str, Any]) -> tuple[list[Finding], list[JournalEntry]]:
+    """The inverse; ConfigError as `decode_registry`."""
+    return _decoded(
+        message,
+        lambda: (
+            [finding_from_dict(one) for one in message["findings"]],
+            [
+                JournalEntry(
+                    one["finding"], datetime.fromisoformat(one["at"]), Event(one["what"]), one["by"], one["comment"]
+                )
+                for one in message["journal"]
+            ],
+        ),
+    )
+
+
+def finding_as_dict(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON values."""
+    return {
+        **{name: getattr(finding, name) for name in _OF_FINDING},
+        **{name: None if (at := getattr(finding, name)) is None else at.isoformat() for name in _INSTANTS},
+        "severity": finding.severity,
+        "state": finding.state,
+        "facts": {name: _fact(fact) for name, fact in finding.facts.items()},
+    }
+
+
+def finding_from_dict(data: Mapping[str, Any]) -> Finding:
+    """The inverse of `finding_as_dict`."""
+    instants: dict[str, Any] = {
+        name: None if (at := data[name]) is None else datetime.fromisoformat(at) for name in _INSTANTS
+    }
+    return Finding(
+        severity=Severity(data["severity"]),
+        state=AlarmState(data["state"]),
+        facts={name: _fact_from(fact) for name, fact in data["facts"].items()},
+        **{name: data[name] for name in _OF_FINDING},
+        **instants,
+    )
+
+
+_INSTANTS = ("since", "until", "acknowledged_at", "shelved_until")
+_OF_FINDING = (
+    *("id", "kind", "subject_kind", "subject", "value", "limit", "extreme", "unit", "phase", "cause"),
+    *("acknowledged_by", "comment"),
+)
+
+
+def _fact(fact: str | float) -> Any:
+    """Sentences travel with their key, so that they can be said in another language at the other end."""
+    if isinstance(fact, Sentence):
+        return {"say": fact.key, "facts": {name: _fact(one) for name, one in fact.facts.items()}, "text": str(fact)}
+    return fact
+
+
+def _fact_from(data: Any) -> str | float:
+    if not isinstance(data, Mapping):
+        return data if isinstance(data, str) else float(data)
+    return received(data["say"], {name: _fact_from(one) for name, one in data["facts"].items()}, str(data["text"]))
 
 
 def _intervals(message: Mapping[str, Any]) -> list[Interval]:

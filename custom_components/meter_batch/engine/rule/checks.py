@@ -1,7 +1,7 @@
 """What rules look at: from the last good values of a point to one value, and what its limits are shares of.
 
-A check answers with a `Sample`; with `QUIET` where what it looks for cannot be now (no load); with None where too little is
-known, and then the alarm stays as it is.
+A check answers with a `Sample`; with `QUIET` where what it looks for cannot be now (no load); with None where too
+little is known, and then the alarm stays as it is.
 """
 
 from __future__ import annotations
