@@ -1,9 +1,10 @@
-"""`meter-batch-analytics`: keeps the archive of a site, and proves that it is whole."""
+"""`meter-batch-analytics`: keeps the archive of a site, proves that it is whole, and serves apps and reports on it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="meter-batch-analytics", description="Keeps the history of a site in an archive. Messages go to stderr."
+        prog="meter-batch-analytics",
+        description="Keeps the history of a site in an archive, and serves apps and reports. Messages go to stderr.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     archive = commands.add_parser("archive", help="follow the ledger of a Home Assistant into an archive")
@@ -38,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_argument("--encrypt", action="store_true", help="make a new archive encrypted, and its key if need be")
     archive.add_argument("--json", action="store_true", help="with --once: what was done as one JSON object")
     archive.set_defaults(work=_archive)
+    archive.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
+    _server(commands)
     verify = commands.add_parser("verify", help="prove that an archive is whole: checksums, order, sums")
     _folder(verify)
     verify.add_argument("--json", action="store_true", help="one JSON object")
@@ -50,8 +54,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--archive", required=True, type=Path, metavar="DIR", help="the folder of the archive")
+def _server(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="the analytics server: archive, apps and reports, by Home Assistant")
+    serve.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
+    serve.add_argument("--token-file", required=True, type=Path, help="file with an administrator's long-lived token")
+    serve.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder in which all of it is kept")
+    serve.add_argument("--listen", default="127.0.0.1:8130", metavar="HOST:PORT", help="default: 127.0.0.1:8130")
+    serve.add_argument("--address", metavar="URL", help="how Home Assistant and browsers reach it, if not as --listen")
+    serve.add_argument("--sign-in", metavar="URL", help="how browsers reach Home Assistant, if not as --url")
+    serve.add_argument("--kernels", type=int, metavar="N", help="most sessions at a time; default: by the memory")
+    serve.add_argument("--ca", type=Path, metavar="FILE", help="the certificate authority of Home Assistant (https)")
+    serve.add_argument("--notebooks", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    _folder(serve, required=False)
+    serve.set_defaults(work=_serve)
+    forget = commands.add_parser("forget", help="Home Assistant unlearns the analytics server")
+    forget.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
+    forget.add_argument("--token-file", required=True, type=Path, help="file with an administrator's long-lived token")
+    forget.add_argument("--ca", type=Path, metavar="FILE", help="the certificate authority of Home Assistant (https)")
+    forget.set_defaults(work=_forget)
+    lab = commands.add_parser("lab", help="JupyterLab on the apps' notebooks, for whoever may read the folder")
+    lab.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder of the server")
+    lab.add_argument("--port", type=int, default=8888, help="default: 8888")
+    lab.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    _folder(lab, required=False)
+    lab.set_defaults(work=_lab)
+    worker = commands.add_parser("report-worker")
+    worker.add_argument("--data", required=True, type=Path)
+    _folder(worker, required=False)
+    worker.set_defaults(work=_worker)
+
+
+def _folder(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    more = "the folder of the archive" if required else "the folder of the archive, if not DIR/archive"
+    parser.add_argument("--archive", required=required, type=Path, metavar="DIR", help=more)
     parser.add_argument("--key-file", type=Path, help="the key of an encrypted archive, in a file only you may read")
     parser.add_argument("--keyring", metavar="NAME", help="the key of an encrypted archive, in the system's keyring")
 
@@ -86,6 +121,9 @@ def _archive(options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    if options.until_eof:
+        # As the child of a server: it ends with the server, however that ended.
+        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
     keys = _keys(options)
     if keys is None and options.encrypt:
         raise ConfigError("--encrypt needs a place for the key: --key-file or --keyring")
@@ -110,6 +148,64 @@ def _archive(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(asdict(done)) + "\n")
     return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    _trust(options.ca)
+    from .server.settings import Settings, kernels_for, listening, memory_gb, notebooks_folder, origin_of
+
+    host, port = listening(options.listen)
+    if options.kernels is not None and not 1 <= options.kernels <= 500:
+        raise ConfigError("--kernels is a number from 1 to 500")
+    settings = Settings(
+        url=origin_of(options.url, "--url"),
+        token_file=options.token_file,
+        data=options.data,
+        host=host,
+        port=port,
+        address=None if options.address is None else origin_of(options.address, "--address"),
+        sign_in=None if options.sign_in is None else origin_of(options.sign_in, "--sign-in"),
+        kernels=options.kernels or kernels_for(memory_gb()),
+        archive=options.archive,
+        key_file=options.key_file,
+        keyring=options.keyring,
+        notebooks=options.notebooks or notebooks_folder(),
+    )
+    _keys(options)
+    from .server.serve import log_to_stderr, serve
+
+    log_to_stderr()
+    return serve(settings, lambda address: print(f"ready: {address}", flush=True))  # noqa: T201
+
+
+def _trust(authority: Path | None) -> None:
+    """Lets this process and its children trust a certificate authority of the house."""
+    if authority is None:
+        return
+    if not authority.is_file():
+        raise ConfigError(f"--ca {authority} is no file")
+    os.environ["SSL_CERT_FILE"] = str(authority.resolve())
+
+
+def _forget(options: argparse.Namespace) -> int:
+    _trust(options.ca)
+    from .sources.http import Api, token_of
+
+    Api(options.url, token_of(options.token_file)).ask("DELETE", "analytics_server")
+    _say("Home Assistant does not know an analytics server any more")
+    return 0
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from .server.lab import start
+
+    return start(options.data, options.archive, options.key_file, options.keyring, options.port, not options.no_browser)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from .server.worker import work
+
+    return work(options.data, options.archive, _keys(options))
 
 
 def _verify(options: argparse.Namespace) -> int:

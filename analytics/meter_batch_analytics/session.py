@@ -47,6 +47,10 @@ class Identity:
             "user": self.user, "name": self.name, "admin": self.admin, "language": self.language, "scope": scope
         }  # fmt: skip
 
+    def as_json(self) -> str:
+        """As it stands in a kernel's environment."""
+        return json.dumps(self.as_dict())
+
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """The inverse. ConfigError for what is no whole identity: nothing is taken for granted."""

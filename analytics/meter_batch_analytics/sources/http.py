@@ -89,6 +89,12 @@ class Api:
         """Lets the ledger prove that it is whole; may take minutes."""
         return dict(self._json("POST", "verify", {}))
 
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, query: Mapping[str, str] | None = None
+    ) -> Any:
+        """The answer to any other question of the API, as JSON."""
+        return self._json(method, path if query is None else f"{path}?{urlencode(query)}", body)
+
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         with self._asked(method, path, body) as response:
             try:

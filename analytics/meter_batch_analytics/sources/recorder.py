@@ -19,10 +19,10 @@ from meter_batch_engine.model.interval import Interval
 from meter_batch_engine.model.quantity import BY_KEY
 
 from ..archive.rollup import at
-from ..errors import AwayError, SourceError
 from ..frame import from_intervals
 from ..periods import Resolution, edges, zone_of
 from .http import Api
+from .socket import command
 
 IDS_AT_ONCE = 200
 HOUR = timedelta(hours=1)
@@ -80,50 +80,24 @@ class RecorderSource:
     async def _statistics(
         self, ids: Sequence[str], since: datetime, until: datetime
     ) -> dict[str, list[dict[str, Any]]]:
-        import aiohttp
-
-        url = self._api.url.replace("http", "ws", 1) + "/api/websocket"
-        limit = aiohttp.ClientTimeout(total=self._timeout)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=limit) as session,
-                session.ws_connect(url, max_msg_size=0) as socket,
-            ):
-                await _signed_in(socket, self._api)
-                await socket.send_json(
-                    {
-                        "id": 1,
-                        "type": "recorder/statistics_during_period",
-                        "start_time": since.isoformat(),
-                        "end_time": until.isoformat(),
-                        "statistic_ids": list(ids),
-                        "period": "hour",
-                        "types": ["change"],
-                    }
-                )
-                answer = await socket.receive_json()
-        except (aiohttp.ClientError, TimeoutError, TypeError, ValueError) as error:
-            raise AwayError(f"Home Assistant at {self._api.url} does not answer (WebSocket): {error}") from error
-        if not answer.get("success"):
-            reason = answer.get("error", {}).get("message", "no reason given")
-            raise SourceError(f"Home Assistant at {self._api.url} does not give its statistics: {reason}")
-        found: dict[str, list[dict[str, Any]]] = answer["result"]
+        found: dict[str, list[dict[str, Any]]] = await command(
+            self._api,
+            {
+                "type": "recorder/statistics_during_period",
+                "start_time": since.isoformat(),
+                "end_time": until.isoformat(),
+                "statistic_ids": list(ids),
+                "period": "hour",
+                "types": ["change"],
+            },
+            timeout_s=self._timeout,
+        )
         return found
 
 
 def statistic_id(point: str, key: str) -> str:
     """The external statistic of an energy register of a point."""
     return f"meter_batch:{point}_{key}"
-
-
-async def _signed_in(socket: Any, api: Api) -> None:
-    await socket.receive_json()  # auth_required
-    await socket.send_json({"type": "auth", "access_token": api.token})
-    if (await socket.receive_json()).get("type") != "auth_ok":
-        raise SourceError(
-            f"Home Assistant at {api.url} refuses the token: it is wrong or was deleted. "
-            "Make a new long-lived access token in your profile there"
-        )
 
 
 def _apart[T](work: Coroutine[Any, Any, T]) -> T:

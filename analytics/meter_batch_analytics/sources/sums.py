@@ -98,12 +98,20 @@ def _summed(tables: Sequence[pa.Table], parts: Sequence[str], weight: Any, begin
     told = np.minimum(np.bincount(flat, known[inside], size).reshape(shape) / step, 1.0)
     bits = np.zeros(size, np.uint8)
     np.bitwise_or.at(bits, flat, flags[inside])
-    members = (weight != 0).astype(np.float64)
-    present = members @ count
-    found = np.where(present > 0, weight @ energy, np.nan)
-    share = members @ told / members.sum(axis=1, keepdims=True)
-    together = np.array([np.bitwise_or.reduce(bits.reshape(shape)[one > 0], axis=0) for one in members])
-    return Sums(first + np.arange(slots) * step * 1000, step, found, share, together)
+    count, bits = count.astype(np.float32), bits.reshape(shape)
+    rows = [_row(one, energy, count, told, bits) for one in weight]
+    kwh, share, flags = (np.array([one[place] for one in rows]) for place in range(3))
+    return Sums(first + np.arange(slots) * step * 1000, step, kwh, share, flags)
+
+
+def _row(weight: Any, energy: Any, count: Any, told: Any, bits: Any) -> tuple[Any, Any, Any]:
+    """Energy, known share and flags of one group."""
+    mine = np.flatnonzero(weight)
+    if len(mine) == 1 and weight[mine[0]] == 1:
+        return np.where(count[mine[0]] > 0, energy[mine[0]], np.nan), told[mine[0]], bits[mine[0]]
+    found = np.where(count[mine].sum(axis=0) > 0, weight[mine] @ energy[mine], np.nan)
+    share = told[mine].mean(axis=0) if len(mine) else np.zeros(energy.shape[1])
+    return found, share, np.bitwise_or.reduce(bits[mine], axis=0)
 
 
 def _step(place: Any, length: Any, parts: int) -> int:

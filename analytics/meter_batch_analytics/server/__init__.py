@@ -1,0 +1,1 @@
+"""The analytics server: apps and reports for people, reached through Home Assistant or by its own address."""
