@@ -1,8 +1,9 @@
-"""Meter Batch: batch monitoring of electricity meters. Sets up, unloads and removes lines; wires, decides nothing."""
+"""Meter Batch: batch monitoring of electricity meters. Sets up, unloads and removes lines and the analytics server."""
 
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import config_validation as cv
@@ -10,7 +11,8 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
-from . import access, api, link, websocket
+from . import access, alarm_actions, alarm_rule_actions, analytics_setup, api, blueprints, link, websocket
+from .analytics import AnalyticsEntry
 from .completeness import leave_site
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
@@ -33,14 +35,21 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     async_setup_services(hass)
     websocket.async_setup(hass)
     api.async_setup(hass)
+    await analytics_setup.async_setup(hass)
+    alarm_actions.async_setup(hass)
+    alarm_rule_actions.async_setup(hass)
+    blueprints.async_setup(hass, site.alarms.rules)
     mover = Mover(hass, site)
     site.registry.async_listen(mover.async_changed)
     _check_lines(hass, site)
     return True
 
 
-async def async_setup_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
-    """Opens a line and begins to poll its meters."""
+async def async_setup_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEntry) -> bool:
+    """Opens a line and begins to poll its meters; or looks at the analytics server."""
+    if not link.is_line(entry):
+        return await analytics_setup.async_setup_entry(hass, cast("AnalyticsEntry", entry))
+    entry = cast("LineEntry", entry)
     site = await async_get_site(hass)
     coordinator = LineCoordinator(hass, entry, site)
     await coordinator.async_start()
@@ -51,8 +60,11 @@ async def async_setup_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
     return True
 
 
-async def async_unload_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
+async def async_unload_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEntry) -> bool:
     """Stops polling and closes the line."""
+    if not link.is_line(entry):
+        return await analytics_setup.async_unload_entry(hass, cast("AnalyticsEntry", entry))
+    entry = cast("LineEntry", entry)
     if await hass.config_entries.async_unload_platforms(entry, PLATFORMS):
         coordinator = entry.runtime_data.coordinator
         await coordinator.async_stop()
@@ -62,8 +74,12 @@ async def async_unload_entry(hass: HomeAssistant, entry: LineEntry) -> bool:
     return False
 
 
-async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
+async def async_remove_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEntry) -> None:
     """The points of a line that was deleted stay, without a way to their meters; say so."""
+    if not link.is_line(entry):
+        await analytics_setup.async_remove_entry(hass, cast("AnalyticsEntry", entry))
+        return
+    entry = cast("LineEntry", entry)
     site = await async_get_site(hass)
     await site.log.async_write(
         flow_actor(access.Operation.CONFIGURE),
@@ -72,6 +88,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: LineEntry) -> None:
         before=line_as_dict(entry),
         after=None,
     )
+    site.alarms.async_line_gone(entry.entry_id)
     _check_lines(hass, site, gone=entry.entry_id)
     leave_site(hass, site, entry)
 

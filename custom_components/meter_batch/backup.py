@@ -1,7 +1,7 @@
-"""The ledger in Home Assistant's backups: a consistent copy beside the file, made in one step before the archive is.
+"""Ledger and alarms in Home Assistant's backups: consistent copies beside the files, made before the archive is.
 
-The archive also holds the file itself, which is written to meanwhile and may be torn there. A restored configuration
-takes the copy instead; see `ledger.adopt_copy`.
+The archive also holds the files themselves, which are written to meanwhile and may be torn there. A restored
+configuration takes the copies instead; see backup_copy.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ _LOGGER = logging.getLogger(__name__)
 
 
 async def async_pre_backup(hass: HomeAssistant) -> None:
-    """Makes the copy; HomeAssistantError where that fails, for a backup without the ledger would be no backup."""
-    ledger = (await async_get_site(hass)).ledger
+    """Makes the copies; HomeAssistantError where that of the ledger fails: without it it would be no backup."""
+    site = await async_get_site(hass)
+    await site.alarms.store.async_copy()
     try:
-        await ledger.async_copy()
+        await site.ledger.async_copy()
     except LedgerError as error:
         raise HomeAssistantError(await async_in_words(hass, error.text)) from error
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:
-    """Removes the copy: it is in the archive."""
-    await (await async_get_site(hass)).ledger.async_remove_copy()
+    """Removes the copies: they are in the archive."""
+    site = await async_get_site(hass)
+    await site.ledger.async_remove_copy()
+    await site.alarms.store.async_remove_copy()

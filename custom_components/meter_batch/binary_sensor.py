@@ -11,6 +11,7 @@ from homeassistant.const import EntityCategory
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
+from .alarm_entities import PointAlarm
 from .completeness import site_binary_sensors
 from .coordinator import LineCoordinator
 from .engine import Point
@@ -22,14 +23,16 @@ PARALLEL_UPDATES = 0
 async def async_setup_entry(
     hass: HomeAssistant, entry: LineEntry, async_add_entities: AddConfigEntryEntitiesCallback
 ) -> None:
-    """Adds the connection of a line and the problem of each of its points."""
+    """Adds the connection of a line, and of each of its points what is wrong with the meter and with its values."""
     population = entry.runtime_data
     coordinator = population.coordinator
     async_add_entities([LineConnected(coordinator)])
     async_add_entities(site_binary_sensors(hass, entry, coordinator.site))
 
-    def make(point: Point) -> Iterable[Problem]:
-        return () if point.virtual else (Problem(coordinator, point),)
+    def make(point: Point) -> Iterable[PointEntity]:
+        if not point.virtual:
+            yield Problem(coordinator, point)
+            yield PointAlarm(coordinator, point)
 
     population.async_attach("binary_sensor", make, async_add_entities)
 

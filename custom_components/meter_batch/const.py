@@ -10,7 +10,7 @@ from homeassistant.const import Platform
 
 DOMAIN: Final = "meter_batch"
 MANUFACTURER: Final = "Meter Batch"
-PLATFORMS: Final = [Platform.BINARY_SENSOR, Platform.SENSOR]
+PLATFORMS: Final = [Platform.BINARY_SENSOR, Platform.EVENT, Platform.SENSOR]
 
 CONF_KIND: Final = "kind"
 ANALYTICS: Final = "analytics"

@@ -211,6 +211,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.site.intake.async_line(
             line, interval, [meter.key for meter in meters], self.poller.set_holes if self.backfill else None
         )
+        self.site.alarms.async_registers({meter.key: meter.wanted for meter in meters if meter.wanted is not None})
         there = {meter.key for meter in meters}
         for gone in {*self.values, *self.problems} - there:
             self.async_forget(gone)
@@ -268,7 +269,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             if key in points:
                 _LOGGER.info("%s answers again", points[key].name)
         self.silent = report.silent
-        self._keep(report)
+        unusable = {key for key, until in self._remultiplied.items() if report.at < until}
+        self._keep(report, unusable)
+        self.site.alarms.async_report(self.config_entry.entry_id, report, unusable)
         if not report.health.connected:
             self._line_down(report)
             return
@@ -279,14 +282,13 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             self._touched = touched
         self.async_set_updated_data(report)
 
-    def _keep(self, report: PollReport) -> None:
+    def _keep(self, report: PollReport, unusable: set[str]) -> None:
         """Passes on what the ledger needs, and the first energies of each point to the statistics."""
         for key, readings in report.readings.items():
             point = self.site.registry.points.get(key)
             if point is not None and key not in self._begun and kept(one.obis for one in readings if one.good):
                 self._begun.add(key)
                 self.site.history.async_begin(point, readings)
-        unusable = {key for key, until in self._remultiplied.items() if report.at < until}
         self.site.intake.async_take(self.config_entry.entry_id, report, unusable)
 
     def _line_down(self, report: PollReport) -> None:

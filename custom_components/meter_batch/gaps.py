@@ -92,6 +92,16 @@ class Gaps:
             min((gap.start for gap in found), default=None),
         )
 
+    def shares(self, points: Iterable[str], window: timedelta) -> dict[str, float]:
+        """The share of the last stretch of time that is missing, by point; without what was before they were read."""
+        now = dt_util.utcnow()
+        found = dict.fromkeys(points, 0.0)
+        for gap in self._gaps:
+            missing = min(gap.end or now, now) - max(gap.start, now - window)
+            if gap.reason is not GapReason.BEFORE and gap.point in found and missing > timedelta():
+                found[gap.point] += missing / window
+        return found
+
     async def async_list(self, points: Iterable[Point]) -> list[dict[str, Any]]:
         """All gaps of points as an answer shows them, oldest first; LedgerError where the ledger is not there."""
         names, memory = {point.id: point.name for point in points}, self._memory

@@ -19,6 +19,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.util import dt as dt_util
 
+from .alarm_entities import site_alarm_sensors
 from .completeness import ClockOffset, line_sensors, site_sensors
 from .const import CONF_BILLING_DAY, CONF_BILLING_HOUR, Detail
 from .coordinator import LineCoordinator
@@ -62,6 +63,7 @@ async def async_setup_entry(
     async_add_entities(LineSensor(coordinator, description) for description in LINE_SENSORS)
     async_add_entities(line_sensors(coordinator))
     async_add_entities(site_sensors(hass, entry, coordinator.site))
+    async_add_entities(site_alarm_sensors(hass, entry, coordinator.site))
 
     def make(point: Point) -> Iterator[PointEntity]:
         registers = coordinator.registers(point)

@@ -17,6 +17,10 @@ from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
 from . import access
+from .alarm_energy import AlarmEnergy
+from .alarm_rules import AlarmRules
+from .alarm_store import AlarmStore
+from .alarms import SiteAlarms
 from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
 from .engine import Point, Template, available, load
@@ -42,6 +46,7 @@ class Site:
     intake: Intake
     history: History
     gaps: Gaps
+    alarms: SiteAlarms
     keeper: str | None = None
     """The line that bears the entities of the whole site."""
     time_zone: tzinfo | None = None
@@ -120,13 +125,20 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     history.async_start()
     gaps = Gaps(hass, ledger, intake)
     gaps.async_start()
+    rules = AlarmRules(hass, log)
+    await rules.async_load()
+    alarms = SiteAlarms(hass, registry, templates, rules, AlarmStore(hass))
+    await alarms.async_start()
+    energy = AlarmEnergy(hass, registry, ledger, gaps, alarms, zone or dt_util.get_default_time_zone())
+    energy.async_start()
 
     async def stop(_event: Event) -> None:
+        await alarms.async_stop()
         await intake.async_stop()
         await ledger.async_stop()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, stop)
-    return Site(hass, registry, log, templates, ledger, intake, history, gaps, time_zone=zone)
+    return Site(hass, registry, log, templates, ledger, intake, history, gaps, alarms, time_zone=zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

@@ -272,6 +272,7 @@ async def test_detail_decides_which_entities_a_point_has_and_changes_live(
     assert {one.unique_id.removeprefix(id_ + "_") for one in of_point(hass, id_)} == {
         "energy_import",
         "active_power",
+        "alarm",
         "problem",
     }
     await act(hass, "import_points", content="name,detail\nMain,full\n")

@@ -1,0 +1,447 @@
+"""Alarms of the site: feeds the engine's rules with what comes from the wire, keeps findings, and tells everybody.
+
+From a report of a line to the entities, events and triggers nothing waits: no timer but those of the rules' own delays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from homeassistant.core import CALLBACK_TYPE, Event, HassJob, HomeAssistant, callback
+from homeassistant.helpers import area_registry as ar
+from homeassistant.helpers import device_registry as dr
+from homeassistant.helpers.event import async_call_later, async_track_point_in_utc_time
+from homeassistant.helpers.network import NoURLAvailableError, get_url
+from homeassistant.util import dt as dt_util
+from homeassistant.util.ulid import ulid_now
+
+from .access import Actor
+from .alarm_rules import AlarmRules, Settings, as_override
+from .alarm_store import AlarmStore, Records
+from .const import DOMAIN
+from .engine import (
+    SITE,
+    Alarms,
+    AlarmState,
+    Change,
+    Finding,
+    Override,
+    Point,
+    PollReport,
+    Rule,
+    Severity,
+    Subject,
+    Template,
+    sentence,
+)
+from .engine import Event as What
+from .engine.model.interval import Interval
+from .engine.model.obis import Obis
+from .place import area_name, area_of, device_of
+from .registry import Registry
+from .wording import in_words
+
+_LOGGER = logging.getLogger(__name__)
+
+EVENTS: Final = (What.RAISED, What.RETURNED, What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED)
+"""What events and triggers tell; what is raised again is raised."""
+BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
+BUDGET: Final = "daily_budget"
+BUDGET_ATTRIBUTE: Final = "daily_budget_kwh"
+PLACES_S: Final = 1.0
+"""Changes of areas are gathered for so long."""
+RANK: Final = {severity: place for place, severity in enumerate(Severity)}
+"""Order of severities, the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that happened to a finding, as people and automations are told it."""
+
+    what: What
+    finding: Finding
+    name: str
+    """Of the point, or of the line."""
+    area: str | None
+    line: str | None
+    text: str
+    """In the language of the house."""
+    link: str
+    """Address inside Home Assistant where there is more …"""
+    url: str
+    """… and as one that is understood outside, where Home Assistant knows its own."""
+    audience: frozenset[str]
+    """Unique ids of the entities whom it concerns."""
+    by: str | None = None
+    comment: str | None = None
+
+    def as_attributes(self) -> dict[str, Any]:
+        """As attributes of events and variables of triggers."""
+        one = self.finding
+        return {
+            "id": one.id,
+            "point": self.name,
+            "area": self.area,
+            "line": self.line,
+            "kind": one.kind,
+            "severity": one.severity.value,
+            "value": one.value,
+            "limit": one.limit,
+            "unit": one.unit,
+            "since": one.since.isoformat(),
+            "until": one.until.isoformat() if one.until else None,
+            "text": self.text,
+            "link": self.link,
+            "url": self.url,
+            "by": self.by,
+            "comment": self.comment,
+        }
+
+
+class SiteAlarms:
+    """The one place where alarms of a Home Assistant are made; see `Alarms` of the engine for what makes them."""
+
+    def __init__(
+        self,
+        hass: HomeAssistant,
+        registry: Registry,
+        templates: Mapping[str, Template],
+        rules: AlarmRules,
+        store: AlarmStore,
+    ) -> None:
+        self._hass, self._registry, self._templates = hass, registry, templates
+        self.rules, self.store = rules, store
+        self._overrides = self.overrides
+        self._engine = Alarms(rules.book, self._overrides, new_id=ulid_now)
+        self._registers: dict[str, frozenset[Obis]] = {}
+        """What is read of the points on lines that run."""
+        self._active: dict[str, list[Finding]] = {}
+        """Open findings by subject."""
+        self._timer: tuple[datetime, CALLBACK_TYPE] | None = None
+        self._stopped = False
+        self._places: CALLBACK_TYPE | None = None
+        self._followers: dict[str, list[Callable[[], None]]] = {}
+        self._listeners: list[Callable[[list[Change]], None]] = []
+        self._event_listeners: list[Callable[[Alarm], None]] = []
+
+    # --- life
+
+    async def async_start(self) -> None:
+        """Goes on where Home Assistant stopped, without telling again what was told, and begins to follow points."""
+        self._engine.restore(await self.store.async_load())
+        self._index()
+        self._set_points()
+        self._registry.async_listen(lambda _: self._set_points())
+        self.rules.async_listen(self._rules_changed)
+        self._hass.bus.async_listen(dr.EVENT_DEVICE_REGISTRY_UPDATED, self._device_changed)
+        self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._place_changed)
+
+    @callback
+    def async_line_gone(self, line: str) -> None:
+        """A line was deleted: what was wrong with it is over."""
+        self._take(self._engine.clear("line_lost", line, dt_util.utcnow()))
+
+    async def async_stop(self) -> None:
+        """Writes what waits; from now on nothing happens by itself."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer[1]()
+        await self.store.async_stop()
+
+    @callback
+    def _device_changed(self, event: Event[dr.EventDeviceRegistryUpdatedData]) -> None:
+        if event.data["action"] == "create" or (
+            event.data["action"] == "update" and "area_id" in event.data["changes"]
+        ):
+            self._place_changed(event)
+
+    @callback
+    def _place_changed(self, _event: Event[Any]) -> None:
+        if self._places is None:
+            job = HassJob(self._set_points, cancel_on_shutdown=True)
+            self._places = async_call_later(self._hass, PLACES_S, job)
+
+    @callback
+    def async_registers(self, registers: Mapping[str, frozenset[Obis]]) -> None:
+        """What is read of points, from the line that reads them."""
+        if any(self._registers.get(id_) != obis for id_, obis in registers.items()):
+            self._registers.update(registers)
+            self._set_points()
+
+    @callback
+    def _set_points(self, _now: datetime | None = None) -> None:
+        self._places = None
+        now = dt_util.utcnow()
+        subjects = {id_: self._subject(one) for id_, one in self._registry.points.items()}
+        changes = self._engine.set_points(subjects, now)
+        if (overrides := self.overrides) != self._overrides:
+            self._overrides = overrides
+            changes += self._engine.set_overrides(overrides, now)
+        self._take(changes)
+
+    def _subject(self, point: Point) -> Subject:
+        if point.virtual:
+            return Subject(point, self._area(point), self._registry.home(point), frozenset())
+        # While its line does not run, all that its meter has, so that what was found before is kept.
+        template = self._templates.get(point.meter.template)
+        whole = frozenset(template.by_obis) if template else frozenset()
+        registers = self._registers.get(point.id, whole)
+        return Subject(point, self._area(point), self._registry.home(point), registers)
+
+    def _area(self, point: Point) -> str | None:
+        """The id of the area: rules for an area outlive its name."""
+        if (area := area_of(self._hass, point)) is not None:
+            return area.id
+        named = ar.async_get(self._hass).async_get_area_by_name(area_name(self._hass, point) or "")
+        return named.id if named else None
+
+    @property
+    def overrides(self) -> list[Override]:
+        """What was changed of rules, and what points' own attributes say: their daily budgets."""
+        merged: dict[tuple[str, str], Settings] = {}
+        for point in self._registry.points.values():
+            with suppress(KeyError, ValueError):
+                merged[f"point:{point.id}", BUDGET] = {"pickup": float(point.attributes[BUDGET_ATTRIBUTE])}
+        for key, settings in self.rules.settings.items():
+            merged[key] = {**merged.get(key, {}), **settings}
+        return [as_override(scope, kind, settings) for (scope, kind), settings in merged.items()]
+
+    def rule(self, kind: str, subject: str = SITE) -> Rule:
+        """A rule as it holds at a point, or at the site."""
+        return self._engine.rule(kind, subject)
+
+    @callback
+    def _rules_changed(self) -> None:
+        self._set_points()
+
+    # --- what comes in
+
+    @callback
+    def async_report(self, line: str, report: PollReport, unusable: Container[str]) -> None:
+        """What a line said; `unusable`: points whose readings are not to be taken at their value just now."""
+        points = self._registry.points
+        readings = {id_: found for id_, found in report.readings.items() if id_ in points and id_ not in unusable}
+        health = report.health
+        changes = self._engine.links(report.at, line, health.connected, report.silent, health.problem)
+        if readings:
+            changes += self._engine.readings(report.at, readings)
+        self._take(changes)
+
+    @callback
+    def async_hours(self, intervals: Iterable[Interval], expected: Mapping[str, float | None]) -> None:
+        """Hours that closed, and what was to be expected of each point in its own, kWh."""
+        self._take(self._engine.intervals(dt_util.utcnow(), intervals, expected))
+
+    @callback
+    def async_day(self, energies: Mapping[str, float]) -> None:
+        """What points used today, kWh."""
+        self._take(self._engine.day(dt_util.utcnow(), energies))
+
+    @callback
+    def async_gaps(self, missing: Mapping[str, float]) -> None:
+        """The share of the last day that is missing of points."""
+        self._take(self._engine.gaps(dt_util.utcnow(), missing))
+
+    @callback
+    def async_raise(self, kind: str, facts: Mapping[str, str | float] | None = None) -> None:
+        """Says that something is wrong with the site as a whole."""
+        self._take(self._engine.raise_(kind, SITE, dt_util.utcnow(), facts or {}))
+
+    @callback
+    def async_clear(self, kind: str, facts: Mapping[str, str | float] | None = None) -> None:
+        """Says that this is over."""
+        self._take(self._engine.clear(kind, SITE, dt_util.utcnow()))
+
+    # --- what people do
+
+    @callback
+    def async_acknowledge(self, ids: Iterable[str], actor: Actor, comment: str | None) -> list[Finding]:
+        """Notes who has seen these; says which changed by that."""
+        return self._take(self._engine.acknowledge(list(ids), dt_util.utcnow(), actor.name, comment))
+
+    @callback
+    def async_shelve(self, ids: Iterable[str], until: datetime, actor: Actor, comment: str | None) -> list[Finding]:
+        """Puts these aside until an instant; says which changed by that."""
+        return self._take(self._engine.shelve(list(ids), dt_util.utcnow(), until, actor.name, comment))
+
+    @callback
+    def async_unshelve(self, ids: Iterable[str], actor: Actor, comment: str | None) -> list[Finding]:
+        """Takes these back; says which changed by that."""
+        return self._take(self._engine.unshelve(list(ids), dt_util.utcnow(), actor.name, comment))
+
+    # --- what is known
+
+    @property
+    def open(self) -> list[Finding]:
+        """What lasts or nobody has seen: the worst first, then the newest."""
+        return sorted(
+            (one for found in self._active.values() for one in found),
+            key=lambda one: (RANK[one.severity], -one.since.timestamp(), one.id),
+        )
+
+    def of(self, subject: str) -> list[Finding]:
+        """What is wrong now with a subject and shown there: not what another finding explains, nor what is shelved."""
+        found = [one for one in self._active.get(subject, ()) if is_shown(one)]
+        return sorted(found, key=lambda one: (RANK[one.severity], one.since))
+
+    def unusable(self) -> list[str]:
+        """Rules that were set where they cannot work, in the language of the house."""
+        return [in_words(self._hass, one) for one in self._engine.unusable()]
+
+    def text(self, finding: Finding) -> str:
+        """What is wrong, in the language of the house."""
+        return in_words(self._hass, sentence(finding, self.name(finding)))
+
+    def name(self, finding: Finding) -> str:
+        """Of the subject of a finding, as it is called now."""
+        if finding.subject_kind == "point":
+            return self.point_name(finding.subject)
+        return self.line_name(finding.subject) or self._hass.config.location_name
+
+    def point_name(self, id_: str) -> str:
+        """Of a point, as it is called now; its id where it is gone."""
+        point = self._registry.points.get(id_)
+        return point.name if point else id_
+
+    def line_name(self, line: str | None) -> str | None:
+        """Of a line; None where it is none, or gone."""
+        entry = self._hass.config_entries.async_get_entry(line) if line else None
+        return entry.title if entry else None
+
+    def link(self, finding: Finding) -> str:
+        """Where there is more: the page of the point, the line or the site."""
+        if (device := device_of(self._hass, finding.subject)) is not None:
+            return f"/config/devices/device/{device.id}"
+        return f"/config/integrations/integration/{DOMAIN}"
+
+    def told(self, change: Change) -> Alarm:
+        """A change as people are told it."""
+        finding, event = change.finding, change.event
+        area = line = None
+        audience = {audience_of(SITE)}
+        if (point := self._registry.points.get(finding.subject)) is not None:
+            line = self._registry.home(point)
+            area = area_of(self._hass, point)
+            audience.add(f"{point.id}_alarm")
+        elif finding.subject_kind == "line":
+            line = finding.subject
+        if line is not None:
+            audience.add(f"{line}_alarms")
+        if area is not None:
+            audience.add(audience_of(f"area_{area.id}"))
+        link = self.link(finding)
+        try:
+            base = get_url(self._hass, prefer_external=True)
+        except NoURLAvailableError:
+            base = ""
+        return Alarm(
+            What.RAISED if event.what is What.RERAISED else event.what,
+            finding,
+            self.name(finding),
+            area.name if area else point.area if point else None,
+            self.line_name(line),
+            self.text(finding),
+            link,
+            base + link,
+            frozenset(audience),
+            event.by,
+            event.comment,
+        )
+
+    # --- who is told
+
+    @callback
+    def async_follow(self, subject: str, listener: Callable[[], None]) -> CALLBACK_TYPE:
+        """Calls the listener when findings of a subject changed; returns what ends that."""
+        listeners = self._followers.setdefault(subject, [])
+        listeners.append(listener)
+        return lambda: listeners.remove(listener)
+
+    @callback
+    def async_listen(self, listener: Callable[[list[Change]], None]) -> CALLBACK_TYPE:
+        """Calls the listener with every change, whether people are told or not; returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @callback
+    def async_listen_events(self, listener: Callable[[Alarm], None]) -> CALLBACK_TYPE:
+        """Calls the listener with what people are told; returns what ends that."""
+        self._event_listeners.append(listener)
+        return lambda: self._event_listeners.remove(listener)
+
+    @callback
+    def _take(self, changes: list[Change]) -> list[Finding]:
+        """Keeps what changed and tells everybody; the findings that changed, each as it is now."""
+        self._arm()
+        if not changes:
+            return []
+        now = {change.finding.id: change.finding for change in changes}
+        self.store.async_take(Records(now, [change.event for change in changes]))
+        self._index()
+        for change in changes:
+            self._log(change)
+            if change.notify or change.event.what in BY_PEOPLE or self._is_over(change):
+                self._tell(change)
+        for listener in list(self._listeners):
+            listener(changes)
+        for subject in {one.subject for one in now.values()}:
+            for follower in list(self._followers.get(subject, ())):
+                follower()
+        return list(now.values())
+
+    def _is_over(self, change: Change) -> bool:
+        """Whether people who were told of a finding are to be told that it is over."""
+        one = change.finding
+        gone = one.subject_kind == "point" and one.subject not in self._registry.points
+        quiet = gone or one.cause is not None or one.state is AlarmState.SHELVED
+        return change.event.what is What.RETURNED and not quiet
+
+    def _tell(self, change: Change) -> None:
+        alarm = self.told(change)
+        if alarm.what in EVENTS:
+            for listener in list(self._event_listeners):
+                listener(alarm)
+
+    @staticmethod
+    def _log(change: Change) -> None:
+        one = change.finding
+        if change.notify:
+            _LOGGER.info("Alarm %s %s of %s %s", one.kind, change.event.what, one.subject_kind, one.subject)
+
+    def _index(self) -> None:
+        self._active = {}
+        for one in self._engine.active():
+            self._active.setdefault(one.subject, []).append(one)
+
+    @callback
+    def _arm(self) -> None:
+        """Wakes up when the next delay of a rule ends."""
+        at = None if self._stopped else self._engine.next_at
+        if self._timer is not None:
+            if self._timer[0] == at:
+                return
+            self._timer[1]()
+            self._timer = None
+        if at is not None:
+            job = HassJob(self._tick, cancel_on_shutdown=True)
+            self._timer = at, async_track_point_in_utc_time(self._hass, job, at)
+
+    @callback
+    def _tick(self, now: datetime) -> None:
+        self._timer = None
+        self._take(self._engine.tick(now))
+
+
+def audience_of(part: str) -> str:
+    """The unique id of the events of the site (`SITE`) or of an area ("area_" and its id)."""
+    return f"{DOMAIN}_site_alarms" if part == SITE else f"{DOMAIN}_site_{part}_alarms"
+
+
+def is_shown(finding: Finding) -> bool:
+    """True of what is wrong now and in need of somebody: not explained by another finding, not shelved."""
+    return finding.active and finding.cause is None and finding.state is not AlarmState.SHELVED
