@@ -76,31 +76,52 @@ class Look:
     def axis(self, **more: Any) -> Figure:
         """An axis."""
         return {
-            "gridcolor": self.ink["grid"], "linecolor": self.ink["line"], "zerolinecolor": self.ink["line"],
-            "tickcolor": self.ink["line"], "automargin": True, **more,
-        }  # fmt: skip
+            "gridcolor": self.ink["grid"],
+            "linecolor": self.ink["line"],
+            "zerolinecolor": self.ink["line"],
+            "tickcolor": self.ink["line"],
+            "automargin": True,
+            **more,
+        }
 
     def layout(self, **more: Any) -> Figure:
         """What all figures have alike."""
         return {
-            "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": FONT, "size": 13, "color": self.ink["text"]},
             "margin": {"l": 12, "r": 14, "t": 34, "b": 12},
-            "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom",
-                       "bgcolor": "rgba(0,0,0,0)", "itemwidth": 30},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "y": 1.02,
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "bgcolor": "rgba(0,0,0,0)",
+                "itemwidth": 30,
+            },
             "hovermode": "x unified",
-            "hoverlabel": {"bgcolor": self.ink["card"], "bordercolor": self.ink["line"],
-                           "font": {"color": self.ink["text"], "family": FONT, "size": 12}, "align": "left"},
-            "separators": ".,", "autosize": True, **more,
-        }  # fmt: skip
+            "hoverlabel": {
+                "bgcolor": self.ink["card"],
+                "bordercolor": self.ink["line"],
+                "font": {"color": self.ink["text"], "family": FONT, "size": 12},
+                "align": "left",
+            },
+            "separators": ".,",
+            "autosize": True,
+            **more,
+        }
 
     def figure(self, data: list[Figure], **layout: Any) -> Figure:
         """The whole."""
         # A scroll that zooms would catch whoever only wants to scroll the page.
         config = {
-            "responsive": True, "displaylogo": False, "scrollZoom": False, "doubleClick": "reset",
+            "responsive": True,
+            "displaylogo": False,
+            "scrollZoom": False,
+            "doubleClick": "reset",
             "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"],
-        }  # fmt: skip
+        }
         return {"data": data, "layout": self.layout(**layout), "config": config}
 
 
@@ -138,7 +159,7 @@ def curves(
                 "line": {"color": look.ink["beside"], "width": 1.3, "dash": "dot", **shape},
                 "hovertemplate": hover,
                 "connectgaps": False,
-            }  # fmt: skip
+            }
         )
     for number, one in enumerate(found):
         colour = look.colour(number)
@@ -156,7 +177,7 @@ def curves(
                 "hovertemplate": hover + ("%{customdata}" if one.text is not None else ""),
                 **({"customdata": one.text} if one.text is not None else {}),
                 "connectgaps": False,
-            }  # fmt: skip
+            }
         )
         if one.doubtful is not None and (marked := one.doubtful & np.isfinite(one.y)).any():
             data.append(
@@ -170,7 +191,7 @@ def curves(
                     "showlegend": not any(trace.get("legendgroup") == "doubtful" for trace in data),
                     "marker": {"color": look.ink["card"], "size": 5, "line": {"color": colour, "width": 1.4}},
                     "hoverinfo": "skip",
-                }  # fmt: skip
+                }
             )
     x = look.time_axis(**({"range": list(zoom)} if zoom else {}))
     y = look.axis(title={"text": unit}, rangemode="tozero" if from_zero else "normal", fixedrange=True)
@@ -180,9 +201,12 @@ def curves(
 
 def bars(
     look: Look, names: Sequence[str], x: Any, values: Sequence[Any], *, unit: str, digits: int,
-    doubtful: Sequence[Any] | None = None, beside: tuple[str, Any] | None = None, labels: Sequence[str] | None = None,
+    doubtful: Sequence[Any] | None = None, beside: tuple[str, Any] | None = None, stacked: bool = True,
+    period: str | int = 86_400_000,
 ) -> Figure:  # fmt: skip
-    """Bars by period, stacked where there are several; hatched where a value is estimated or incomplete."""
+    """Bars by period (milliseconds, or "M1"), stacked where there are several; hatched where a value is estimated or
+    incomplete.
+    """
     data: list[Figure] = []
     if beside is not None:
         data.append(
@@ -194,7 +218,7 @@ def bars(
                 "offsetgroup": "beside",
                 "marker": {"color": look.ink["beside"], "opacity": 0.55},
                 "hovertemplate": f"%{{y:,.{digits}f}} {unit}",
-            }  # fmt: skip
+            }
         )
     for number, (name, one) in enumerate(zip(names, values, strict=True)):
         marker: Figure = {"color": look.colour(number)}
@@ -210,17 +234,20 @@ def bars(
                 "marker": marker,
                 "offsetgroup": "values",
                 "hovertemplate": f"%{{y:,.{digits}f}} {unit}",
-            }  # fmt: skip
+            }
         )
-    axis = look.axis(type="category", tickmode="auto", nticks=16) if labels is not None else look.time_axis()
-    if labels is not None:
-        for one in data:
-            one["x"] = list(labels)
-    mode = "stack" if len(names) > 1 and beside is None else "group"
+    for one in data:
+        one |= {"xperiod": period, "xperiodalignment": "middle"}
+    mode = "stack" if stacked and len(names) > 1 else "group"
     return look.figure(
-        data, barmode=mode, bargap=0.18, bargroupgap=0.04, xaxis=axis, showlegend=len(data) > 1,
+        data,
+        barmode=mode,
+        bargap=0.18,
+        bargroupgap=0.04,
+        xaxis=look.time_axis(),
+        showlegend=len(data) > 1,
         yaxis=look.axis(title={"text": unit}, rangemode="tozero", fixedrange=True),
-    )  # fmt: skip
+    )
 
 
 def day_hour(
@@ -228,11 +255,18 @@ def day_hour(
 ) -> Figure:
     """Days from left to right, the hours of each upwards: when it is used."""
     data = {
-        "type": "heatmap", "x": days, "y": list(hours), "z": _small(z), "colorscale": _SCALES[look.theme],
+        "type": "heatmap",
+        "x": days,
+        "y": list(hours),
+        "z": _small(z),
+        "colorscale": _SCALES[look.theme],
         "hovertemplate": f"%{{x|{look.date_format}}} %{{y}}<br>%{{z:,.{digits}f}} {unit}<extra></extra>",
-        "hoverongaps": False, "colorbar": _bar(look, unit), "xgap": 0, "ygap": 0,
+        "hoverongaps": False,
+        "colorbar": _bar(look, unit),
+        "xgap": 0,
+        "ygap": 0,
         **({"text": texts} if texts is not None else {}),
-    }  # fmt: skip
+    }
     y = look.axis(autorange="reversed", tickmode="array", tickvals=list(hours)[::6], showgrid=False, fixedrange=True)
     return look.figure([data], xaxis=look.time_axis(showgrid=False), yaxis=y, hovermode="closest", showlegend=False)
 
@@ -253,12 +287,14 @@ def duration(look: Look, names: Sequence[str], values: Sequence[Any], *, unit: s
                 "line": {"color": look.colour(number), "width": 2},
                 "hovertemplate": f"%{{y:,.2f}} {unit}",
                 **({} if number or len(names) > 1 else {"fill": "tozeroy"}),
-            }  # fmt: skip
+            }
         )
     return look.figure(
-        data, showlegend=len(data) > 1, yaxis=look.axis(title={"text": unit}, rangemode="tozero", fixedrange=True),
+        data,
+        showlegend=len(data) > 1,
+        yaxis=look.axis(title={"text": unit}, rangemode="tozero", fixedrange=True),
         xaxis=look.axis(title={"text": share}, tickformat=".0%", range=[0, 1]),
-    )  # fmt: skip
+    )
 
 
 def decomposition(look: Look, days: Any, rows: Sequence[tuple[str, Any]], *, unit: str, line: Mapping[str, Any],
@@ -266,19 +302,41 @@ def decomposition(look: Look, days: Any, rows: Sequence[tuple[str, Any]], *, uni
     """Values with trend and growth line in one panel, season, week and rest below, one over the other."""
     top = 0.46 if len(rows) > 1 else 1.0
     data = [
-        {"type": "scatter", "mode": "lines", "name": words("daily"), "x": days, "y": _small(line["values"]),
-         "line": {"color": look.ink["beside"], "width": 0.9}, "opacity": 0.75, "hovertemplate": f"%{{y:,.1f}} {unit}"},
-    ]  # fmt: skip
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": words("daily"),
+            "x": days,
+            "y": _small(line["values"]),
+            "line": {"color": look.ink["beside"], "width": 0.9},
+            "opacity": 0.75,
+            "hovertemplate": f"%{{y:,.1f}} {unit}",
+        },
+    ]
     if line.get("low") is not None:
         data += _band(days, line["low"], line["high"], look.colour(1), words("band"), shown=True)
         data.append(
-            {"type": "scatter", "mode": "lines", "name": words("growth_line"), "x": days, "y": _small(line["fit"]),
-             "line": {"color": look.colour(1), "width": 1.6, "dash": "dash"}, "hovertemplate": f"%{{y:,.1f}} {unit}"}
-        )  # fmt: skip
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": words("growth_line"),
+                "x": days,
+                "y": _small(line["fit"]),
+                "line": {"color": look.colour(1), "width": 1.6, "dash": "dash"},
+                "hovertemplate": f"%{{y:,.1f}} {unit}",
+            }
+        )
     data.append(
-        {"type": "scatter", "mode": "lines", "name": words("trend"), "x": days, "y": _small(line["trend"]),
-         "line": {"color": look.colour(0), "width": 2.6}, "hovertemplate": f"%{{y:,.1f}} {unit}"}
-    )  # fmt: skip
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": words("trend"),
+            "x": days,
+            "y": _small(line["trend"]),
+            "line": {"color": look.colour(0), "width": 2.6},
+            "hovertemplate": f"%{{y:,.1f}} {unit}",
+        }
+    )
     layout: Figure = {
         "xaxis": look.time_axis(anchor=f"y{len(rows) + 1}" if rows else "y"),
         "yaxis": look.axis(domain=[1 - top, 1], title={"text": unit}, fixedrange=True, rangemode="tozero"),
@@ -287,14 +345,24 @@ def decomposition(look: Look, days: Any, rows: Sequence[tuple[str, Any]], *, uni
     for number, (name, one) in enumerate(rows, 2):
         upper = 1 - top - (number - 2) * height - 0.05
         data.append(
-            {"type": "scatter", "mode": "lines", "name": name, "x": days, "y": _small(one), "yaxis": f"y{number}",
-             "line": {"color": look.colour(number), "width": 1.1}, "showlegend": False,
-             "hovertemplate": f"%{{y:,.1f}} {unit}"}
-        )  # fmt: skip
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": days,
+                "y": _small(one),
+                "yaxis": f"y{number}",
+                "line": {"color": look.colour(number), "width": 1.1},
+                "showlegend": False,
+                "hovertemplate": f"%{{y:,.1f}} {unit}",
+            }
+        )
         layout[f"yaxis{number}"] = look.axis(
-            domain=[max(0.0, upper - height + 0.05), upper], title={"text": name, "font": {"size": 12}},
-            fixedrange=True, nticks=4,
-        )  # fmt: skip
+            domain=[max(0.0, upper - height + 0.05), upper],
+            title={"text": name, "font": {"size": 12}},
+            fixedrange=True,
+            nticks=4,
+        )
     return look.figure(data, **layout)
 
 
@@ -337,7 +405,7 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
                 "xaxis": f"x{suffix}",
                 "yaxis": f"y{suffix}",
                 **({"colorbar": _bar(look, unit)} if number == 0 else {"showscale": False}),
-            }  # fmt: skip
+            }
         )
         if one.marks:
             bright = (np.array([one.z[day, week] for week, day, _ in one.marks]) - min(0.0, lowest)) > 0.55 * (
@@ -357,19 +425,31 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
                     "showlegend": False,
                     "xaxis": f"x{suffix}",
                     "yaxis": f"y{suffix}",
-                }  # fmt: skip
+                }
             )
         upper = 1 - number * height
         layout[f"xaxis{suffix}"] = look.axis(
-            anchor=f"y{suffix}", tickmode="array", tickvals=[week for week, _ in one.months],
-            ticktext=[name for _, name in one.months], showgrid=False, zeroline=False, range=[-0.6, 53.6],
-            fixedrange=True, ticks="",
-        )  # fmt: skip
+            anchor=f"y{suffix}",
+            tickmode="array",
+            tickvals=[week for week, _ in one.months],
+            ticktext=[name for _, name in one.months],
+            showgrid=False,
+            zeroline=False,
+            range=[-0.6, 53.6],
+            fixedrange=True,
+            ticks="",
+        )
         layout[f"yaxis{suffix}"] = look.axis(
-            anchor=f"x{suffix}", domain=[max(0.0, upper - height + 0.34 / max(2, len(years) * 2)), upper],
-            autorange="reversed", showgrid=False, zeroline=False, fixedrange=True, title={"text": one.name},
-            tickmode="array", tickvals=[weekdays[0], weekdays[2], weekdays[4], weekdays[6]],
-        )  # fmt: skip
+            anchor=f"x{suffix}",
+            domain=[max(0.0, upper - height + 0.34 / max(2, len(years) * 2)), upper],
+            autorange="reversed",
+            showgrid=False,
+            zeroline=False,
+            fixedrange=True,
+            title={"text": one.name},
+            tickmode="array",
+            tickvals=[weekdays[0], weekdays[2], weekdays[4], weekdays[6]],
+        )
     return look.figure(data, hovermode="closest", showlegend=False, **layout)
 
 
@@ -386,30 +466,47 @@ def profiles(look: Look, week: tuple[Sequence[str], Any], year: tuple[Sequence[s
                 "hovertemplate": "%{x}: %{y:.0%}<extra></extra>",
                 "showlegend": False,
                 **({"xaxis": "x2", "yaxis": "y2"} if number else {}),
-            }  # fmt: skip
+            }
         )
     y = {"tickformat": ".0%", "rangemode": "tozero", "fixedrange": True}
     return look.figure(
-        data, hovermode="closest", bargap=0.25,
-        xaxis=look.axis(domain=[0, 0.4], type="category"), xaxis2=look.axis(domain=[0.5, 1], anchor="y2", type="category"),
-        yaxis=look.axis(title={"text": level}, **y), yaxis2=look.axis(anchor="x2", **y),
-    )  # fmt: skip
+        data,
+        hovermode="closest",
+        bargap=0.25,
+        xaxis=look.axis(domain=[0, 0.4], type="category"),
+        xaxis2=look.axis(domain=[0.5, 1], anchor="y2", type="category"),
+        yaxis=look.axis(title={"text": level}, **y),
+        yaxis2=look.axis(anchor="x2", **y),
+    )
 
 
 def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: str) -> Figure:
     """Points down, days across: green where all is known."""
     data = {
-        "type": "heatmap", "x": days, "y": list(range(len(names))), "z": _small(z), "colorscale": _KNOWN[look.theme],
-        "zmin": 0, "zmax": 1, "hoverongaps": False, "ygap": 1 if len(names) <= 80 else 0,
-        "xgap": 1 if len(days) <= 120 else 0, "customdata": [[name] * len(days) for name in names],
+        "type": "heatmap",
+        "x": days,
+        "y": list(range(len(names))),
+        "z": _small(z),
+        "colorscale": _KNOWN[look.theme],
+        "zmin": 0,
+        "zmax": 1,
+        "hoverongaps": False,
+        "ygap": 1 if len(names) <= 80 else 0,
+        "xgap": 1 if len(days) <= 120 else 0,
+        "customdata": [[name] * len(days) for name in names],
         "hovertemplate": f"%{{customdata}}<br>%{{x|{look.date_format}}}<br>{label}: %{{z:.1%}}<extra></extra>",
         "colorbar": {**_bar(look, ""), "tickformat": ".0%", "tickvals": [0, 0.5, 1]},
-    }  # fmt: skip
+    }
     step = max(1, -(-len(names) // 34))
     y = look.axis(
-        autorange="reversed", tickmode="array", tickvals=list(range(0, len(names), step)),
-        ticktext=[_short(name) for name in names[::step]], showgrid=False, zeroline=False, fixedrange=True,
-    )  # fmt: skip
+        autorange="reversed",
+        tickmode="array",
+        tickvals=list(range(0, len(names), step)),
+        ticktext=[_short(name) for name in names[::step]],
+        showgrid=False,
+        zeroline=False,
+        fixedrange=True,
+    )
     return look.figure([data], xaxis=look.time_axis(showgrid=False), yaxis=y, hovermode="closest", showlegend=False)
 
 

@@ -70,7 +70,8 @@ def sums(
 def _summed(tables: Sequence[pa.Table], parts: Sequence[str], weight: Any, begin: int, end: int) -> Sums:
     table = pa.concat_tables([one.select(list(COLUMNS)) for one in tables]).unify_dictionaries()
     codes, names = codes_of(table["point"])
-    place = np.array([parts.index(one) for one in names], np.int64)[codes]
+    numbers = {part: number for number, part in enumerate(parts)}
+    place = np.array([numbers.get(str(one), -1) for one in names], np.int64)[codes]
     start = table["start"].cast(pa.int64()).to_numpy()
     length = table["length_s"].to_numpy().astype(np.int64)
     counts, there = filled(table["energy_import"], np.int64)

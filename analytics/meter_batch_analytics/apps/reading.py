@@ -1,0 +1,465 @@
+"""What apps read of a site: curves of points and groups, and daily values; as numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+
+from meter_batch_engine.model.interval import Quality
+
+from ..archive.rows import BITS, codes_of
+from ..periods import Resolution, edges, zone_of
+from ..session import Session
+
+type Quantity = Literal["energy", "power", "power_max", "reactive", "voltage", "power_factor"]
+type Told = Callable[[float], None]
+"""Is told how far it is, 0 to 1; may raise to end the work."""
+
+UNITS: dict[Quantity, str] = {
+    "energy": "kWh", "power": "kW", "power_max": "kW", "reactive": "kvarh", "voltage": "V", "power_factor": "",
+}  # fmt: skip
+DIGITS: dict[Quantity, int] = {
+    "energy": 2, "power": 2, "power_max": 2, "reactive": 2, "voltage": 1, "power_factor": 3,
+}  # fmt: skip
+_COLUMNS: dict[Quantity, tuple[str, str | None]] = {
+    "energy": ("energy_import_kwh", "energy_gross_kwh"),
+    "power": ("demand_mean_kw", None),
+    "power_max": ("demand_max_kw", None),
+    "reactive": ("reactive_energy_import_kvarh", "reactive_energy_gross_kvarh"),
+    "voltage": ("voltage_mean_v", None),
+    "power_factor": ("power_factor", None),
+}
+ADDITIVE = frozenset({"energy", "power", "reactive"})
+ESTIMATED, EDITED, SUSPECT = (BITS[one] for one in (Quality.ESTIMATED, Quality.EDITED, Quality.SUSPECT))
+SLOT_MS = 900_000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Points that make one curve: one point, all of an area or line, or all that were chosen."""
+
+    name: str
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A quantity of a group over time, by start; NaN where nothing is known."""
+
+    group: Group
+    start: Any
+    """Milliseconds since 1970."""
+    end: Any
+    value: Any
+    low: Any | None
+    high: Any | None
+    known: Any
+    """Share of each period's time and members that is known: 0 to 1."""
+    flags: Any
+
+    @property
+    def doubtful(self) -> Any:
+        """True where a value is incomplete, estimated in part, or suspect."""
+        return (self.known < 0.9995) | ((self.flags & SUSPECT) > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Daily values of points: arrays of points × days; NaN where there is no row."""
+
+    points: tuple[str, ...]
+    days: tuple[date, ...]
+    start: Any
+    """Milliseconds at which each day begins; one more for the end of the last."""
+    kwh: Any
+    kvarh: Any
+    demand_kw: Any
+    """Highest power that was read on the day."""
+    known: Any
+    """Share of the day that is known, of all its seconds; 0 without a row."""
+    flags: Any
+    since: Any
+    """For each point the day (place) on which its record begins; days before are not missing."""
+
+    def place(self, point: str) -> int:
+        """The row of a point."""
+        return self.points.index(point)
+
+    def total(self, points: Sequence[str] | None = None, places: Any = None) -> Decimal:
+        """Energy of points (all without) on days (places; all without), exact: the sum of the ledger's decimals."""
+        rows = list(range(len(self.points))) if points is None else [self.place(one) for one in points]
+        chosen = self.kwh[rows] if places is None else self.kwh[rows][:, places]
+        return exact_sum(chosen)
+
+    def completeness(self, points: Sequence[str] | None = None) -> float:
+        """Share of the time since each point's record began, until the last of the days, that is known."""
+        rows = range(len(self.points)) if points is None else [self.place(one) for one in points]
+        length = np.diff(self.start).astype(np.float64)
+        due = known = 0.0
+        for row in rows:
+            there = slice(int(self.since[row]), None)
+            due += float(length[there].sum())
+            known += float((length * self.known[row])[there].sum())
+        return known / due if due else float("nan")
+
+
+def exact_sum(values: Any) -> Decimal:
+    """The sum of numbers that stand for decimals, as a decimal without trailing zeros.
+
+    Every number is the one nearest to a decimal of at most 15 digits and seven places, so the decimal is got back, and
+    whole numbers add up without error.
+    """
+    there = values[np.isfinite(values)]
+    if not there.size:
+        return Decimal(0)
+    whole = len(str(int(np.abs(there).max())))
+    places = max(0, min(7, 15 - whole))
+    counts = np.rint(there * 10.0**places).astype(np.int64)
+    # Not more at once than 64 bits hold.
+    total = sum(int(one) for one in np.add.reduceat(counts, range(0, len(counts), 4096)))
+    found = Decimal(total).scaleb(-places).normalize()
+    return found.quantize(Decimal(1)) if found == found.to_integral_value() else found
+
+
+def digits_of(value: Decimal, most: int = 3) -> int:
+    """How many decimals a sum has, so that it can be shown as it is."""
+    exponent = value.as_tuple().exponent
+    return min(most, max(0, -exponent)) if isinstance(exponent, int) else 0
+
+
+class Reader:
+    """Reads for one session; what all pages ask of it is remembered."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.site = session, session.site
+        self.zone: ZoneInfo = zone_of(self.site.time_zone)
+        self._first: dict[str, int] | None = None
+        self._days: dict[Any, Days] = {}
+
+    # --- points and time ---
+
+    def today(self) -> date:
+        """Today at the site."""
+        return self.session.now().astimezone(self.zone).date()
+
+    def midnight(self, day: date) -> datetime:
+        """The instant at which a day of the site begins."""
+        return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
+
+    def wall(self, ms: Any) -> Any:
+        """Instants (milliseconds) as wall clock of the site: datetime64."""
+        ms = np.asarray(ms, np.int64)
+        if not len(ms):
+            return ms.astype("datetime64[ms]")
+        # The offset is looked up once an hour; no clock changes between.
+        hours, which = np.unique(ms // 3_600_000, return_inverse=True)
+        offset = np.array([self._offset(int(one)) for one in hours], np.int64) if len(hours) < 64 else self._offsets(hours)
+        return (ms + offset[which] * 1000).astype("datetime64[ms]")
+
+    def _offset(self, hour: int) -> int:
+        found = datetime.fromtimestamp(hour * 3600, UTC).astimezone(self.zone).utcoffset()
+        return int(found.total_seconds()) if found else 0
+
+    def _offsets(self, hours: Any) -> Any:
+        """Offsets of many hours: looked up by days, and by hours only on days whose ends differ."""
+        days = np.unique(hours // 24)
+        ends = {int(one): self._offset(int(one) * 24) for one in (*days, *(days + 1))}
+        found = np.array([ends[int(one)] for one in hours // 24], np.int64)
+        for day in days:
+            if ends[int(day)] != ends[int(day) + 1]:
+                mine = hours // 24 == day
+                found[mine] = [self._offset(int(one)) for one in hours[mine]]
+        return found
+
+    def instant(self, wall: str) -> datetime:
+        """The instant of a text of wall clock, as a zoomed axis tells it."""
+        found = datetime.fromisoformat(wall.replace(" ", "T")[:19])
+        return found.replace(tzinfo=self.zone).astimezone(UTC)
+
+    def firsts(self) -> dict[str, int]:
+        """When each point's record begins, to the month: milliseconds. Points without a record are not in it."""
+        if self._first is None:
+            found: dict[str, int] = {}
+            begin, end = datetime(2000, 1, 2, tzinfo=UTC), self.session.now() + timedelta(days=1)
+            for table in self.site.tables(since=begin, until=end, resolution="month", quantities=["energy_import"]):
+                codes, names = codes_of(table["point"])
+                start = table["start"].cast(pa.int64()).to_numpy()
+                for place, name in enumerate(names):
+                    if len(mine := start[codes == place]):
+                        found[name] = min(found.get(name, 1 << 62), int(mine.min()))
+            self._first = found
+        return self._first
+
+    def first_day(self) -> date:
+        """The first day (to the month) of all that is known; today where nothing is."""
+        found = self.firsts()
+        if not found:
+            return self.today()
+        return datetime.fromtimestamp(min(found.values()) / 1000, UTC).astimezone(self.zone).date()
+
+    # --- daily values ---
+
+    def days(self, points: Sequence[str], first: date, last: date, told: Told = lambda _: None) -> Days:
+        """Daily values from the first day to the last, both included; what lies in the future is left out."""
+        last = min(last, self.today())
+        key = (tuple(points), first, last, int(self.session.now().timestamp()) // 300)
+        if key not in self._days:
+            while len(self._days) >= 6:
+                del self._days[next(iter(self._days))]
+            self._days[key] = self._read_days(tuple(points), first, last, told)
+        return self._days[key]
+
+    def _read_days(self, points: tuple[str, ...], first: date, last: date, told: Told) -> Days:
+        begin, after = self.midnight(first), self.midnight(last + timedelta(days=1))
+        end = max(min(after, self.session.now()), begin + timedelta(seconds=1))
+        borders = edges(begin, after, "day", self.zone) if after > begin else np.array([0], np.int64)
+        days = tuple(first + timedelta(days=number) for number in range(len(borders) - 1))
+        shape = (len(points), len(days))
+        kwh, kvarh, demand = (np.full(shape, np.nan) for _ in range(3))
+        known, flags = np.zeros(shape), np.zeros(shape, np.uint8)
+        places = {point: row for row, point in enumerate(points)}
+        if days and points:
+            wanted = [("energy_import", points)]
+            if plain := self._without_import(points, begin, end):
+                wanted.append(("energy_gross", plain))
+            for energy, mine in wanted:
+                keys = [energy, energy.replace("energy", "reactive_energy")]
+                for table in self.site.tables(
+                    list(mine), since=begin, until=end, resolution="day", quantities=keys, progress=told
+                ):  # fmt: skip
+                    codes, names = codes_of(table["point"])
+                    row = np.array([places.get(str(one), -1) for one in names], np.int64)[codes]
+                    start = table["start"].cast(pa.int64()).to_numpy()
+                    column = np.searchsorted(borders, start, side="right") - 1
+                    there = _numbers(table, f"{energy}_kwh")
+                    kwh[row, column] = np.where(np.isnan(there), kwh[row, column], there)
+                    there = _numbers(table, f"{keys[1]}_kvarh")
+                    kvarh[row, column] = np.where(np.isnan(there), kvarh[row, column], there)
+                    demand[row, column] = _numbers(table, "demand_max_kw")
+                    known[row, column] = _numbers(table, "completeness")
+                    flags[row, column] = _bits(table)
+        # Today is only due as far as it has come.
+        if days and borders[-1] > (now := int(end.timestamp() * 1000)) > borders[-2]:
+            known[:, -1] = np.minimum(known[:, -1] * (borders[-1] - borders[-2]) / (now - borders[-2]), 1.0)
+            borders[-1] = now
+        return Days(points, days, borders, kwh, kvarh, demand, known, flags, self._since(points, borders, kwh, known))
+
+    def _without_import(self, points: Sequence[str], begin: datetime, end: datetime) -> list[str]:
+        """Measured points whose meters know no import: a month's look is enough."""
+        found = set()
+        since = max(begin, end - timedelta(days=62))
+        for table in self.site.tables(
+            list(points), since=since, until=end, resolution="month", quantities=["energy_import"]
+        ):  # fmt: skip
+            codes, names = codes_of(table["point"])
+            there = np.bincount(codes, np.isfinite(_numbers(table, "energy_import_kwh")), len(names))
+            # A dictionary may hold names of which there is no row.
+            rows = np.bincount(codes, minlength=len(names))
+            found |= {name for name, row, count in zip(names, rows, there, strict=True) if row and not count}
+        known = self.site.points
+        return sorted(one for one in found if one in known and not known[one].virtual)
+
+    def _since(self, points: Sequence[str], borders: Any, kwh: Any, known: Any) -> Any:
+        """The day on which each record begins, if within these days; else the first, or after the last."""
+        firsts = self.firsts()
+        found = np.zeros(len(points), np.int64)
+        for row, point in enumerate(points):
+            began = firsts.get(point)
+            if began is None and not np.isfinite(kwh[row]).any():
+                found[row] = len(borders) - 1
+            elif began is not None and began >= borders[0]:
+                rows = np.flatnonzero(np.isfinite(kwh[row]) | (known[row] > 0))
+                found[row] = rows[0] if len(rows) else len(borders) - 1
+        return found
+
+    # --- curves ---
+
+    def curves(
+        self, groups: Sequence[Group], begin: datetime, end: datetime, resolution: Resolution, quantity: Quantity,
+        told: Told = lambda _: None,
+    ) -> list[Curve]:  # fmt: skip
+        """The quantity of every group; by intervals of a quarter of an hour or what the meters have, or by periods.
+
+        Energies, reactive energies and mean powers of a group are sums; its highest power is the highest sum of an
+        interval; voltages are the lowest, the mean and the highest of all; power factors are weighted by energy.
+        """
+        end = min(end, self.session.now())
+        if end <= begin or not groups:
+            return []
+        summed = quantity == "power_max" and any(len(one.points) > 1 for one in groups)
+        if (quantity in ("energy", "power") and resolution in ("interval", "hour")) or summed:
+            return self._summed(groups, begin, end, resolution, quantity, told)
+        return self._tabled(groups, begin, end, resolution, quantity, told)
+
+    def slots(
+        self, groups: Sequence[Group], begin: datetime, end: datetime, told: Told = lambda _: None
+    ) -> tuple[Any, int, Any, Any, Any] | None:
+        """Start, length (s), kWh, known share and flags of all intervals: arrays of groups × slots; None if empty."""
+        parts = list(
+            self.site.sums([one.points for one in groups], begin, min(end, self.session.now()), progress=told)
+        )  # fmt: skip
+        if not parts:
+            return None
+        step = max(one.length_s for one in parts)
+        found = [_coarser(one, step) for one in parts]
+        start, kwh, known, flags = (np.concatenate([one[place] for one in found], axis=-1) for place in range(4))
+        return start, step, kwh, known, flags
+
+    def _summed(
+        self, groups: Sequence[Group], begin: datetime, end: datetime, resolution: Resolution, quantity: Quantity,
+        told: Told,
+    ) -> list[Curve]:  # fmt: skip
+        read = self.slots(groups, begin, end, told)
+        if read is None:
+            return []
+        start, step, kwh, known, flags = read
+        power = kwh * 3600 / step
+        if resolution == "interval":
+            value = kwh if quantity == "energy" else power
+            stop = start + step * 1000
+        else:
+            borders = edges(begin, end, resolution, self.zone)
+            slot = np.searchsorted(borders, start, side="right") - 1
+            first = np.flatnonzero(np.r_[True, slot[1:] != slot[:-1]])
+            # A period whose intervals are not all there is known in part only.
+            share = np.add.reduceat(known, first, axis=1) * step * 1000 / (borders[slot[first] + 1] - borders[slot[first]])
+            there = np.isfinite(kwh)
+            count = np.add.reduceat(there, first, axis=1)
+            energy = np.where(count > 0, np.add.reduceat(np.where(there, kwh, 0), first, axis=1), np.nan)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                mean = energy * 3600 / (count * step)
+            if quantity == "power_max":
+                value = np.maximum.reduceat(np.where(there, power, -np.inf), first, axis=1)
+                value = np.where(np.isfinite(value), value, np.nan)
+            else:
+                value = energy if quantity == "energy" else mean
+            flags = np.bitwise_or.reduceat(flags, first, axis=1)
+            known, start, stop = np.minimum(share, 1.0), borders[slot[first]], borders[slot[first] + 1]
+        return [
+            Curve(group, start, stop, value[row], None, None, known[row], flags[row]) for row, group in enumerate(groups)
+        ]
+
+    def _tabled(
+        self, groups: Sequence[Group], begin: datetime, end: datetime, resolution: Resolution, quantity: Quantity,
+        told: Told,
+    ) -> list[Curve]:  # fmt: skip
+        chosen = sorted({point for group in groups for point in group.points})
+        column, other = _COLUMNS[quantity]
+        keys = ["energy_import"] if quantity not in ("energy", "reactive") else [column.rsplit("_", 1)[0]]
+        tables = [
+            one
+            for one in self.site.tables(
+                chosen, since=begin, until=end, resolution=resolution, quantities=keys, progress=told
+            )
+            if one.num_rows
+        ]
+        if not tables:
+            return []
+        whole = pa.concat_tables(tables).unify_dictionaries()
+        if other is not None and (plain := self._without_import(chosen, begin, end)):
+            more = [
+                one.rename_columns([column if name == other else name for name in one.column_names])
+                for one in self.site.tables(
+                    plain, since=begin, until=end, resolution=resolution, quantities=[other.rsplit("_", 1)[0]]
+                )
+            ]
+            beside = pa.array([one not in plain for one in whole["point"].cast(pa.string()).to_pylist()])
+            whole = pa.concat_tables([whole.filter(beside), *more]).unify_dictionaries()
+        return [self._grouped(group, whole, quantity, column) for group in groups]
+
+    def _grouped(self, group: Group, table: pa.Table, quantity: Quantity, column: str) -> Curve:
+        codes, names = codes_of(table["point"])
+        mine = np.isin(codes, [place for place, name in enumerate(names) if name in set(group.points)])
+        start = table["start"].cast(pa.int64()).to_numpy()[mine]
+        stop = table["end"].cast(pa.int64()).to_numpy()[mine]
+        value = _numbers(table, column)[mine]
+        share = _numbers(table, "completeness")[mine]
+        flags = _bits(table)[mine]
+        times, which = np.unique(start, return_inverse=True)
+        ends = np.zeros(len(times), np.int64)
+        np.maximum.at(ends, which, stop)
+        bits = np.zeros(len(times), np.uint8)
+        np.bitwise_or.at(bits, which, flags)
+        known = np.bincount(which, share, len(times)) / len(group.points)
+        there = np.isfinite(value)
+        low = high = None
+        if quantity in ADDITIVE:
+            found = np.bincount(which[there], value[there], len(times))
+        elif quantity == "power_max":
+            found = _extreme(np.maximum, which[there], value[there], len(times))
+        else:
+            weight = np.ones(len(value))
+            if quantity == "power_factor":
+                energy = _numbers(table, "energy_import_kwh")[mine]
+                weight = np.where(np.isfinite(energy), np.abs(energy), 0) + 1e-12
+            sums = np.bincount(which[there], (value * weight)[there], len(times))
+            found = sums / np.maximum(np.bincount(which[there], weight[there], len(times)), 1e-300)
+            if quantity == "voltage":
+                below, above = _numbers(table, "voltage_min_v")[mine], _numbers(table, "voltage_max_v")[mine]
+                low = _extreme(np.minimum, which[np.isfinite(below)], below[np.isfinite(below)], len(times))
+                high = _extreme(np.maximum, which[np.isfinite(above)], above[np.isfinite(above)], len(times))
+        found = np.where(np.bincount(which[there], minlength=len(times)) > 0, found, np.nan)
+        return Curve(group, times, ends, found, low, high, known, bits)
+
+
+def groups_of(session: Session, chosen: Sequence[str], by: str, words: Mapping[str, str]) -> list[Group]:
+    """The chosen points one by one, by area, by line, or as one; in the order of the site."""
+    site = session.site
+    if by == "total":
+        return [Group(words["total_of"].format(n=len(chosen)), tuple(chosen))] if chosen else []
+    if by in ("area", "line"):
+        found: dict[str, list[str]] = {}
+        names = {one: name for name, ids in (site.areas if by == "area" else site.lines).items() for one in ids}
+        for point in chosen:
+            found.setdefault(names.get(point, words[f"no_{by}"]), []).append(point)
+        return [Group(name, tuple(ids)) for name, ids in sorted(found.items())]
+    return [Group(site.name(one), (one,)) for one in chosen]
+
+
+def broken(start: Any, end: Any, value: Any) -> tuple[Any, Any, Any]:
+    """Places, times and values with a NaN where time is missing between two, and the end of the last: for a line."""
+    if not len(start):
+        return np.array([], np.int64), start, value
+    holes = np.flatnonzero(start[1:] > end[:-1]) + 1
+    places = np.insert(np.arange(len(start)), holes, -1)
+    times = np.insert(start, holes, end[holes - 1])
+    values = np.insert(value.astype(np.float64), holes, np.nan)
+    return np.append(places, len(start) - 1), np.append(times, end[-1]), np.append(values, value[-1])
+
+
+def _coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any]:
+    """Slots of a month at the step of all months."""
+    if part.length_s == step:
+        return part.start, part.kwh, part.known, part.flags
+    slot = part.start // (step * 1000)
+    first = np.flatnonzero(np.r_[True, slot[1:] != slot[:-1]])
+    there = np.isfinite(part.kwh)
+    kwh = np.add.reduceat(np.where(there, part.kwh, 0), first, axis=1)
+    kwh = np.where(np.add.reduceat(there, first, axis=1) > 0, kwh, np.nan)
+    known = np.add.reduceat(part.known, first, axis=1) * part.length_s / step
+    return slot[first] * step * 1000, kwh, known, np.bitwise_or.reduceat(part.flags, first, axis=1)
+
+
+def _extreme(find: Any, which: Any, values: Any, count: int) -> Any:
+    found = np.full(count, -np.inf if find is np.maximum else np.inf)
+    find.at(found, which, values)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _numbers(table: pa.Table, name: str) -> Any:
+    return table[name].to_numpy().astype(np.float64)
+
+
+def _bits(table: pa.Table) -> Any:
+    """Flags as bits."""
+    codes, names = codes_of(table["flags"])
+    known = {str(quality): bit for quality, bit in BITS.items()}
+    bits = np.array([sum(known.get(one, 0) for one in name.split()) for name in names] or [0], np.uint8)
+    return bits[codes] if len(codes) else np.array([], np.uint8)
