@@ -13,17 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.model.finding import AlarmState, Event, Finding, JournalEntry, Severity
 from meter_batch_engine.model.interval import Changes, Interval, Quality
 from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route, Term
 from meter_batch_engine.model.quantity import QUANTITIES
-from meter_batch_engine.sentences import Sentence
+from meter_batch_engine.sentences import Sentence, say
 from meter_batch_engine.wire import (
     WIRE_VERSION,
     RegistrySnapshot,
     decode_changes,
+    decode_findings,
     decode_intervals,
     decode_registry,
     encode_changes,
+    encode_findings,
     encode_intervals,
     encode_registry,
 )
@@ -148,3 +151,55 @@ def test_a_day_of_a_point_is_small() -> None:
     text = json.dumps(encode_intervals(day))
     assert text.count("01jz8k3m9q") == 1
     assert len(text) < 96 * 90
+
+
+aware = instants.filter(lambda one: one.year > 1)
+facts = st.dictionaries(
+    texts,
+    floats | texts | texts.map(lambda text: say("no_meter", meter=text, line=say("port_closed", name="x"))),
+    max_size=3,
+)
+findings = st.builds(
+    Finding,
+    id=texts,
+    kind=texts,
+    subject_kind=st.sampled_from(["point", "line", "site"]),
+    subject=texts,
+    severity=st.sampled_from(Severity),
+    since=aware,
+    until=st.none() | aware,
+    state=st.sampled_from(AlarmState),
+    value=st.none() | floats,
+    limit=st.none() | floats,
+    extreme=st.none() | floats,
+    unit=texts,
+    phase=st.integers(0, 3),
+    cause=st.none() | texts,
+    facts=facts,
+    acknowledged_at=st.none() | aware,
+    acknowledged_by=st.none() | texts,
+    shelved_until=st.none() | aware,
+    comment=st.none() | texts,
+)
+entries = st.builds(JournalEntry, texts, aware, st.sampled_from(Event), st.none() | texts, st.none() | texts)
+
+
+@given(st.lists(findings, max_size=3), st.lists(entries, max_size=3))
+def test_findings_and_their_journal_come_out_as_they_went_in(rows: list[Finding], journal: list[JournalEntry]) -> None:
+    assert decode_findings(json.loads(json.dumps(encode_findings(rows, journal)))) == (rows, journal)
+
+
+def test_a_sentence_in_a_finding_can_be_said_in_another_language_at_the_other_end() -> None:
+    problem = say("line_not_connected", line="East")
+    at = datetime(2026, 11, 2, tzinfo=UTC)
+    finding = Finding("f1", "line_lost", "line", "east", Severity.CRITICAL, at, facts={"problem": problem})
+    message = json.loads(json.dumps(encode_findings([finding])))
+    ((back,), _) = decode_findings(message)
+    read = back.facts["problem"]
+    assert isinstance(read, Sentence) and (read, read.key, read.facts) == (problem, problem.key, problem.facts)
+    message["findings"][0]["facts"]["problem"]["say"] = "of_another_version"
+    ((back,), _) = decode_findings(message)
+    assert back.facts["problem"] == "The line East is not connected."
+    del message["findings"][0]["severity"]
+    with pytest.raises(ConfigError, match="no message of Meter Batch"):
+        decode_findings(message)

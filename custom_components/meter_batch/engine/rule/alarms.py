@@ -275,6 +275,7 @@ class Alarms:
             elif latch.due <= now:
                 if latch.rule.subject == "point" and self._waits(self._line_of(latch.key[1]), latch):
                     continue
+                latch.seen = now  # nothing was heard to the contrary
                 changes += self._time(latch, latch.step(now, picked=not latch.raised, dropped=latch.raised), at)
         for key, due in list(self._orphans.items()):
             if due <= now:

@@ -81,7 +81,7 @@ class Findings:
         if (was := self._open.get(key)) is None:
             return None
         until = max(at, was.since) if was.until is None else was.until
-        return self._changed(replace(was, until=until, state=AlarmState.NORMAL), at, Event.RETURNED)
+        return self._changed(replace(was, until=until, state=AlarmState.NORMAL, shelved_until=None), at, Event.RETURNED)
 
     def promote(self, key: Key, cause: str | None, at: datetime) -> Change | None:
         """Its cause is gone and it is still so: it has another, or is one of its own now."""
