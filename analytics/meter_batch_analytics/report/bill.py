@@ -147,7 +147,7 @@ def _demand_methods(version: Version, use: Use) -> dict[str, tuple[Decimal, str,
 
 
 def _billed_kw(charge: DemandCharge, contract: Decimal, measured: Decimal) -> Decimal:
-    """The kilowatts that a contract for maximum demand bills (国家电网财〔2016〕633号: what is above 105 % counts twice)."""
+    """The kilowatts that a contract for maximum demand bills (国家电网财〔2016〕633号)."""
     over = measured - charge.allowance * contract
     if over <= 0 or charge.excess == "none":
         return contract

@@ -53,8 +53,8 @@ def _decoded(kind: Any, data: Any) -> Any:
         return tuple(_decoded(one, part) for one, part in zip(arguments, data, strict=True))
     if origin is Mapping:
         return {key: _decoded(arguments[1], one) for key, one in data.items()}
-    if is_dataclass(kind):
-        return kind(**{name: _decoded(hint, data[name]) for name, hint in _hints(kind).items()})  # type: ignore[operator]
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind(**{name: _decoded(hint, data[name]) for name, hint in _hints(kind).items()})
     if kind is Decimal:
         return Decimal(data)
     if kind in (datetime, date):

@@ -4,23 +4,21 @@ facts: what time it is, is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
-import numpy as np
-
 from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar
-from meter_batch_engine.model.point import Point
 
 from ..comparable import country_of
 from ..periods import zone_of
+from ..session import Identity
 from ..site import Site
 from .bill import Use, bill, cost, energy_cost, lacking
-from .compare import Comparison, comparisons, days_of
+from .compare import comparisons, days_of
 from .facts import (
     AlarmFacts,
     Balance,
@@ -31,17 +29,16 @@ from .facts import (
     Facts,
     GroupFacts,
     HourFacts,
-    Kind,
     Note,
     PointFacts,
     TariffPeriod,
     Total,
 )
-from .hierarchy import ancestors, children, members, terms
-from .measured import instant, read
+from .hierarchy import children, members, terms
+from .measured import read
 from .period import ReportPeriod, kind_of, period_of, until_of
-from .split import Measured
-from .tariff import ATTRIBUTE, Tariff, Tariffs
+from .split import Measured, Resolution
+from .tariff import Tariff, Tariffs, tariffs_of
 
 ZERO = Decimal(0)
 CONTRACT, CAPACITY = "contract_kw", "transformer_kva"
@@ -57,7 +54,11 @@ class Histories(Protocol):
         """Points and their history."""
 
     @property
-    def now(self) -> Any:
+    def identity(self) -> Identity:
+        """For whom it is."""
+
+    @property
+    def now(self) -> Callable[[], datetime]:
         """A function that tells the time."""
 
     def alarms(self, since: datetime, until: datetime) -> Sequence[Any]:
@@ -81,15 +82,33 @@ def facts(
     """
     site, now = session.site, made_at or session.now()
     zone = zone_of(site.time_zone)
-    chosen = sorted(site.choose(points)) if points is not None else sorted(site.points)
+    chosen = sorted(site.choose(points))
     asked = period_of(kind_of(kind), period, now, zone)
-    made = _Made(site, asked, until_of(asked, now), chosen, _tariffs(site.points, chosen, tariff))
-    return replace(
-        made.facts(
-            now.astimezone(zone).replace(microsecond=0), _alarms(session, site, asked, made.until, points and chosen)
-        ),
-        chosen=None if points is None else tuple(chosen),
-    )
+    made = _Made(site, asked, until_of(asked, now), chosen, tariffs_of(site.points, chosen, tariff))
+    whole = points is None and session.identity.scope is None
+    alarms = _alarms(session, site, asked, made.until, None if points is None else chosen)
+    found = made.facts(now.astimezone(zone).replace(microsecond=0), alarms)
+    return replace(found, chosen=None if whole else tuple(chosen))
+
+
+def choose(
+    site: Site,
+    points: Sequence[str] | None = None,
+    areas: Sequence[str] | None = None,
+    lines: Sequence[str] | None = None,
+) -> list[str] | None:
+    """Ids of points by id or name, areas and lines, together; None where none of these is given: all.
+
+    ConfigError for what is unknown.
+    """
+    if not points and not areas and not lines:
+        return None
+    found = set(site.choose(points)) if points else set[str]()
+    for area in areas or ():
+        found.update(site.choose(area=area))
+    for line in lines or ():
+        found.update(site.choose(line=line))
+    return sorted(found)
 
 
 class _Made:
@@ -190,7 +209,7 @@ class _Made:
                     self.last_year.of(some),
                     *self.data.quality(some),
                     sum(costs, ZERO) if costs else None,
-                )  # fmt: skip
+                )
             )
         return tuple(found)
 
@@ -307,7 +326,7 @@ class _Made:
                     there.completeness,
                     there.estimated_share,
                     highest.get(day),
-                )  # fmt: skip
+                )
             )
         return tuple(found)
 
@@ -321,7 +340,7 @@ class _Made:
             found.append(HourFacts(start, there.kwh, split[place], there.completeness, like))
         return tuple(found)
 
-    def _series(self, resolution: str) -> list[dict[str, Decimal]]:
+    def _series(self, resolution: Resolution) -> list[dict[str, Decimal]]:
         """kWh by tariff period of each day or hour of the total."""
         found: list[dict[str, Decimal]] = []
         for tariff in self.data.tariffs:
@@ -391,31 +410,6 @@ class _Made:
         self.notes = [*found, *(one for place, one in enumerate(notes) if one not in notes[:place])]
 
 
-def _tariffs(points: Mapping[str, Point], chosen: Sequence[str], tariff: Tariff | Tariffs | None) -> dict[str, Tariff]:
-    """The tariff of each point: its own, that of the nearest point that measures it too, the site's; some have none."""
-    if tariff is None:
-        return {}
-    if isinstance(tariff, Tariff):
-        return dict.fromkeys(chosen, tariff)
-    found: dict[str, Tariff] = {}
-    for id_ in chosen:
-        names = (
-            (points[one].attributes.get(ATTRIBUTE, "").strip(), points[one].name)
-            for one in (id_, *ancestors(points, id_))
-        )
-        name, whose = next(((name, whose) for name, whose in names if name), ("", ""))
-        mine = tariff.named_so(name, whose) if name else tariff.default
-        if mine is not None:
-            found[id_] = mine
-    currencies = {(one.currency, one.digits): one.id for one in found.values()}
-    if len(currencies) > 1:
-        told = ", ".join(f"{name} in {currency}" for (currency, _), name in sorted(currencies.items()))
-        raise ConfigError(
-            f"one report needs one currency, and the tariffs of its meters are {told}: choose fewer points"
-        )
-    return found
-
-
 def _alarms(
     session: Histories, site: Site, period: ReportPeriod, until: datetime, chosen: Sequence[str] | None
 ) -> tuple[AlarmFacts, ...]:
@@ -446,7 +440,7 @@ def _alarms(
                 one.unit,
                 one.phase,
                 one.cause,
-            )  # fmt: skip
+            )
         )
     return tuple(sorted(found, key=lambda one: (one.since, one.id), reverse=True))
 

@@ -111,7 +111,7 @@ def read(site: Histories, points: Sequence[str], since: datetime, until: datetim
 
 
 def groups(rows: Rows, since: datetime, until: datetime, resolution: Any, zone: tzinfo) -> tuple[Array, Array]:
-    """For each row the place of its local hour or day in the period, and the beginnings of these (and the last's end)."""
+    """For each row the place of its local hour or day in the period; the beginnings of these, and the last's end."""
     borders = edges(since, until, resolution, zone)
     return np.searchsorted(borders, rows.start, side="right") - 1, borders
 

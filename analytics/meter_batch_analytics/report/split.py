@@ -72,7 +72,7 @@ class Measured:
         return found
 
     def split(self, tariff: Tariff, some: Sequence[Terms]) -> dict[tuple[int, str], Decimal]:
-        """kWh by version and period of a tariff; every period of the versions that apply, with 0 where none was used."""
+        """kWh by version and period of a tariff; all periods of the versions that apply."""
         keys, sums = self._split(tariff)
         return {
             key: self.rows.decimal(

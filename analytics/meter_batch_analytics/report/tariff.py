@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -19,8 +19,10 @@ from typing import Any, Literal
 
 from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar, DayClass
+from meter_batch_engine.model.point import Point
 
 from .facts import Names, TariffPeriod
+from .hierarchy import ancestors
 
 DAY_MINUTES = 1440
 HUNDREDTH = Decimal("0.01")
@@ -169,11 +171,37 @@ class Tariffs:
         return found
 
 
+def tariffs_of(
+    points: Mapping[str, Point], chosen: Sequence[str], tariff: Tariff | Tariffs | None
+) -> dict[str, Tariff]:
+    """The tariff of each point: its own, that of the nearest point that measures it too, the site's; some have none."""
+    if tariff is None:
+        return {}
+    if isinstance(tariff, Tariff):
+        return dict.fromkeys(chosen, tariff)
+    found: dict[str, Tariff] = {}
+    for id_ in chosen:
+        names = (
+            (points[one].attributes.get(ATTRIBUTE, "").strip(), points[one].name)
+            for one in (id_, *ancestors(points, id_))
+        )
+        name, whose = next(((name, whose) for name, whose in names if name), ("", ""))
+        mine = tariff.named_so(name, whose) if name else tariff.default
+        if mine is not None:
+            found[id_] = mine
+    currencies = {(one.currency, one.digits): one.id for one in found.values()}
+    if len(currencies) > 1:
+        told = ", ".join(f"{name} in {currency}" for (currency, _), name in sorted(currencies.items()))
+        raise ConfigError(
+            f"one report needs one currency, and the tariffs of its meters are {told}: choose fewer points"
+        )
+    return found
+
+
 def adjustment_percent(standard: Decimal, power_factor: Decimal, table: str) -> Decimal:
     """By how many percent a bill is raised (lowered: negative) for a month's power factor.
 
-    Tables as data in `power_factor.toml`: 水利电力部 (83)水电财字215号, 功率因数调整电费办法. `power_factor` is rounded to two
-    decimals.
+    Tables as data in `power_factor.toml`: (83)水电财字215号, 功率因数调整电费办法. `power_factor` has two decimals.
     """
     steps = int((standard - power_factor) / HUNDREDTH)
     rule = power_factor_tables()[table]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
-from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar, DayClass
 
-from ..words import LANGUAGES
-from .facts import Names, TariffPeriod
+from .facts import TariffPeriod
 from .tariff import (
     DAY_MINUTES,
     Basis,
@@ -27,8 +25,10 @@ from .tariff import (
     Version,
     power_factor_tables,
 )
+from .toml_table import Table, load_table
 
 EXAMPLES = Path(__file__).with_name("tariffs")
+EXCESSES = ("added_to_measured", "twice_over_contract", "measured", "none")
 DEFAULT = "default"
 """Name of the tariff of all points that name none."""
 
@@ -39,129 +39,9 @@ _LEAP = [date(2024, 1, 1) + timedelta(days=number) for number in range(366)]
 _CLASSES = tuple(one.value for one in DayClass)
 
 
-class Table:
-    """A table of a file: takes its keys one by one, says what is wrong with any, and refuses what nobody took."""
-
-    def __init__(self, file: str, place: str, data: Any) -> None:
-        self.file, self.place = file, place
-        if not isinstance(data, dict):
-            raise self.wrong(None, "is no table")
-        self._data: dict[str, Any] = dict(data)
-        self._known: list[str] = []
-
-    def wrong(self, key: str | None, what: str) -> ConfigError:
-        """The error: which file, which table, which key, what to write."""
-        where = f"{self.file}: {self.place}: " if self.place else f"{self.file}: "
-        return ConfigError(f"{where}{what}" if key is None else f'{where}"{key}" {what}')
-
-    def take(self, key: str, example: str, *, needed: bool = False) -> Any:
-        """A value as it stands; None where there is none."""
-        self._known.append(key)
-        found = self._data.pop(key, None)
-        if found is None and needed:
-            raise self.wrong(key, f"is missing; write {key} = {example}")
-        return found
-
-    def number(
-        self, key: str, example: str, *, needed: bool = False, least: str = "0", most: str = "1e9"
-    ) -> Decimal | None:
-        """An exact number, written as 0.6 or "0.6"."""
-        found = self.take(key, example, needed=needed)
-        if found is None:
-            return None
-        return self.exact(key, found, example, least, most)
-
-    def exact(self, key: str, found: Any, example: str, least: str = "0", most: str = "1e9") -> Decimal:
-        """The same of a value in hand."""
-        try:
-            if isinstance(found, bool) or not isinstance(found, str | int | Decimal):
-                raise InvalidOperation  # noqa: TRY301
-            value = Decimal(found)
-            good = value.is_finite() and Decimal(least) <= value <= Decimal(most)
-        except InvalidOperation:
-            good = False
-        if not good:
-            raise self.wrong(key, f"is {found!r} and must be a number of at least {least}; write {key} = {example}")
-        return value
-
-    def whole(self, key: str, default: int, allowed: tuple[int, ...]) -> int:
-        """A whole number, one of some."""
-        found = self.take(key, str(default))
-        if found is None:
-            return default
-        if found not in allowed or isinstance(found, bool):
-            raise self.wrong(key, f"is {found!r} and must be one of {', '.join(map(str, allowed))}")
-        return int(found)
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
-        """A word, one of some."""
-        found = self.take(key, f'"{allowed[0]}"', needed=default is None)
-        if found is None:
-            assert default is not None
-            return default
-        if found not in allowed:
-            raise self.wrong(key, f"is {found!r} and must be one of {', '.join(allowed)}")
-        return str(found)
-
-    def flag(self, key: str, default: bool) -> bool:
-        """true or false."""
-        found = self.take(key, "true")
-        if found is None:
-            return default
-        if not isinstance(found, bool):
-            raise self.wrong(key, f"is {found!r} and must be true or false")
-        return found
-
-    def names(self, key: str, *, needed: bool = True) -> Names:
-        """A name in both languages."""
-        example = '{ en = "Peak", "zh-Hans" = "峰" }'
-        found = self.take(key, example, needed=needed)
-        if found is None:
-            return {}
-        good = isinstance(found, dict) and set(found) == set(LANGUAGES)
-        if not good or not all(isinstance(one, str) and one.strip() for one in found.values()):
-            raise self.wrong(key, f"must be a name in both languages; write {key} = {example}")
-        return {language: found[language].strip() for language in LANGUAGES}
-
-    def tables(self, key: str, *, needed: bool = False) -> Iterator[Table]:
-        """Tables of which there may be several: [[key]]."""
-        found = self.take(key, "", needed=False)
-        path = f"{self.place.strip('[]')}.{key}".lstrip(".") if self.place else key
-        path = re.sub(r"\]+ \d+", "", path)
-        if needed and not found:
-            raise self.wrong(None, f"there is no [[{path}]]; write at least one")
-        if found is not None and not isinstance(found, list):
-            raise self.wrong(key, f"must be written as [[{path}]]")
-        for number, one in enumerate(found or (), 1):
-            yield Table(self.file, f"{self.place}{' ' if self.place else ''}[[{path}]] {number}", one)
-
-    def table(self, key: str) -> Table | None:
-        """A table of which there may be one: [key]."""
-        found = self.take(key, "")
-        return None if found is None else Table(self.file, f"{self.place} [{key}]".strip(), found)
-
-    def rest(self) -> dict[str, Any]:
-        """All that is left, taken."""
-        found, self._data = self._data, {}
-        return found
-
-    def done(self) -> None:
-        """ConfigError for keys that nobody took."""
-        for key in self._data:
-            raise self.wrong(key, f"is not known here; there are {', '.join(self._known)}")
-
-
 def load_tariff(file: Path) -> Tariff:
     """The tariff of a file; its id is the file's name without ending. ConfigError says what to write instead."""
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no tariff file {file}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: is no TOML: {error}") from error
-    top = Table(str(file), "", data)
+    top = load_table(file, "tariff file")
     country = top.choice("country", ("CN", ""), "") or None
     currency = top.take("currency", '"CNY"', needed=True)
     if not isinstance(currency, str) or not re.fullmatch(r"[A-Z]{3}", currency):
@@ -169,7 +49,7 @@ def load_tariff(file: Path) -> Tariff:
     name, digits, periods = top.names("name"), top.whole("digits", 2, (0, 2, 3)), _periods(top)
     keys = tuple(one.key for one in periods)
     versions = [_version(one, keys) for one in top.tables("version", needed=True)]
-    for one, other in zip(versions, versions[1:], strict=False):
+    for one, other in pairwise(versions):
         if one.since >= other.since:
             raise top.wrong(
                 None, f"the [[version]] from {other.since} stands after the one from {one.since}: oldest first"
@@ -179,7 +59,7 @@ def load_tariff(file: Path) -> Tariff:
 
 
 def load_tariffs(folder: Path) -> Tariffs:
-    """All tariffs of a folder; `default.toml` is that of points that name none. None at all where there is no folder."""
+    """All tariffs of a folder; `default.toml` is that of points that name none. Without a folder there are none."""
     found = {file.stem: load_tariff(file) for file in sorted(folder.glob("*.toml"))}
     return Tariffs(found.get(DEFAULT), found)
 
@@ -303,7 +183,8 @@ def _spans(table: Table, periods: tuple[str, ...]) -> tuple[tuple[int, int, str]
             if otherwise is None:
                 raise table.wrong(
                     "hours",
-                    f'{_clock(done)} to {_clock(first)} is in no period: add it to one, or write otherwise = "{periods[-1]}"',
+                    f"{_clock(done)} to {_clock(first)} is in no period: add it to one, "
+                    f'or write otherwise = "{periods[-1]}"',
                 )
             whole.append((done, first, otherwise))
         if key:
@@ -355,9 +236,9 @@ def _demand(table: Table) -> DemandCharge:
         table.number("transformer_kva", '"800"'),
         table.whole("minutes", 15, (15, 30, 60)),
         table.number("allowance", '"1.05"', least="1") or Decimal("1.05"),
-        cast(Excess, table.choice("excess", ("added_to_measured", "twice_over_contract", "measured", "none"), "added_to_measured")),
+        cast(Excess, table.choice("excess", EXCESSES, EXCESSES[0])),
         table.number("discount_from_kwh_per_kva", '"260"'),
-        table.number("discount", '"0.9"', most="1") or Decimal("0.9"),
+        table.number("discount", '"0.9"', least="0.01", most="1") or Decimal("0.9"),
         cast(Any, table.choice("feeds", ("together", "separate"), "together")),
     )  # fmt: skip
     table.done()
