@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Concatenate
 
 from aiohttp import web
 from homeassistant.auth.models import User
@@ -41,7 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 MOST_CHANGES = 10_000
 NAME_MOST = 64
 
-type Handler[V] = Callable[[V, web.Request], Awaitable[web.StreamResponse]]
+type Handler[V] = Callable[Concatenate[V, web.Request, ...], Awaitable[web.StreamResponse]]
 
 
 @callback
@@ -59,10 +59,10 @@ def progress_signal(export: str) -> str:
 def answered[V: HomeAssistantView](handler: Handler[V]) -> Handler[V]:
     """Errors of a handler as JSON with the status that says whose they are."""
 
-    async def handle(view: V, request: web.Request) -> web.StreamResponse:
+    async def handle(view: V, request: web.Request, **parts: str) -> web.StreamResponse:
         hass = request.app[KEY_HASS]
         try:
-            return await handler(view, request)
+            return await handler(view, request, **parts)
         except Unauthorized:
             key, status = "not_allowed", HTTPStatus.FORBIDDEN
             text = await async_message(hass, key)
@@ -79,7 +79,7 @@ def answered[V: HomeAssistantView](handler: Handler[V]) -> Handler[V]:
     return handle
 
 
-NOT_FOUND = frozenset({"unknown_point", "unknown_area", "unknown_line"})
+NOT_FOUND = frozenset({"unknown_point", "unknown_area", "unknown_line", "unknown_report"})
 LEDGER_STATUS = {
     "ledger_no_subscriber": HTTPStatus.NOT_FOUND,
     "ledger_no_point": HTTPStatus.NOT_FOUND,

@@ -1,4 +1,4 @@
-"""Adding, testing and changing a line; its options are in options_flow.py."""
+"""Adding, testing and changing a line. Its options are in options_flow.py, the server's steps in analytics_flow.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any, override
 
 import probatio
-from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigEntry, ConfigFlow, ConfigFlowResult, OptionsFlow
+from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigEntry, ConfigFlowResult, OptionsFlow
 from homeassistant.const import CONF_NAME
 from homeassistant.core import callback
 from homeassistant.helpers.selector import (
@@ -22,7 +22,10 @@ from homeassistant.helpers.selector import (
 
 from . import link
 from .access import Operation
+from .analytics import analytics_entry
+from .analytics_flow import AnalyticsSteps
 from .const import (
+    ANALYTICS,
     CONF_BAUD,
     CONF_HOST,
     CONF_LINK,
@@ -103,7 +106,7 @@ def _is_host(text: str) -> bool:
     return True
 
 
-class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
+class MeterBatchConfigFlow(AnalyticsSteps, domain=DOMAIN):
     """A line is added in three steps: where it is, how fast its wire is, and a real test that leads back to them."""
 
     VERSION = 1
@@ -121,13 +124,24 @@ class MeterBatchConfigFlow(ConfigFlow, domain=DOMAIN):
     def async_get_options_flow(config_entry: ConfigEntry) -> OptionsFlow:
         return LineOptionsFlow()
 
+    @classmethod
+    @callback
+    @override
+    def async_supports_options_flow(cls, config_entry: ConfigEntry) -> bool:
+        return link.is_line(config_entry)
+
     async def async_step_user(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Asks how the line is reached."""
-        return self.async_show_menu(step_id="user", menu_options=[Link.TCP.value, Link.SERIAL.value])
+        """Asks how the line is reached; or it is the analytics server, of which there is one."""
+        options = [Link.TCP.value, Link.SERIAL.value]
+        if analytics_entry(self.hass) is None:
+            options.append(ANALYTICS)
+        return self.async_show_menu(step_id="user", menu_options=options)
 
     async def async_step_reconfigure(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """The same steps, beginning with what is set now; the line may also move from serial to TCP or back."""
         entry = self._get_reconfigure_entry()
+        if not link.is_line(entry):
+            return await self.async_step_analytics(user_input)
         self._name, self._data = entry.title, dict(entry.data)
         return self.async_show_menu(step_id="reconfigure", menu_options=[Link.TCP.value, Link.SERIAL.value])
 

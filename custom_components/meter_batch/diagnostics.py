@@ -1,15 +1,21 @@
-"""What a user sends when something does not work: the line, its figures, its points; hosts and names are hidden."""
+"""What a user sends when something does not work: the line, its figures, its points; or the analytics server.
+
+Hosts, names and tokens are hidden.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from homeassistant.components.diagnostics.util import async_redact_data
+from homeassistant.const import CONF_TOKEN
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import AnyDeviceEntry
 
+from .analytics import Analytics, AnalyticsEntry
 from .commands import state_of
 from .const import CONF_HOST, DOMAIN
 from .engine import BackfillHealth, ClockReading
@@ -18,8 +24,10 @@ from .entity import LineEntry
 from .gaps import Missing
 
 
-async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry) -> dict[str, Any]:
-    """A line and all that is known of its points, without their values."""
+async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry | AnalyticsEntry) -> dict[str, Any]:
+    """A line and all that is known of its points, without their values; or what the analytics server says."""
+    if isinstance(entry.runtime_data, Analytics):
+        return _server(entry, entry.runtime_data)
     coordinator = entry.runtime_data.coordinator
     report, site = coordinator.data, coordinator.site
     return {
@@ -39,13 +47,27 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEn
     }
 
 
+def _server(entry: LineEntry | AnalyticsEntry, server: Analytics) -> dict[str, Any]:
+    reports = Counter(one.kind for one in server.data.reports)
+    return {
+        "data": async_redact_data(dict(entry.data), {CONF_TOKEN}),
+        "answers": server.last_update_success,
+        "status": async_redact_data(dict(server.data.said), {CONF_TOKEN, "token", "by", "name"}),
+        "reports": dict(reports),
+    }
+
+
 def _plain(one: Missing | BackfillHealth | ClockReading) -> dict[str, Any]:
     values = asdict(one).items()
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values}
 
 
-async def async_get_device_diagnostics(hass: HomeAssistant, entry: LineEntry, device: AnyDeviceEntry) -> dict[str, Any]:
+async def async_get_device_diagnostics(
+    hass: HomeAssistant, entry: LineEntry | AnalyticsEntry, device: AnyDeviceEntry
+) -> dict[str, Any]:
     """A point with its last values."""
+    if isinstance(entry.runtime_data, Analytics):
+        return _server(entry, entry.runtime_data)
     points = entry.runtime_data.coordinator.site.registry.points
     return {
         id_: {**point_as_dict(points[id_]), **state_of(hass, points[id_])}
