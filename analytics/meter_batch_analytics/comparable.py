@@ -35,6 +35,19 @@ def country_of(time_zone: str) -> str | None:
     return "CN" if time_zone in CHINESE_ZONES else None
 
 
+def feast_of(day: date, country: str | None, *, chinese: bool = False) -> str | None:
+    """The holiday a day belongs to, by name; of a make-up workday the one it is worked for. None for other days."""
+    if country != "CN":
+        return None
+    import chinese_calendar
+
+    try:
+        name = chinese_calendar.get_holiday_detail(day)[1]
+    except NotImplementedError:
+        return None  # a year whose holidays are not announced yet
+    return chinese_calendar.Holiday(name).chinese if name and chinese else name
+
+
 def previous_period(first: date, last: date) -> tuple[date, date]:
     """The first and last day of the period before: of whole months as many months, else whole weeks before."""
     after = last + timedelta(days=1)

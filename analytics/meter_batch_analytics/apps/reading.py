@@ -39,6 +39,8 @@ _COLUMNS: dict[Quantity, tuple[str, str | None]] = {
 ADDITIVE = frozenset({"energy", "power", "reactive"})
 ESTIMATED, EDITED, SUSPECT = (BITS[one] for one in (Quality.ESTIMATED, Quality.EDITED, Quality.SUSPECT))
 SLOT_MS = 900_000
+GRACE_MS = 300_000
+"""What is younger is not missed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,11 @@ class Reader:
         """Today at the site."""
         return self.session.now().astimezone(self.zone).date()
 
+    def due(self) -> datetime:
+        """The last boundary whose values have had the time to arrive."""
+        now = (int(self.session.now().timestamp() * 1000) - GRACE_MS) // SLOT_MS * SLOT_MS
+        return datetime.fromtimestamp(now / 1000, UTC)
+
     def midnight(self, day: date) -> datetime:
         """The instant at which a day of the site begins."""
         return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
@@ -207,16 +214,18 @@ class Reader:
     # --- daily values ---
 
     def days(self, points: Sequence[str], first: date, last: date, told: Told = lambda _: None) -> Days:
-        """Daily values from the first day to the last, both included; what lies in the future is left out."""
-        last = min(last, self.today())
+        """Daily values from the first day to the last, both included; what is not due yet is left out."""
         key = (tuple(points), first, last, int(self.session.now().timestamp()) // 300)
         if key not in self._days:
             while len(self._days) >= 6:
                 del self._days[next(iter(self._days))]
-            self._days[key] = self._read_days(tuple(points), first, last, told)
+            self._days[key] = self.read_days(tuple(points), first, last, told)
         return self._days[key]
 
-    def _read_days(self, points: tuple[str, ...], first: date, last: date, told: Told) -> Days:
+    def read_days(self, points: tuple[str, ...], first: date, last: date, told: Told = lambda _: None) -> Days:
+        """The same, without remembering."""
+        due = self.due()
+        last = min(last, (due - timedelta(milliseconds=1)).astimezone(self.zone).date())
         begin, after = self.midnight(first), self.midnight(last + timedelta(days=1))
         end = max(min(after, self.session.now()), begin + timedelta(seconds=1))
         borders = edges(begin, after, "day", self.zone) if after > begin else np.array([0], np.int64)
@@ -246,7 +255,8 @@ class Reader:
                     known[row, column] = _numbers(table, "completeness")
                     flags[row, column] = _bits(table)
         # Today is only due as far as it has come.
-        if days and borders[-1] > (now := int(end.timestamp() * 1000)) > borders[-2]:
+        now = int(due.timestamp() * 1000)
+        if days and borders[-1] > now > borders[-2]:
             known[:, -1] = np.minimum(known[:, -1] * (borders[-1] - borders[-2]) / (now - borders[-2]), 1.0)
             borders[-1] = now
         return Days(points, days, borders, kwh, kvarh, demand, known, flags, self._since(points, borders, kwh, known))
