@@ -253,6 +253,8 @@ def _meters(
     faults = tuple(
         parse_fault(one, f"{where}, faults {number}") for number, one in enumerate(table.get("faults", ()), 1)
     )
+    if template.phases == 1 and any(one.kind == "phase_lost" for one in faults):
+        raise ConfigError(f'{where}: faults: phase_lost, but "{template.id}" has a single phase')
     nominal_v = float(table.get("nominal_v", 57.7 if table.get("pt", 1) > 1 else template.virtual.voltage_v))
     peak_kw = float(table.get("peak_kw", usual_peak_kw(template, nominal_v, behind_ct=table.get("ct", 1) > 1)))
     for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from meter_batch_engine.errors import ConfigError
 
@@ -17,15 +17,21 @@ KINDS = {
     "echo": "the request comes back before the reply",
     "reboot": "counters read zero",
     "swap": "another meter hangs here: other serial number, other register level",
+    "phase_lost": "a phase has no voltage, and no load",
+    "voltage": "the voltage is `factor` times what it would be",
+    "load": "power and current are `factor` times what they would be",
+    "reversed": "a current transformer is reversed: power and energy change their direction",
+    "stuck": "the energy registers stand still",
     "cut": "the line is pulled: nobody is connected and nobody can connect",
 }
 """Every kind of fault and what a reader sees of it."""
 
-_ON_METER_ONLY = frozenset({"reboot", "swap"})
+_ON_METER_ONLY = frozenset({"reboot", "swap", "phase_lost", "voltage", "load", "reversed", "stuck"})
 _ON_LINE_ONLY = frozenset({"cut"})
 _OF_REPLIES = frozenset(KINDS) - _ON_METER_ONLY - _ON_LINE_ONLY
 _PLACES = ("before", "after", "instead")
 REBOOT_S = 15.0
+_USUAL_FACTOR = {"voltage": 0.8, "load": 1.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,10 @@ class Fault:
     keep: int | None = None
     """How many bytes of a half reply come; None for half of it."""
     late_s: float = 2.0
+    phase: int = 1
+    """Which phase is lost."""
+    factor: float = 1.0
+    """By how much voltage or load is another; without it 0.8 and 1.5."""
 
     @property
     def ends_s(self) -> float:
@@ -76,7 +86,7 @@ def parse_fault(table: object, where: str, *, on_line: bool = False) -> Fault:
                 raise ConfigError(f"{where}: {key} must be a text")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ConfigError(f"{where}: {key} = {value!r} must be a number of 0 or more")
-        elif key in ("every", "count", "bytes", "bits", "keep") and not isinstance(value, int):
+        elif key in ("every", "count", "bytes", "bits", "keep", "phase") and not isinstance(value, int):
             raise ConfigError(f"{where}: {key} = {value!r} must be a whole number")
     kinds = [kind for kind in KINDS if kind not in (_ON_METER_ONLY if on_line else _ON_LINE_ONLY)]
     if table.get("kind") not in kinds:
@@ -84,6 +94,10 @@ def parse_fault(table: object, where: str, *, on_line: bool = False) -> Fault:
     if table["kind"] == "cut" and (wrong := table.keys() - {"kind", "from_s", "to_s"}):
         raise ConfigError(f"{where}: a cut has only from_s and to_s, not {', '.join(sorted(wrong))}")
     fault = Fault(**table)
+    if "factor" not in table and fault.kind in _USUAL_FACTOR:
+        fault = replace(fault, factor=_USUAL_FACTOR[fault.kind])
+    if fault.phase not in (1, 2, 3):
+        raise ConfigError(f"{where}: phase = {fault.phase}; it may be 1, 2 or 3")
     if fault.place not in _PLACES:
         raise ConfigError(f'{where}: place = "{fault.place}"; it may be {", ".join(_PLACES)}')
     if fault.every < 1 or fault.probability > 1:
@@ -113,6 +127,7 @@ class Faults:
 
     def _begin(self, faults: tuple[Fault, ...], read_s: float) -> None:
         self._faults = faults
+        self.kinds = frozenset(one.kind for one in faults)
         self._read_s = read_s
         self._going_on: dict[str, float] = {}
         self._random = random.Random(self._seed)  # repeatable, not secret
@@ -128,6 +143,14 @@ class Faults:
     def active(self, kind: str, since_start_s: float) -> bool:
         """True while a fault of this kind is active; for those that change values instead of bytes."""
         return self.since(kind, since_start_s) is not None
+
+    def at_work(self, kind: str, since_start_s: float) -> tuple[Fault, float, float] | None:
+        """The fault of this kind that is active now, since when and until when, in seconds from the start."""
+        since_s = self.since(kind, since_start_s)
+        if since_s is None:
+            return None
+        fault = next(one for one in self._faults if one.kind == kind and one.active(since_start_s - self._read_s))
+        return fault, since_s, self._read_s + fault.ends_s
 
     def since(self, kind: str, since_start_s: float) -> float | None:
         """When the fault of this kind that is active now began, in seconds from the start; None while none is."""

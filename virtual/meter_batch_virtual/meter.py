@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -19,7 +21,8 @@ from meter_batch_engine.template import ModbusWords, Template, WordImage, encode
 from .clock import FleetClock, MeterClock
 from .config import MeterConfig
 from .dlt645 import CLOCK_WINDOW, Dlt645Memory
-from .fault import Faults
+from .episode import KINDS, Episode, Stricken
+from .fault import Fault, Faults
 from .load import TARIFFS, mix
 from .memory import Memory
 from .physics import Physics
@@ -43,6 +46,9 @@ class VirtualMeter:
         self._random = random.Random(mix(config.seed, 101))
         self._own = self._physics(config.seed)
         self._other: Physics | None = None
+        self._episodes: list[Episode] = []
+        self._running: dict[str, tuple[Fault, float]] = {}
+        self._stricken: Stricken | None = None
 
     def _physics(self, seed: int) -> Physics:
         config = self.config
@@ -70,12 +76,49 @@ class VirtualMeter:
 
     @property
     def physics(self) -> Physics:
-        """The meter that hangs here now."""
-        if not self.is_swapped:
-            return self._own
-        if self._other is None:
-            self._other = self._physics(mix(self.config.seed, 102))
-        return self._other
+        """The meter that hangs here now, with what has happened to its installation."""
+        well = self._own
+        if self.is_swapped:
+            if self._other is None:
+                self._other = self._physics(mix(self.config.seed, 102))
+            well = self._other
+        changed = self._follow_faults()
+        if not self._episodes:
+            return well
+        if changed or self._stricken is None or self._stricken.well is not well:
+            self._stricken = Stricken(well, self._episodes)
+        return self._stricken
+
+    def _follow_faults(self) -> bool:
+        """Whether an episode has begun or ended. Those that are over are kept: energies were counted in them."""
+        if not self._running and self.faults.kinds.isdisjoint(KINDS):
+            return False
+        now_s = self._clock.since_start_s()
+        now, changed = self._clock.at_s(now_s), False
+        for kind in KINDS:
+            found = self.faults.at_work(kind, now_s)
+            if (found and found[:2]) == self._running.get(kind):
+                continue
+            changed = True
+            since = now if found is None else self._clock.at_s(found[1])
+            if self._running.pop(kind, None) is not None:
+                index = max(index for index, one in enumerate(self._episodes) if one.fault.kind == kind)
+                last = self._episodes[index]
+                ended = min(now, last.until or now)
+                self._episodes[index] = replace(last, until=max(ended, last.since))
+                # What goes on in another way, does so from now on.
+                since = max(since, ended)
+            if found is not None:
+                fault, _, until_s = found
+                self._running[kind] = found[:2]
+                self._episodes.append(Episode(fault, since, None if until_s == math.inf else self._clock.at_s(until_s)))
+        return changed
+
+    @property
+    def stuck_since(self) -> datetime | None:
+        """Since when its energy registers stand still; None where they count."""
+        since_s = self.faults.since("stuck", self._clock.since_start_s())
+        return None if since_s is None else self._clock.at_s(since_s)
 
     @property
     def hangs_since(self) -> datetime | None:
@@ -130,6 +173,9 @@ class ModbusMeter(VirtualMeter):
         values = self.values(self._clock.now(), wanted)
         if self.is_zeroed:
             values = {obis: _zeroed(obis, value) for obis, value in values.items()}
+        elif (stuck := self.stuck_since) is not None:
+            still = [obis for obis in values if QUANTITIES[obis].measure in _ENERGIES]
+            values |= self.physics.registers(stuck, still)
         image = encode(self.template, values)
         assert isinstance(image, WordImage)
         first, end = _extent(self.template, function)
@@ -167,7 +213,9 @@ class Dlt645VirtualMeter(VirtualMeter):
         now = self._clock.now()
         # What a meter kept (other billing days) does not go with its supply.
         running = di[:2] in ("90", "91") or (di[:2] in ("00", "01") and di.endswith("00"))
-        return self.memory.item(di, now, self.wall(now), zeroed=running and self.is_zeroed)
+        counts = running and di[:2] in ("00", "90", "91")
+        at = self.stuck_since if counts else None
+        return self.memory.item(di, at or now, self.wall(now), zeroed=running and self.is_zeroed)
 
     def load_records(self, request: LoadRequest) -> Sequence[LoadRecord] | None:
         """See `Dlt645Meter.load_records`."""
