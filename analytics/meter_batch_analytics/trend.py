@@ -151,7 +151,7 @@ def _robust(design: Any, y: Any) -> tuple[Any, Any, Any]:
     pulls on them, and how that changes with its distance.
     """
     weights = hold = np.ones(len(y))
-    factor = np.linalg.lstsq(design, y, rcond=None)[0]
+    factor = np.linalg.pinv(design.T @ design, hermitian=True) @ (design.T @ y)
     for _ in range(_ROUNDS):
         rest = y - design @ factor
         scale = float(np.median(np.abs(rest - np.median(rest)))) / 0.6745
@@ -159,8 +159,8 @@ def _robust(design: Any, y: Any) -> tuple[Any, Any, Any]:
             break
         far = np.minimum((rest / (_TUNING * scale)) ** 2, 1)
         weights, hold = (1 - far) ** 2, (1 - far) * (1 - 5 * far)
-        root = np.sqrt(weights)
-        factor = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+        pulled = (design * weights[:, None]).T
+        factor = np.linalg.pinv(pulled @ design, hermitian=True) @ (pulled @ y)
     return factor, (y - design @ factor) * weights, hold
 
 
