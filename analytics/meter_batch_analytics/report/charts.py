@@ -1,7 +1,7 @@
 """Charts as SVG text: vectors, the same bytes each time, in the colours of the page they stand in.
 
-Colours stand twice: as an attribute, for paper, and as a class (`c0` … `c5`, `ink`, `grid` …), by which the style sheet of
-a screen can set others, for instance dark ones. Texts and numbers are handed in as they are printed.
+Colours stand twice: as an attribute, for paper, and as a class (`c0` … `c5`, `ink`, `grid` …), by which the style sheet
+of a screen can set others, for instance dark ones. Texts and numbers are handed in as they are printed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def columns(
     line: Sequence[float | None] | None = None,
     limit: float | None = None,
 ) -> str:
-    """Stacked columns; where nothing is known a hatched place. `line` is drawn over them in steps, `limit` right across.
+    """Stacked columns; a dashed place where nothing is known. `line` is drawn over them in steps, `limit` right across.
 
     `title` tells in words what is seen, for those who cannot see it.
     """
@@ -120,10 +120,7 @@ def shares(title: str, rows: Sequence[tuple[str, Sequence[tuple[float, str, int]
                 continue
             out.append(_rect(x, top, wide, thick, f"c{colour}", SERIES[colour]))
             if wide > 9 * len(text) * 0.72 + 6:
-                dark = ' class="on0" fill="#1c2430"' if colour in (1,) else ' fill="#ffffff"'
-                out.append(
-                    f'<text x="{_n(x + wide / 2)}" y="{_n(top + thick / 2 + 4)}" text-anchor="middle"{dark}>{escape(text)}</text>'
-                )
+                out.append(_text(x + wide / 2, top + thick / 2 + 4, text, "middle", "dark" if colour == 1 else "light"))
             x += wide
     return "".join([*out, "</svg>"])
 
@@ -170,7 +167,7 @@ def _open(title: str, width: int, height: int) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, look: str = "muted") -> str:
-    fill = {"ink": INK, "muted": MUTED, "faint": "#9aa3ad"}[look]
+    fill = {"ink": INK, "muted": MUTED, "faint": "#9aa3ad", "dark": INK, "light": "#ffffff"}[look]
     return f'<text class="{look}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}" fill="{fill}">{escape(text)}</text>'
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import nbformat
-import psutil
+import psutil  # type: ignore[import-untyped]
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -31,7 +31,9 @@ TIMEOUT_S = 600.0
 """A cell that runs for longer is given up, and its kernel with it."""
 PARAMETERS = "parameters"
 """The tag of the cell whose values are replaced, as papermill has it."""
-_WARM = "import meter_batch_analytics.report.page, meter_batch_analytics.report.workbook"
+_V4: Any = nbformat.v4
+_READ: Any = nbformat.read
+_WARM = "from meter_batch_analytics.report import files\nfiles.warm()"
 _OWN_ERRORS = frozenset({"ReportError", "ConfigError", "ArchiveError", "SourceError", "AwayError"})
 
 
@@ -65,7 +67,7 @@ class Kernel:
 
     def warm(self) -> None:
         """Starts the process and imports what reports need, so that the first one is as quick as the others."""
-        self._runner.run(self._execute(Path("warm"), [nbformat.v4.new_code_cell(_WARM)]))
+        self._runner.run(self._execute(Path("warm"), [_V4.new_code_cell(_WARM)]))
 
     def close(self) -> None:
         """Ends the process."""
@@ -83,7 +85,7 @@ class Kernel:
             await self._stop()
         if self._manager is None:
             await self._start()
-        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset -f"), *cells])
+        book = _V4.new_notebook(cells=[_V4.new_code_cell("%reset -f"), *cells])
         client = NotebookClient(book, km=self._manager, timeout=int(self._timeout_s), record_timing=False)
         client.kc = self._client
         client.reset_execution_trackers()
@@ -121,7 +123,7 @@ class Kernel:
 
     async def _start(self) -> None:
         self._folder = folder = Path(tempfile.mkdtemp(prefix="meter-batch-kernel-"))
-        # The kernel of this very interpreter, whatever else is installed for the user, and nothing of the user's set-up.
+        # The kernel of this very interpreter, whatever the user has installed, and nothing of the user's set-up.
         self._manager = AsyncKernelManager(
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
             transport="ipc",
@@ -169,17 +171,17 @@ class Kernel:
 def _cells(notebook: Path, parameters: Mapping[str, Any]) -> list[Any]:
     """The code of a notebook, with the values set right after the cell tagged `parameters`."""
     try:
-        book = nbformat.read(notebook, as_version=4)
+        book = _READ(notebook, as_version=4)
     except FileNotFoundError as error:
         raise ReportError(f"the notebook {notebook} is missing: install Meter Batch again") from error
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise ReportError(f"the notebook {notebook} cannot be read: {error}") from error
-    values = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
+    values = _V4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
     cells: list[Any] = []
     for cell in book.cells:
         if cell.cell_type != "code":
             continue
-        cells.append(nbformat.v4.new_code_cell(cell.source))
+        cells.append(_V4.new_code_cell(cell.source))
         if PARAMETERS in cell.metadata.get("tags", ()):
             cells.append(values)
     if values not in cells:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from . import charts
 from .facts import Bill, Facts
 from .story import Voice, whole
 
-FONT = "Noto Sans CJK SC"
+FONTS = ("Noto Sans CJK SC", "Noto Sans SC")
+"""The one font of both languages, under the names it comes by."""
+FONT = FONTS[0]
 _TEMPLATE = Path(__file__).parent / "template"
 _MOST_ALARMS, _MOST_UNSURE, _MOST_TIMES = 60, 20, 12
 
@@ -50,25 +51,22 @@ class Page:
         keys = [one.key for one in facts.tariff_periods]
         keys.sort(key=lambda key: -prices.get(key, Decimal(0)))
         self._colours = dict(zip(keys, charts.colours(len(keys)), strict=True))
-
-    @cached_property
-    def html(self) -> str:
+        self.html: str = _environment().get_template("page.html.j2").render(self._context())
         """The page, self-contained: it asks for nothing else. The same facts give the same text."""
-        return _environment().get_template("page.html.j2").render(self._context())
 
     def pdf(self) -> bytes:
         """The page on paper. ReportError where the font is missing. The same facts give the same bytes."""
         from weasyprint import HTML  # half a second, which only this needs
 
         document = HTML(string=self.html, url_fetcher=_nothing_from_outside).render(font_config=_fonts())
-        _check_fonts(document)
         identifier = f"{self.facts.kind} {self.facts.period} {self.language}".encode()
         made: bytes = document.write_pdf(pdf_identifier=identifier, pdf_tags=True)
+        _check_fonts({one.family for one in document.fonts.values()})
         return made
 
     def _repr_html_(self) -> str:
-        text = Markup.escape(self.html)
-        return f'<iframe title="{Markup.escape(self.voice.title)}" srcdoc="{text}" style="width:100%;height:80vh;border:0"></iframe>'
+        title, text = Markup.escape(self.voice.title), Markup.escape(self.html)
+        return f'<iframe title="{title}" srcdoc="{text}" style="width:100%;height:80vh;border:0"></iframe>'
 
     def _context(self) -> dict[str, Any]:
         facts, voice = self.facts, self.voice
@@ -284,7 +282,9 @@ class Page:
             named = [(f"{one.start:%H:%M}", one.completeness) for one in facts.hours]
         else:
             named = [(voice.short_day(one.day), one.completeness) for one in facts.days]
-        found = [voice.say("quality_day", day=name, share=voice.share(share)) for name, share in named if share < 0.9995]
+        found = [
+            voice.say("quality_day", day=name, share=voice.share(share)) for name, share in named if share < 0.9995
+        ]
         if not found or len(found) == len(named):
             return ""
         text = voice.say("list_separator").join(found[:_MOST_TIMES]) + (" …" if len(found) > _MOST_TIMES else "")
@@ -306,7 +306,11 @@ def _nothing_from_outside(url: str, *_: object, **__: object) -> Any:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(_TEMPLATE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_TEMPLATE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -317,9 +321,10 @@ def _fonts() -> Any:
     return FontConfiguration()
 
 
-def _check_fonts(document: Any) -> None:
-    """ReportError where what was set is not in the font it is meant for: it would be hollow boxes."""
-
-
-def _sequence(values: Sequence[Any]) -> Sequence[Any]:
-    return values
+def _check_fonts(families: set[str]) -> None:
+    """ReportError where the text was set in something else than the font it is meant for: it would be hollow boxes."""
+    if not families & set(FONTS):
+        raise ReportError(
+            f"the font {FONT} is missing on the computer that makes reports: install it (Debian, Ubuntu: "
+            "fonts-noto-cjk), then make the report again; HTML and XLSX do not need it"
+        )

@@ -35,7 +35,8 @@ class Voice:
     def __init__(self, facts: Facts, language: str) -> None:
         self.facts, self.say = facts, Words.load(WORDS, language)
         self.language = self.say.language
-        most = max((abs(one.kwh) for one in (facts.total, *facts.points) if one.kwh is not None), default=Decimal(0))
+        known = [facts.total.kwh, *(one.kwh for one in facts.points)]
+        most = max((abs(one) for one in known if one is not None), default=Decimal(0))
         self.digits = 0 if most >= 10_000 else 1 if most >= 100 else 2
         self.names = {one.id: one.name for one in facts.points}
         self._periods = {one.key: one.name for one in facts.tariff_periods}
@@ -52,8 +53,10 @@ class Voice:
 
     def line(self, line: CostLine) -> str:
         """What a line of a bill is for."""
-        return self.say(f"cost_{line.key}") if not line.name and f"cost_{line.key}" in self.say else self.named(
-            line.name, line.key
+        return (
+            self.say(f"cost_{line.key}")
+            if not line.name and f"cost_{line.key}" in self.say
+            else self.named(line.name, line.key)
         )
 
     def bill(self, bill: Bill) -> str:
@@ -155,7 +158,8 @@ class Voice:
     def label(self, period: str) -> str:
         """The label of a period in words: October 2026, 5 October 2026."""
         parts = [int(one) for one in period.split("-")]
-        return self.say.month(date(*parts, 1)) if len(parts) == 2 else self.say.day(date(*parts))
+        year, month, day = (*parts, 1)[:3]
+        return (self.say.month if len(parts) == 2 else self.say.day)(date(year, month, day))
 
     @property
     def period(self) -> str:
@@ -211,7 +215,9 @@ class Voice:
         whole = total.completeness >= 1 and not total.estimated_share
         measured, estimated = self.share(total.completeness), self.share(total.estimated_share)
         said.append(
-            self.say("said_quality_whole") if whole else self.say("said_quality", measured=measured, estimated=estimated)
+            self.say("said_quality_whole")
+            if whole
+            else self.say("said_quality", measured=measured, estimated=estimated)
         )
         return said
 
@@ -286,7 +292,10 @@ class Voice:
     def _use_needs(self) -> list[Need]:
         found: list[Need] = []
         for balance in self.facts.total.balances:
-            words = {"name": self.names.get(balance.point, balance.point), "energy": self.energy(abs(balance.unaccounted_kwh))}
+            words = {
+                "name": self.names.get(balance.point, balance.point),
+                "energy": self.energy(abs(balance.unaccounted_kwh)),
+            }
             if balance.share is not None and balance.share > UNACCOUNTED:
                 found.append(Need("info", self.say("need_unaccounted", share=self.share(balance.share), **words)))
             elif balance.share is not None and balance.share < -OVERACCOUNTED:
@@ -306,7 +315,9 @@ class Voice:
         kind = self.say(key) if key in self.say else self.say("alarm_other", kind=alarm.kind)
         if not alarm.phase:
             return kind
-        return self.say("alarm_phase", kind=kind, phase=alarm.phase, letter=" ABC"[alarm.phase] if alarm.phase < 4 else "")
+        return self.say(
+            "alarm_phase", kind=kind, phase=alarm.phase, letter=" ABC"[alarm.phase] if alarm.phase < 4 else ""
+        )
 
     def subject(self, alarm: AlarmFacts) -> str:
         """What it is of."""
@@ -339,6 +350,8 @@ class Voice:
             return self.share(float(value))
         if key in ("until", "since", "at"):
             return self.instant(datetime.fromisoformat(str(value)))
+        if key == "day":
+            return self.say.day(date.fromisoformat(str(value)))
         return value if isinstance(value, str) else self.plain(value)
 
     def notes(self) -> list[str]:

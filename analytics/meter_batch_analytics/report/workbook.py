@@ -1,88 +1,34 @@
 """The report as a workbook: every number in full, totals as formulas, native charts.
 
-Formulas carry the value of the facts, so that a program that does not work them out shows it all the same; one that does
-comes to the same. A text is written as a text, whatever it begins with.
+Formulas carry the value of the facts, so that a program that does not work them out shows it all the same; one that
+does comes to the same. A text is written as a text, whatever it begins with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Callable
+from datetime import UTC
 from decimal import ROUND_HALF_UP, Decimal
-from io import BytesIO
 from typing import Any
 
-import xlsxwriter
 from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 
-from ..words import CHINESE
 from .charts import SERIES, colours
 from .facts import Bill, CostLine, Facts, PointFacts
-from .story import Voice
-
-_FORMATS = {
-    "text": {"text_wrap": False},
-    "kwh": {"num_format": "#,##0.00"},
-    "kw": {"num_format": "#,##0.0"},
-    "percent": {"num_format": "0.0%"},
-    "factor": {"num_format": "0.00"},
-    "price": {"num_format": "#,##0.00####"},
-    "number": {"num_format": "#,##0.###"},
-    "whole": {"num_format": "#,##0"},
-    "day": {"num_format": "yyyy-mm-dd", "align": "left"},
-    "at": {"num_format": "yyyy-mm-dd hh:mm", "align": "left"},
-}
-_WIDTHS = {"text": 18, "kwh": 14, "kw": 12, "percent": 11, "factor": 10, "price": 12, "number": 12, "whole": 9, "day": 12, "at": 17}
+from .sheets import Column, Sheets
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a sheet: its head, how it is written, and what a row has there."""
-
-    head: str
-    kind: str
-    value: Callable[[Any], Any]
-    width: int | None = None
-
-
-class Workbook:
+class Workbook(Sheets):
     """Writes a report's sheets."""
 
     def __init__(self, facts: Facts, language: str) -> None:
-        self.facts, self.voice = facts, Voice(facts, language)
-        self.say = self.voice.say
-        self._buffer = BytesIO()
-        self._book = xlsxwriter.Workbook(
-            self._buffer,
-            {
-                "in_memory": True,
-                "strings_to_formulas": False,
-                "strings_to_urls": False,
-                "strings_to_numbers": False,
-                "default_format_properties": {
-                    "font_name": "Microsoft YaHei" if self.voice.language == CHINESE else "Calibri",
-                    "font_size": 10,
-                },
-            },
-        )
-        digits = facts.cost.digits if facts.cost else 2
-        formats = _FORMATS | {"money": {"num_format": "#,##0" + ("." + "0" * digits if digits else "")}}
-        self._plain = {kind: self._book.add_format(look) for kind, look in formats.items()}
-        line = {"bold": True, "top": 1}
-        self._strong = {kind: self._book.add_format(look | line) for kind, look in formats.items()}
-        self._bold = self._book.add_format({"bold": True})
-        self._title = self._book.add_format({"bold": True, "font_size": 16, "font_color": SERIES[3]})
-        self._section = self._book.add_format({"bold": True, "font_size": 12, "font_color": SERIES[3]})
-        self._head = self._book.add_format(
-            {"bold": True, "text_wrap": True, "valign": "top", "bg_color": "#E8EDF2", "bottom": 1}
-        )
+        super().__init__(facts, language)
         self._periods = [(one.key, self.voice.named(one.name, one.key)) for one in facts.tariff_periods]
 
     def bytes(self) -> bytes:
         """The file; the same facts give the same bytes."""
         facts, say = self.facts, self.say
-        self._book.set_properties(
+        self.book.set_properties(
             {
                 "title": f"{self.voice.title} · {self.voice.period}",
                 "subject": say("description"),
@@ -91,7 +37,7 @@ class Workbook:
             }
         )
         # In the order of their tabs; the summary, which refers to all others, is written last.
-        summary = self._sheet("summary")
+        summary = self.sheet("summary")
         total = self._points()
         use = None if facts.kind == "daily" else self._days()
         hours = self._hours()
@@ -99,8 +45,8 @@ class Workbook:
         self._alarms()
         self._quality()
         self._summary(summary, total, cost, use or hours)
-        self._book.close()
-        return self._buffer.getvalue()
+        self.book.close()
+        return self.buffer.getvalue()
 
     # --- sheets ---
 
@@ -109,7 +55,7 @@ class Workbook:
         total = facts.total
         sheet.set_column(0, 0, 34)
         sheet.set_column(1, 5, 17)
-        sheet.write_string(0, 0, f"{voice.title} · {voice.period}", self._title)
+        sheet.write_string(0, 0, f"{voice.title} · {voice.period}", self.title)
         row = 1
         for text in (*voice.headline(), say("made_at", at=voice.instant(facts.made_at))):
             sheet.write_string(row, 0, text)
@@ -128,11 +74,11 @@ class Workbook:
         if facts.cost is not None:
             figures.insert(2, (say("cost_total"), "money", facts.cost.total, voice.currency(), cost_at))
         for label, kind, value, unit, formula in figures:
-            sheet.write_string(row, 0, label, self._bold)
+            sheet.write_string(row, 0, label, self.bold)
             if formula is not None:
-                sheet.write_formula(row, 1, formula, self._plain[kind], _number(value))
+                sheet.write_formula(row, 1, formula, self.plain[kind], _number(value))
             else:
-                self._cell(sheet, row, 1, kind, value, self._plain)
+                self.cell(sheet, row, 1, kind, value, self.plain)
             sheet.write_string(row, 2, unit)
             row += 1
         row += 1
@@ -145,8 +91,8 @@ class Workbook:
             Column(f"{say('alike_energy')} kWh", "kwh", lambda one: one.comparable_kwh, 17),
             Column(f"{say('change')}, {say('comparable')}", "percent", lambda one: one.comparable_change, 17),
         ]
-        row = self._table(sheet, row, columns, compared) + 1
-        sheet.write_string(row, 0, say("attention"), self._section)
+        row = self.table(sheet, row, columns, compared) + 1
+        sheet.write_string(row, 0, say("attention"), self.section)
         for number, need in enumerate(voice.needs(), row + 1):
             sheet.write_string(number, 0, need.text)
             row = number
@@ -154,14 +100,14 @@ class Workbook:
         if chart is not None:
             sheet.insert_chart(row, 0, chart)
             row += 17
-        sheet.write_string(row, 0, say("notes"), self._section)
+        sheet.write_string(row, 0, say("notes"), self.section)
         for number, text in enumerate(voice.notes(), row + 1):
             sheet.write_string(number, 0, text)
 
     def _points(self) -> str | None:
         """Returns where the total of energy stands, as a formula."""
         facts, say = self.facts, self.say
-        sheet = self._sheet("points")
+        sheet = self.sheet("points")
         columns = [
             Column(say("point"), "text", lambda one: one.name, 32),
             Column(say("identifier"), "text", lambda one: one.id, 14),
@@ -169,7 +115,7 @@ class Workbook:
             Column(say("line"), "text", lambda one: one.line),
             Column(say("in_total"), "text", lambda one: say("yes" if one.in_total else "no"), 11),
             Column("kWh", "kwh", lambda one: one.kwh),
-            *(Column(f"{name} kWh", "kwh", lambda one, key=key: one.by_period.get(key)) for key, name in self._periods),
+            *(Column(f"{name} kWh", "kwh", _of_period(key)) for key, name in self._periods),
             Column(f"{say('exported')} kWh", "kwh", lambda one: one.export_kwh),
             Column(say("share"), "percent", lambda one: one.share),
             Column(f"{say('previous_period')} kWh", "kwh", lambda one: one.previous.kwh),
@@ -183,28 +129,30 @@ class Workbook:
             Column(say("estimated"), "percent", lambda one: one.estimated_share),
         ]
         if facts.cost is not None:
-            columns.append(Column(f"{say('energy_cost')} {self.voice.currency()}", "money", lambda one: one.energy_cost))
-        end = self._table(sheet, 0, columns, facts.points, filtered=True)
+            columns.append(
+                Column(f"{say('energy_cost')} {self.voice.currency()}", "money", lambda one: one.energy_cost)
+            )
+        end = self.table(sheet, 0, columns, facts.points, filtered=True)
         sheet.freeze_panes(1, 1)
-        sheet.write_string(end, 0, say("sum_of_rows"), self._strong["text"])
+        sheet.write_string(end, 0, say("sum_of_rows"), self.strong["text"])
         which = xl_range_abs(1, 4, max(1, end - 1), 4)
         found = None
         for place, column in enumerate(columns):
             if column.kind != "kwh" or column.head.startswith((say("previous_period"), say("last_year"))):
                 if place:
-                    sheet.write_blank(end, place, None, self._strong["text"])
+                    sheet.write_blank(end, place, None, self.strong["text"])
                 continue
             values = [column.value(one) for one in facts.points if one.in_total]
             value = sum((one for one in values if one is not None), Decimal(0))
             formula = f'=SUMIFS({xl_range_abs(1, place, max(1, end - 1), place)},{which},"{say("yes")}")'
-            sheet.write_formula(end, place, formula, self._strong["kwh"], float(value))
+            sheet.write_formula(end, place, formula, self.strong["kwh"], float(value))
             if column.head == "kWh" and value == facts.total.kwh and any(one is not None for one in values):
                 found = f"='{sheet.get_name()}'!{xl_rowcol_to_cell(end, place)}"
         return found
 
     def _days(self) -> Any:
         say = self.say
-        sheet = self._sheet("days")
+        sheet = self.sheet("days")
         columns = [
             Column(say("day"), "day", lambda one: one.day),
             Column(say("day_class"), "text", lambda one: say(f"class_{one.day_class}")),
@@ -213,13 +161,13 @@ class Workbook:
             Column(say("estimated"), "percent", lambda one: one.estimated_share),
             Column(f"{say('max_demand')} kW", "kw", lambda one: one.demand_max_kw),
         ]
-        self._summed(sheet, columns, self.facts.days)
+        self.summed(sheet, columns, self.facts.days)
         sheet.insert_chart(1, len(columns) + 1, self._use_chart(sheet, 2, len(self.facts.days), say("use_by_day")))
         return self._use_chart(sheet, 2, len(self.facts.days), say("use_by_day"))
 
     def _hours(self) -> Any:
         say, zone = self.say, self.facts.start.tzinfo
-        sheet = self._sheet("hours")
+        sheet = self.sheet("hours")
         columns = [
             Column(say("hour"), "at", lambda one: one.start),
             # The hour that a clock shows twice in autumn is told apart by this.
@@ -230,7 +178,7 @@ class Workbook:
         daily = self.facts.kind == "daily"
         if daily:
             columns.append(Column(f"{say('usual')} kWh", "kwh", lambda one: one.comparable_kwh))
-        self._summed(sheet, columns, self.facts.hours)
+        self.summed(sheet, columns, self.facts.hours)
         if not daily:
             return None
         chart = self._use_chart(sheet, 2, len(self.facts.hours), say("use_by_hour"))
@@ -240,15 +188,22 @@ class Workbook:
     def _cost(self) -> str | None:
         """Returns where the total stands, as a formula."""
         facts, say = self.facts, self.say
-        sheet = self._sheet("cost")
+        sheet = self.sheet("cost")
         if facts.cost is None:
             sheet.write_string(0, 0, say("no_cost"))
             return None
         currency = self.voice.currency()
-        heads = [say("item"), say("quantity"), say("unit"), say("price"), f"{say('tariff_period')} {currency}", f"{say('amount')} {currency}"]
+        heads = [
+            say("item"),
+            say("quantity"),
+            say("unit"),
+            say("price"),
+            f"{say('tariff_period')} {currency}",
+            f"{say('amount')} {currency}",
+        ]
         for place, (head, width) in enumerate(zip(heads, (40, 14, 9, 12, 16, 16), strict=True)):
             sheet.set_column(place, place, width)
-            sheet.write_string(0, place, head, self._head)
+            sheet.write_string(0, place, head, self.head)
         sheet.freeze_panes(1, 1)
         sheet.repeat_rows(0)
         row, totals = 1, []
@@ -256,43 +211,43 @@ class Workbook:
             row = self._bill(sheet, row, bill)
             totals.append(xl_rowcol_to_cell(row - 2, 5))
         if len(totals) > 1:
-            sheet.write_string(row, 0, say("cost_total"), self._strong["text"])
+            sheet.write_string(row, 0, say("cost_total"), self.strong["text"])
             for place in range(1, 5):
-                sheet.write_blank(row, place, None, self._strong["text"])
+                sheet.write_blank(row, place, None, self.strong["text"])
             formula = "=" + "+".join(totals)
-            sheet.write_formula(row, 5, formula, self._strong["money"], float(facts.cost.total))
+            sheet.write_formula(row, 5, formula, self.strong["money"], float(facts.cost.total))
             return f"='{sheet.get_name()}'!{xl_rowcol_to_cell(row, 5)}"
         return f"='{sheet.get_name()}'!{totals[0]}" if totals else None
 
     def _bill(self, sheet: Any, row: int, bill: Bill) -> int:
         """Writes a bill from a row on; returns the row after it and an empty one."""
         say = self.say
-        sheet.write_string(row, 0, self.voice.bill(bill), self._section)
+        sheet.write_string(row, 0, self.voice.bill(bill), self.section)
         row += 1
         first, chart_rows = row, None
         for line in bill.lines:
             begin = row
             for part in line.parts:
                 sheet.write_string(row, 0, "   " + self.voice.tariff_period(part.period))
-                self._cell(sheet, row, 1, "kwh", part.kwh, self._plain)
+                self.cell(sheet, row, 1, "kwh", part.kwh, self.plain)
                 sheet.write_string(row, 2, "kWh")
-                self._cell(sheet, row, 3, "price", part.price, self._plain)
+                self.cell(sheet, row, 3, "price", part.price, self.plain)
                 self._product(sheet, row, 4, part.kwh * part.price == part.amount, part.amount)
                 row += 1
             if line.parts:
                 chart_rows = (begin, row - 1)
             self._line(sheet, row, line, begin)
             row += 1
-        sheet.write_string(row, 0, say("cost_total"), self._strong["text"])
+        sheet.write_string(row, 0, say("cost_total"), self.strong["text"])
         for place in range(1, 5):
-            sheet.write_blank(row, place, None, self._strong["text"])
+            sheet.write_blank(row, place, None, self.strong["text"])
         formula = f"=SUM({xl_range_abs(first, 5, max(first, row - 1), 5)})"
         if sum((line.amount for line in bill.lines), Decimal(0)) == bill.total:
-            sheet.write_formula(row, 5, formula, self._strong["money"], float(bill.total))
+            sheet.write_formula(row, 5, formula, self.strong["money"], float(bill.total))
         else:
-            self._cell(sheet, row, 5, "money", bill.total, self._strong)
+            self.cell(sheet, row, 5, "money", bill.total, self.strong)
         if chart_rows is not None:
-            chart = self._book.add_chart({"type": "bar"})
+            chart = self.book.add_chart({"type": "bar"})
             name = sheet.get_name()
             chart.add_series(
                 {
@@ -315,9 +270,9 @@ class Workbook:
             label += f" ({self.say('of_base', base=self.voice.amount(line.base))})"
         sheet.write_string(row, 0, label)
         kind = "kwh" if line.unit == "kWh" else "number"
-        self._cell(sheet, row, 1, kind, line.quantity, self._plain)
+        self.cell(sheet, row, 1, kind, line.quantity, self.plain)
         sheet.write_string(row, 2, self.voice.unit(line) if line.quantity is not None else "")
-        self._cell(sheet, row, 3, "price", line.price, self._plain)
+        self.cell(sheet, row, 3, "price", line.price, self.plain)
         digits = self.facts.cost.digits if self.facts.cost else 2
 
         def rounded(value: Decimal) -> bool:
@@ -328,16 +283,16 @@ class Workbook:
         elif line.quantity is not None and line.price is not None and rounded(line.quantity * line.price):
             formula = f"=ROUND({xl_rowcol_to_cell(row, 1)}*{xl_rowcol_to_cell(row, 3)},{digits})"
         else:
-            self._cell(sheet, row, 5, "money", line.amount, self._plain)
+            self.cell(sheet, row, 5, "money", line.amount, self.plain)
             return
-        sheet.write_formula(row, 5, formula, self._plain["money"], float(line.amount))
+        sheet.write_formula(row, 5, formula, self.plain["money"], float(line.amount))
 
     def _product(self, sheet: Any, row: int, place: int, exact: bool, amount: Decimal) -> None:
         if exact:
             formula = f"={xl_rowcol_to_cell(row, 1)}*{xl_rowcol_to_cell(row, 3)}"
-            sheet.write_formula(row, place, formula, self._plain["money"], float(amount))
+            sheet.write_formula(row, place, formula, self.plain["money"], float(amount))
         else:
-            self._cell(sheet, row, place, "money", amount, self._plain)
+            self.cell(sheet, row, place, "money", amount, self.plain)
 
     def _alarms(self) -> None:
         voice, say = self.voice, self.say
@@ -361,8 +316,8 @@ class Workbook:
             Column(say("unit"), "text", lambda one: one.unit, 8),
             Column(say("because"), "text", cause, 30),
         ]
-        sheet = self._sheet("alarms")
-        self._table(sheet, 0, columns, self.facts.alarms, filtered=True)
+        sheet = self.sheet("alarms")
+        self.table(sheet, 0, columns, self.facts.alarms, filtered=True)
         sheet.freeze_panes(1, 0)
 
     def _quality(self) -> None:
@@ -376,66 +331,30 @@ class Workbook:
             Column(say("estimated"), "percent", lambda one: one.estimated_share),
             Column(say("known_since"), "at", lambda one: one.since),
         ]
-        sheet = self._sheet("quality")
-        end = self._table(sheet, 0, columns, rows, filtered=True)
+        sheet = self.sheet("quality")
+        end = self.table(sheet, 0, columns, rows, filtered=True)
         sheet.freeze_panes(1, 1)
         if rows:
-            bars = {"type": "data_bar", "bar_color": SERIES[2], "min_type": "num", "min_value": 0, "max_type": "num", "max_value": 1, "bar_solid": True}
+            bars = {"type": "data_bar", "bar_color": SERIES[2], "bar_solid": True}
+            bars |= {"min_type": "num", "min_value": 0, "max_type": "num", "max_value": 1}
             sheet.conditional_format(1, 3, end - 1, 3, bars)
-
-    # --- pieces ---
-
-    def _sheet(self, key: str) -> Any:
-        sheet = self._book.add_worksheet(self.say(f"sheet_{key}"))
-        sheet.hide_gridlines(2)
-        sheet.set_landscape()
-        sheet.set_paper(9)
-        sheet.fit_to_pages(1, 0)
-        title = f"{self.voice.title} · {self.voice.period}".replace("&", "&&")
-        sheet.set_header(f"&L{title}&R&A")
-        sheet.set_footer("&R&P / &N")
-        return sheet
-
-    def _table(self, sheet: Any, top: int, columns: Sequence[Column], rows: Sequence[Any], *, filtered: bool = False) -> int:
-        """Writes heads and rows; returns the row after the last."""
-        for place, column in enumerate(columns):
-            sheet.set_column(place, place, column.width or _WIDTHS.get(column.kind, 14))
-            sheet.write_string(top, place, column.head, self._head)
-        for number, one in enumerate(rows, top + 1):
-            for place, column in enumerate(columns):
-                self._cell(sheet, number, place, column.kind, column.value(one), self._plain)
-        end = top + len(rows) + 1
-        if top == 0:
-            sheet.repeat_rows(0)
-        if filtered and rows:
-            sheet.autofilter(top, 0, end - 1, len(columns) - 1)
-        return end
-
-    def _summed(self, sheet: Any, columns: Sequence[Column], rows: Sequence[Any]) -> None:
-        """A table with the sums of its energies below."""
-        end = self._table(sheet, 0, columns, rows, filtered=True)
-        sheet.freeze_panes(1, 1)
-        sheet.write_string(end, 0, self.say("sum"), self._strong["text"])
-        for place, column in enumerate(columns[1:], 1):
-            if column.kind != "kwh":
-                sheet.write_blank(end, place, None, self._strong["text"])
-                continue
-            value = sum((number for one in rows if (number := column.value(one)) is not None), Decimal(0))
-            formula = f"=SUM({xl_range_abs(1, place, max(1, end - 1), place)})"
-            sheet.write_formula(end, place, formula, self._strong["kwh"], float(value))
 
     def _energies(self) -> list[Column]:
         return [
             Column("kWh", "kwh", lambda one: one.kwh),
-            *(Column(f"{name} kWh", "kwh", lambda one, key=key: one.by_period.get(key)) for key, name in self._periods),
+            *(Column(f"{name} kWh", "kwh", _of_period(key)) for key, name in self._periods),
         ]
 
     def _use_chart(self, sheet: Any, place: int, count: int, title: str) -> Any:
         """Stacked columns of energy by tariff period."""
-        chart = self._book.add_chart({"type": "column", "subtype": "stacked"})
+        chart = self.book.add_chart({"type": "column", "subtype": "stacked"})
         name = sheet.get_name()
-        each = [(place + 1 + number, colour) for number, colour in enumerate(colours(len(self._periods)))] if self._periods else [(place, 3)]
-        for column, colour in each:
+        each = (
+            [(place + 1 + number, colour) for number, colour in enumerate(colours(len(self._periods)))]
+            if self._periods
+            else [(place, 3)]
+        )
+        for column, colour in each or [(place, 3)]:
             chart.add_series(
                 {
                     "name": [name, 0, column],
@@ -452,22 +371,10 @@ class Workbook:
         chart.set_size({"width": 760, "height": 300})
         return chart
 
-    def _cell(self, sheet: Any, row: int, place: int, kind: str, value: Any, looks: dict[str, Any]) -> None:
-        if value is None:
-            sheet.write_blank(row, place, None, looks[kind])
-        elif isinstance(value, str):
-            sheet.write_string(row, place, value, looks[kind])
-        elif isinstance(value, datetime):
-            local = value.astimezone(self.facts.start.tzinfo).replace(tzinfo=None)
-            sheet.write_datetime(row, place, local, looks[kind])
-        elif isinstance(value, date):
-            sheet.write_datetime(row, place, datetime(value.year, value.month, value.day), looks[kind])  # noqa: DTZ001
-        else:
-            sheet.write_number(row, place, float(value), looks[kind])
+
+def _of_period(key: str) -> Callable[[Any], Any]:
+    return lambda one: one.by_period.get(key)
 
 
 def _number(value: Any) -> float:
     return 0.0 if value is None else float(value)
-
-
-

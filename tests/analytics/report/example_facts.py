@@ -198,7 +198,7 @@ def _made(monthly: bool) -> Facts:
         tuple(DayFacts(one, _day_class(one), _day_kwh(one), _split(_day_kwh(one)), 0.94 if one.day == 9 else 1.0,
                        0.05 if one.day == 9 else 0.0, _day_kwh(one) / 10) for one in days),
         _hours(start, len(days)), _alarms(monthly),
-        (Note("estimates", {"share": 0.0002}), Note("history_begins", {"points": 1})) if monthly else (),
+        (Note("estimates", {"share": 0.0002, "points": 1}), Note("history_begins", {"points": 1})) if monthly else (),
     )  # fmt: skip
 
 
