@@ -80,10 +80,11 @@ def _array(values: Any) -> Any:
         clock[np.isnat(values)] = np.nan
         values = clock
     if values.dtype.kind in "iu":
-        values = values.astype(np.int32 if values.dtype.itemsize < 4 or values.dtype == np.int32 else np.float64)
-    if values.dtype.kind != "f":
+        small = values.dtype.itemsize < 4 or values.dtype == np.int32
+        values = values.astype(np.int32 if small else np.float64)
+    elif values.dtype.kind != "f":
         return plain(values.tolist())
-    if values.dtype.itemsize not in (4, 8):
+    elif values.dtype.itemsize not in (4, 8):
         values = values.astype(np.float64)
     whole = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     return {"$array": whole.dtype.name, "shape": list(whole.shape), "bytes": memoryview(whole).cast("B")}

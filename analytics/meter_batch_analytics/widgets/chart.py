@@ -41,8 +41,8 @@ class Chart(Widget):
         """Calls `told` with `{"x", "y", "trace", "point", "custom"}` of the point that was clicked."""
         self.observe(lambda change: told(change["new"]), "clicked")
 
-    def download_png(self, name: str, width: int = 1600, height: int = 900) -> None:
-        """The browser saves the chart as it is shown, as a picture of that size."""
+    def download_png(self, name: str, width: int = 1200, height: int = 675) -> None:
+        """The browser saves the chart as it is shown, as a picture of twice that size."""
         self.send({"kind": "png", "name": name, "width": width, "height": height})
 
 

@@ -98,7 +98,8 @@ export default {
 
     async function picture({ name, width, height }) {
       await drawing;
-      const layout = { ...plot.layout, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
+      const { legend = {} } = model.get("figure").layout ?? {};
+      const layout = { ...plot.layout, legend, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
       const address = await Plotly.toImage({ data: plot.data, layout, config: { locale } }, { format: "png", width, height, scale: 2 });
       save(name, "image/png", await (await fetch(address)).blob());
     }

@@ -293,7 +293,9 @@ function tellAddress(model) {
     else address.searchParams.delete(key);
   }
   history.replaceState(history.state, "", address);
-  if (parent !== globalThis) parent.postMessage({ type: "meter-batch:query", query }, location.origin);
+  address.searchParams.delete("lang");
+  address.searchParams.delete("theme");
+  if (parent !== globalThis) parent.postMessage({ type: "meter-batch-query", query: address.search.slice(1) }, location.origin);
 }
 
 export default {

@@ -61,7 +61,8 @@ export class Kernel {
   take({ header, parent, content, buffers, metadata }) {
     const type = header.msg_type;
     if (type.startsWith("comm_")) this.oncomm?.(type, content, buffers, metadata);
-    else if (type === "error") this.failed(content.evalue);
+    // errors of cells stand in the page already
+    else if (type === "error" && parent.msg_type?.startsWith("comm_")) this.failed(content.evalue);
     else if (type === "status") {
       const state = content.execution_state;
       if (["dead", "restarting", "autorestarting", "terminating"].includes(state)) this.end("died");
@@ -99,6 +100,8 @@ export class Kernel {
     this.over = true;
     this.warn(word, true);
     this.socket?.close();
+    // the panel around the page can sign in again by itself, and loads it anew
+    if (word === "signed_out" && parent !== window) parent.postMessage({ type: "meter-batch-session" }, location.origin);
   }
 
   /** Sends on the shell channel; the message's id, or null where there is no connection. */

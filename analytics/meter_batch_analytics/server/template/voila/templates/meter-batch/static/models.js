@@ -125,12 +125,9 @@ export class Models {
     }
   }
 
-  takeAll(states, paths = [], buffers = []) {
-    for (const [id, { state }] of Object.entries(states)) {
-      const own = paths.map((path, index) => [path, buffers[index]]).filter(([path]) => path[0] === id);
-      filled(state, own.map(([path]) => path.slice(1)), own.map(([, buffer]) => buffer));
-      this.add(id, state);
-    }
+  takeAll(states, paths, buffers) {
+    filled(states, paths, buffers);
+    for (const [id, { state }] of Object.entries(states)) this.add(id, state);
     this.known.forEach((one) => one.save_changes());
   }
 

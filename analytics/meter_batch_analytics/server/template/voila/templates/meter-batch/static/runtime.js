@@ -67,7 +67,7 @@ const HEARD = {
     await Promise.all(drawing);
     document.getElementById("mb-skeleton")?.remove();
     root.dataset.ready = "";
-    if (parent !== window) parent.postMessage({ type: "meter-batch:ready" }, location.origin);
+    if (parent !== window) parent.postMessage({ type: "meter-batch-ready" }, location.origin);
   },
 };
 
@@ -78,8 +78,7 @@ function heard([what, ...facts]) {
 page.told.forEach(heard);
 page.tell = (...what) => heard(what);
 // The large script is read while the kernel still works.
-const early = Object.assign(document.createElement("link"), { rel: "preload", as: "script", href: page.plotly });
-document.head.append(early);
+if (page.plotly) document.head.append(Object.assign(document.createElement("link"), { rel: "preload", as: "script", href: page.plotly }));
 
 addEventListener("pagehide", (event) => { if (!event.persisted) kernel?.leave(); });
 addEventListener("online", () => kernel?.again());
