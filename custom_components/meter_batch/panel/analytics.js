@@ -69,7 +69,7 @@ const LOOK_MS = 20_000;
 const REPORTS = "reports";
 
 const STYLE = `
-:host { display: flex; flex-direction: column; height: 100%; min-height: 0; background: var(--primary-background-color);
+:host { display: flex; flex-direction: column; height: 100vh; height: 100dvh; min-height: 0; background: var(--primary-background-color);
   color: var(--primary-text-color); font-family: var(--ha-font-family-body, Roboto, "Noto Sans", "Noto Sans CJK SC", sans-serif) }
 :host([hidden]) { display: none }
 header { display: flex; align-items: center; flex: none; height: var(--header-height, 56px); padding: 0 12px;
