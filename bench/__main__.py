@@ -20,6 +20,7 @@ BENCHES = {
     "outage": "what the meters' memory brings back after two days without half the lines, and its price",
     "stall": "what is lost while the databases of Home Assistant and the ledger are locked",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
+    "alarms": "what twenty rules at a thousand points cost, and how late an alarm is",
     "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }
 

@@ -282,6 +282,13 @@ def test_a_register_that_stands_still_while_power_flows_is_stuck(site, digits: i
     assert one.kinds() == []
 
 
+def test_a_register_that_is_read_before_the_power_of_the_same_reply_is_not_stuck_for_that(site) -> None:
+    one = site().add()
+    for second in span(0, 30_000, 300):
+        one.read(second, energy_import=Decimal(second) / 100, active_power=16.0)
+    assert one.kinds() == []
+
+
 def test_a_coarse_register_behind_transformers_is_given_time(site) -> None:
     one = site().add(ratio=(100, 10))
     for second in span(0, 40_000, 60):

@@ -16,7 +16,7 @@ from .book import Override, Rule, RuleBook, scopes
 from .checks import QUIET, Look, compiled
 from .findings import Findings
 from .latch import Key, Latch, Step
-from .watch import Subject, Watch, instant_of
+from .watch import EXPORT, Subject, Watch, instant_of
 from .words import kind_name
 
 _LATE = timedelta(hours=2)
@@ -209,7 +209,8 @@ class Alarms:
             if watched is None or mean is None or one.flags & _DOUBTFUL:
                 continue
             watch = watched.watch
-            watch.learn(max(float(mean), one.demand_max_kw or 0.0), one.start.timestamp())
+            exported = float(one.energies.get(EXPORT, 0)) * 3600 / one.length_s
+            watch.learn(max(float(mean), exported, one.demand_max_kw or 0.0), one.start.timestamp())
             usual, latch = expected.get(one.point), watched.latches.get("interval_energy")
             if latch is None or usual is None or at - one.end > _LATE or one.completeness < _WHOLE:
                 continue

@@ -204,6 +204,6 @@ def _uncounted_energy(watch: Watch) -> Check:
             return None
         ratio = watch.subject.point.multiplier_at(instant_of(watch.times[obis]))
         factor = Decimal(1) if ratio is None else ratio.ct * ratio.pt
-        return Sample(counting.kwh, resolution_kwh(counting.register, factor))
+        return Sample(counting.uncounted_kwh, resolution_kwh(counting.register, factor))
 
     return Check(look, frozenset({obis}))

@@ -268,7 +268,7 @@ class Demand:
         return (mean * passed_s + self._smooth * (DEMAND_S - passed_s)) / DEMAND_S
 
 
-IMPORT, GROSS = BY_KEY["energy_import"].obis, BY_KEY["energy_gross"].obis
+IMPORT, EXPORT, GROSS = (BY_KEY[f"energy_{key}"].obis for key in ("import", "export", "gross"))
 
 
 class Counting:
@@ -277,7 +277,9 @@ class Counting:
     def __init__(self, obis: Obis) -> None:
         self.obis = obis
         self.register: Decimal | None = None
-        self.kwh = 0.0
+        self.uncounted_kwh = 0.0
+        """What had flowed since it last moved, when it was last read."""
+        self._flowed_kwh = 0.0
         self._last: tuple[float, float] | None = None
 
     def flow(self, at: float, kw: float) -> None:
@@ -286,12 +288,13 @@ class Counting:
         last, self._last = self._last, (at, kw)
         if last is not None and 0 < at - last[0] <= FRESH_S:
             # The lesser of the two: what certainly flowed, whatever the load did in between.
-            self.kwh += min(last[1], kw) * (at - last[0]) / 3600
+            self._flowed_kwh += min(last[1], kw) * (at - last[0]) / 3600
 
     def read(self, register: Decimal) -> None:
         """The register, read again."""
         if register != self.register:
-            self.register, self.kwh = register, 0.0
+            self.register, self._flowed_kwh = register, 0.0
+        self.uncounted_kwh = self._flowed_kwh
 
 
 def resolution_kwh(register: Decimal, factor: Decimal) -> float:
