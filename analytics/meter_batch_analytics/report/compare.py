@@ -13,7 +13,7 @@ from meter_batch_engine.model.day import DayCalendar
 
 from ..comparable import Match, with_last_year, with_previous
 from .facts import Compared
-from .measured import IMPORT, Array, Histories, Rows, groups, read
+from .measured import IMPORT, Array, Histories, Rows, groups, instant, read
 from .period import ReportPeriod, day_begins
 
 USABLE = 0.95
@@ -28,7 +28,7 @@ type Terms = Mapping[str, int]
 class Days:
     """Energies of measured points by day."""
 
-    first: date
+    places: Mapping[date, int]
     rows: Rows
     counts: Array
     has: Array
@@ -39,8 +39,7 @@ class Days:
 
     def at(self, day: date) -> int | None:
         """The place of a day; None outside."""
-        place = (day - self.first).days
-        return place if 0 <= place < self.counts.shape[1] else None
+        return self.places.get(day)
 
     def kwh(self, terms: Terms, places: Sequence[int]) -> Decimal | None:
         """The sum over days; None where nothing is known of any."""
@@ -56,14 +55,16 @@ class Days:
 
 def days_of(rows: Rows, period: ReportPeriod, first: date, last: date) -> Days:
     """Days made of rows of any resolution; both days included."""
-    zone, count = period.zone, (last - first).days + 1
+    zone = period.zone
     since, until = day_begins(first, zone), day_begins(last + timedelta(days=1), zone)
     place, borders = groups(rows, since, until, "day", zone)
-    length = np.diff(borders)[:count] / 1000
+    length = np.diff(borders) / 1000
+    count = len(length)
     counts, has = rows.sums(IMPORT, place, count)
     known = rows.seconds(rows.known_s, place, count) / length
     covered = rows.seconds(np.rint(rows.covered * rows.length_s).astype(np.int64), place, count) / length
-    return Days(first, rows, counts, has, known, (has > 0) & (covered >= USABLE))
+    places = {instant(one, zone).date(): number for number, one in enumerate(borders[:-1])}
+    return Days(places, rows, counts, has, known, (has > 0) & (covered >= USABLE))
 
 
 class Comparison:

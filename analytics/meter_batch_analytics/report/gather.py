@@ -36,7 +36,7 @@ from .facts import (
 )
 from .hierarchy import children, members, terms
 from .measured import read
-from .period import ReportPeriod, kind_of, period_of, until_of
+from .period import ReportPeriod, kind_of, local, period_of, until_of
 from .split import Measured, Resolution
 from .tariff import Tariff, Tariffs, tariffs_of
 
@@ -87,7 +87,7 @@ def facts(
     made = _Made(site, asked, until_of(asked, now), chosen, tariffs_of(site.points, chosen, tariff))
     whole = points is None and session.identity.scope is None
     alarms = _alarms(session, site, asked, made.until, None if points is None else chosen)
-    found = made.facts(now.astimezone(zone).replace(microsecond=0), alarms)
+    found = made.facts(local(now.replace(microsecond=0), zone), alarms)
     return replace(found, chosen=None if whole else tuple(chosen))
 
 
@@ -336,7 +336,7 @@ class _Made:
         found = []
         for place, start in enumerate(self.data.hours):
             there = self.data.series("hour", some, place)
-            like = alike.get((start.hour, start.fold))
+            like = alike.get(start.hour)
             found.append(HourFacts(start, there.kwh, split[place], there.completeness, like))
         return tuple(found)
 
@@ -353,18 +353,18 @@ class _Made:
         size = len(self.data.days if resolution == "day" else self.data.hours)
         return found or [{} for _ in range(size)]
 
-    def _like_hours(self, some: Sequence[Mapping[str, int]]) -> dict[tuple[int, int], Decimal]:
-        """Of a daily report: the hours of the like day of the week before."""
+    def _like_hours(self, some: Sequence[Mapping[str, int]]) -> dict[int, Decimal]:
+        """Of a daily report: the hours of the like day of the week before, by the clock."""
         like = self.like.get(self.period.first)
         if self.period.kind != "daily" or like is None:
             return {}
         other = ReportPeriod("daily", like, self.period.zone)
         rows = read(self.site, sorted({leaf for one in some for leaf in one}), other.start, other.end, "hour")
         data = Measured(rows, other, other.end, [])
-        found = {}
+        found: dict[int, Decimal] = {}
         for place, start in enumerate(data.hours):
             if (kwh := data.series("hour", some, place).kwh) is not None:
-                found[start.hour, start.fold] = kwh
+                found.setdefault(start.hour, kwh)
         return found
 
     # --- what the reader has to know ---
@@ -422,7 +422,7 @@ def _alarms(
         ):
             continue
         name = site.name(one.subject) if one.subject_kind == "point" else lines.get(one.subject, one.subject)
-        ends = None if one.until is None else one.until.astimezone(period.zone)
+        ends = None if one.until is None else local(one.until, period.zone)
         found.append(
             AlarmFacts(
                 one.id,
@@ -432,7 +432,7 @@ def _alarms(
                 one.subject_kind,
                 one.subject,
                 name,
-                one.since.astimezone(period.zone),
+                local(one.since, period.zone),
                 ends,
                 one.value,
                 one.limit,

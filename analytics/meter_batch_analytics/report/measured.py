@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..periods import edges
+from .period import local
 
 IMPORT, EXPORT, GROSS = "energy_import", "energy_export", "energy_gross"
 LAGGING, LEADING = "reactive_energy_import", "reactive_energy_export"
@@ -136,8 +137,8 @@ def windows(rows: Rows, minutes: int, since: datetime) -> tuple[Array, Array, in
 
 
 def instant(milliseconds: Any, zone: tzinfo) -> datetime:
-    """Milliseconds since 1970 as an instant of a zone."""
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).astimezone(zone)
+    """Milliseconds since 1970 as an instant by the clocks of a zone."""
+    return local(datetime.fromtimestamp(int(milliseconds) / 1000, UTC), zone)
 
 
 def _table(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 from meter_batch_engine.errors import ConfigError
 
-from ..periods import begin_of, end_of
+from ..periods import begin_of
 from .facts import Kind
 
 KINDS: tuple[Kind, ...] = ("daily", "monthly")
@@ -37,12 +37,13 @@ class ReportPeriod:
 
     @property
     def days(self) -> list[date]:
-        """All its days."""
-        return [self.first + number * _ONE for number in range((self.last - self.first).days + 1)]
+        """All its days; some places once skipped one."""
+        every = [self.first + number * _ONE for number in range((self.last - self.first).days + 1)]
+        return [one for one in every if day_begins(one, self.zone).date() == one]
 
     @property
     def start(self) -> datetime:
-        """The instant at which it begins, in its zone."""
+        """The instant at which it begins, by the clocks of its zone."""
         return day_begins(self.first, self.zone)
 
     @property
@@ -77,7 +78,8 @@ def period_of(kind: Kind, text: str, now: datetime, zone: ZoneInfo) -> ReportPer
     """
     today, wanted = now.astimezone(zone).date(), text.strip().lower()
     if kind == "daily":
-        found = {"yesterday": today - _ONE, "last": today - _ONE, "today": today, "this": today}.get(wanted)
+        yesterday = (day_begins(today, zone) - timedelta(hours=1)).astimezone(zone).date()
+        found = {"yesterday": yesterday, "last": yesterday, "today": today, "this": today}.get(wanted)
         examples = "2026-10-05, yesterday or today"
     else:
         this = today.replace(day=1)
@@ -104,20 +106,22 @@ def period_of(kind: Kind, text: str, now: datetime, zone: ZoneInfo) -> ReportPer
 
 def until_of(period: ReportPeriod, now: datetime) -> datetime:
     """As far as a report made now reaches: to its end, or to the last full hour."""
-    return min(period.end, begin_of(now, "hour", period.zone).astimezone(period.zone))
+    return min(period.end, local(begin_of(now, "hour", period.zone), period.zone))
+
+
+def local(at: datetime, zone: tzinfo) -> datetime:
+    """An instant as the zone's clocks show it, with its offset fixed: what is between two such is time, not what the
+    clocks show, also on days on which they change.
+    """
+    found = at.astimezone(zone)
+    return found.replace(tzinfo=timezone(found.utcoffset() or timedelta()), fold=0)
 
 
 def day_begins(day: date, zone: ZoneInfo) -> datetime:
-    """The instant at which a local day begins: not always midnight."""
-    midnight = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-    local = midnight.astimezone(zone)
+    """The instant at which a local day begins, as its clocks show it: not always midnight."""
+    begin = local(datetime(day.year, day.month, day.day, tzinfo=zone), zone)
     # Where clocks skip midnight, what is named midnight is before or after the change; noon is always of the day.
-    if local.hour or local.date() != day:
+    if begin.hour or begin.date() != day:
         noon = datetime(day.year, day.month, day.day, 12, tzinfo=zone)
-        local = begin_of(noon, "day", zone).astimezone(zone)
-    return local
-
-
-def next_day(begin: datetime, zone: ZoneInfo) -> datetime:
-    """The instant at which the day after begins."""
-    return end_of(begin, "day", zone)
+        begin = local(begin_of(noon, "day", zone), zone)
+    return begin

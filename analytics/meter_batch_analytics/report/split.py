@@ -101,8 +101,8 @@ class Measured:
         at = {key: number for number, key in enumerate(keys)}
         codes = np.zeros(len(starts), np.int64)
         for number, start in enumerate(starts.tolist()):
-            local = instant(start, zone)
-            minute, day = local.hour * 60 + local.minute, local.date()
+            at_ = instant(start, zone)
+            minute, day = at_.hour * 60 + at_.minute, at_.date()
             period = next(key for first, last, key in spans[day] if first <= minute < last)
             codes[number] = at[tariff.version_of(day) or 0, period]
         self._codes[tariff.id] = (keys, codes[place] if len(place) else place)

@@ -12,9 +12,24 @@ from decimal import ROUND_HALF_UP, Decimal
 from zoneinfo import ZoneInfo
 
 from meter_batch_analytics.report.facts import (
-    AlarmFacts, Balance, Bill, Compared, Cost, CostLine, CostPart, DayFacts, Demand, Facts, GroupFacts, HourFacts,
-    Note, PointFacts, PowerFactor, TariffPeriod, Total,
-)  # fmt: skip
+    AlarmFacts,
+    Balance,
+    Bill,
+    Compared,
+    Cost,
+    CostLine,
+    CostPart,
+    DayFacts,
+    Demand,
+    Facts,
+    GroupFacts,
+    HourFacts,
+    Note,
+    PointFacts,
+    PowerFactor,
+    TariffPeriod,
+    Total,
+)
 
 ZONE = ZoneInfo("Asia/Shanghai")
 START = datetime(2026, 10, 1, tzinfo=ZONE)
@@ -136,8 +151,8 @@ def _hours(first: datetime, days: int) -> tuple[HourFacts, ...]:
 def _alarms(monthly: bool) -> tuple[AlarmFacts, ...]:
     at = datetime(2026, 10, 15, 10, 31, tzinfo=ZONE)
     found = (
-        AlarmFacts("a1", "demand_over_contract", "critical", "returned_unacknowledged", "point", "main", "Incomer 10 kV",
-                   at, at + timedelta(minutes=14), 462.4, 450.0, 471.2, "kW", 0, None),
+        AlarmFacts("a1", "demand_over_contract", "critical", "returned_unacknowledged", "point", "main",
+                   "Incomer 10 kV", at, at + timedelta(minutes=14), 462.4, 450.0, 471.2, "kW", 0, None),
         AlarmFacts("a2", "over_voltage", "warning", "acknowledged", "point", "lathe3", "Lathe 3",
                    at - timedelta(days=3), at - timedelta(days=3, hours=-2), 243.1, 235.4, 244.0, "V", 1, None),
         AlarmFacts("a3", "line_lost", "critical", "normal", "line", "l1", "Line 1",
@@ -235,8 +250,11 @@ def bare() -> Facts:
     )  # fmt: skip
     return replace(
         whole, made_at=made, over=False, until=made, total=total, points=(point,), areas=(), lines=(),
-        tariff_periods=(), cost=None, days=days, hours=tuple(replace(one, by_period={}) for one in whole.hours[144:192]),
-        alarms=(), notes=(Note("not_over", {"until": made.isoformat()}), Note("no_tariff"), Note("history_begins", {"points": 1})),
+        tariff_periods=(), cost=None, days=days, alarms=(),
+        hours=tuple(replace(one, by_period={}) for one in whole.hours[144:192]),
+        notes=(
+            Note("not_over", {"until": made.isoformat()}), Note("no_tariff"), Note("history_begins", {"points": 1})
+        ),
     )  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def test_versions_apply_from_their_day_on(tmp_path: Path) -> None:
 
 
 def test_single_days_count_before_months_and_seasons_may_reach_over_the_new_year(tmp_path: Path) -> None:
-    plan = '[[version.day]]\nhours = { peak = ["10:00-14:00", "17:00-21:00"], valley = ["23:00-07:00"] }\notherwise = "flat"\n'
+    plan = TARIFF[TARIFF.index("[[version.day]]") : TARIFF.index("[version.demand]")]
     text = TARIFF.replace("BASIS", "actual").replace(
         plan,
         '[[version.day]]\nseason = ["11-15", "02-29"]\notherwise = "peak"\n'
@@ -161,11 +161,12 @@ def test_single_days_count_before_months_and_seasons_may_reach_over_the_new_year
     assert tariff.period_at(date(2018, 7, 20), 720) == "valley"
 
 
+CHARGE = '[[version.charge]]\nkey = "{}"\nname = {{ en = "a", "zh-Hans" = "a" }}\nper_kwh = 1\n'
 WRONG = [
     ('currency = "CNY"', "", r't\.toml: "currency" is missing; write currency = "CNY"'),
     ('currency = "CNY"', 'currency = "yuan"', '"currency" is \'yuan\' and must be a code of three letters'),
     ("[periods]", "[period]", r"there is no \[periods\]; write one"),
-    ('peak = { en = "Peak", "zh-Hans" = "峰" }', 'peak = { en = "Peak" }', r'\[periods\]: "peak" must be a name in both'),
+    ('peak = { en = "Peak", "zh-Hans" = "峰" }', 'peak = { en = "Peak" }', "must be a name in both"),
     ("from = 2018-01-01", 'from = "2018"', "\"from\" is '2018' and must be a day without quotes"),
     ('base = "0.60"', "", r'\[\[version\]\] from 2018-01-01: "base" is missing; ratios are of it'),
     ('valley = "0.41"', 'vally = "0.41"', r'\[ratios\]: "valley" is missing'),
@@ -177,7 +178,7 @@ WRONG = [
     ('["23:00-07:00"]', '["23:00-25:00"]', r"'23:00-25:00', which is no stretch of a day"),
     ("valley = [", "night = [", r'"night" is no period of this tariff; there are peak, flat, valley'),
     ("[[version.day]]", "[[version.day]]\nmonths = [1, 2]", r"no \[\[version.day\]\] is for work days about 03-01"),
-    ("[[version.day]]", '[[version.day]]\notherwise = "flat"\n[[version.day]]', r"1 and 2 are both for work days about 01-01"),
+    ("[[version.day]]", '[[version.day]]\notherwise = "flat"\n[[version.day]]', "1 and 2 are both for work days"),
     ("[[version.day]]", "[[version.day]]\nmonths = [13]", r'"months" is \[13\]'),
     ("[[version.day]]", '[[version.day]]\non = ["sunday"]', r'"on" is .* must be a list of work, rest, holiday'),
     ("[[version.day]]", '[[version.day]]\nseason = ["summer"]', r'"season" is .* write season'),
@@ -188,7 +189,8 @@ WRONG = [
     ("standard = 0.90", "standard = 0.91", r'"standard" is 0.91 and must be one of 0.90, 0.85, 0.80'),
     ("standard = 0.90", "standard = 0.90\nstandart = 1", r'"standart" is not known here; there are table, standard'),
     ("[version.power_factor]", '[[version.charge]]\nkey = "a"\n[version.power_factor]', r'1: "name" is missing'),
-    ("[version.power_factor]", '[[version.charge]]\nkey = "energy"\nname = { en = "a", "zh-Hans" = "a" }\nper_kwh = 1\n[version.power_factor]', "twice, or it is one of energy"),
+    ("[version.power_factor]", CHARGE.format("energy") + "[version.power_factor]", "twice, or it is one of energy"),
+    ("[version.power_factor]", CHARGE.format("a") * 2 + "[version.power_factor]", "twice, or it is one of energy"),
     ("name =", "nam =", r'"name" is missing'),
     ("[[version]]", "[[version]", "is no TOML"),
 ]  # fmt: skip
