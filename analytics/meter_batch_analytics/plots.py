@@ -326,17 +326,18 @@ def decomposition(look: Look, days: Any, rows: Sequence[tuple[str, Any]], *, uni
                 "hovertemplate": f"%{{y:,.1f}} {unit}",
             }
         )
-    data.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": words("trend"),
-            "x": days,
-            "y": _small(line["trend"]),
-            "line": {"color": look.colour(0), "width": 2.6},
-            "hovertemplate": f"%{{y:,.1f}} {unit}",
-        }
-    )
+    if line.get("trend") is not None:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": words("trend"),
+                "x": days,
+                "y": _small(line["trend"]),
+                "line": {"color": look.colour(0), "width": 2.6},
+                "hovertemplate": f"%{{y:,.1f}} {unit}",
+            }
+        )
     layout: Figure = {
         "xaxis": look.time_axis(anchor=f"y{len(rows) + 1}" if rows else "y"),
         "yaxis": look.axis(domain=[1 - top, 1], title={"text": unit}, fixedrange=True, rangemode="tozero"),

@@ -9,6 +9,7 @@ the critical values were simulated for this very fit, and the tests look that th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -187,6 +188,11 @@ def _errors(design: Any, pull: Any, hold: Any, ordinal: Any) -> Any:
     bread = np.linalg.pinv((design * hold[:, None]).T @ design)
     spread = bread @ meat @ bread * (len(pull) / max(1, len(pull) - design.shape[1]))
     return np.sqrt(np.clip(np.diag(spread), 0, None))
+
+
+def loaded() -> bool:
+    """Whether what `parts` needs is loaded: the first time that takes seconds and 100 MB, so only who needs it does."""
+    return "statsmodels.tsa.seasonal" in sys.modules
 
 
 def parts(values: Any) -> Parts | None:

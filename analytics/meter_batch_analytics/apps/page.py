@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 from meter_batch_engine.errors import ConfigError, MeterBatchError
 from meter_batch_engine.model.day import DayCalendar, DayClass
@@ -17,9 +15,9 @@ from meter_batch_engine.model.day import DayCalendar, DayClass
 from ..comparable import country_of
 from ..export import CSV, XLSX, Sheet, as_csv, as_xlsx
 from ..plots import Look
-from ..session import QUERY, Session
+from ..session import Session
 from ..widgets import Chart, Controls, Figures, Notice, Table, period_days
-from ..words import CHINESE, Words, language_of
+from ..words import CHINESE, Words
 from .reading import Reader
 from .work import Step, Worker
 
@@ -51,14 +49,6 @@ class Page(ABC):
         self.controls.on_change(self._changed)
         self._worker = Worker(self._told, self._failed)
         self.renew()
-
-    @classmethod
-    def from_environment(cls) -> Page | Closed:
-        """The app for whom the environment names; where that cannot be, one line that says why."""
-        try:
-            return cls(Session.from_environment())
-        except MeterBatchError as error:
-            return Closed(str(error))
 
     # --- what an app says of itself ---
 
@@ -236,20 +226,6 @@ class Page(ABC):
         more = len(points) - most
         separator = "、" if self.session.language == CHINESE else ", "
         return separator.join(names) + (self.words("and_more", n=more) if more > 0 else "")
-
-
-class Closed:
-    """In place of an app that cannot be opened: its notice says why, the rest is nothing."""
-
-    controls = figures = chart = table = None
-
-    def __init__(self, text: str) -> None:
-        language = language_of(parse_qs(os.environ.get(QUERY, "")).get("lang", [""])[-1])
-        words = Words.load(WORDS, language)
-        self.notice = Notice("error", words("closed", text=text), language=language)
-
-    async def ready(self) -> None:
-        """There is nothing to wait for."""
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

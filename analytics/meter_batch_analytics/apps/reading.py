@@ -167,7 +167,9 @@ class Reader:
             return ms.astype("datetime64[ms]")
         # The offset is looked up once an hour; no clock changes between.
         hours, which = np.unique(ms // 3_600_000, return_inverse=True)
-        offset = np.array([self._offset(int(one)) for one in hours], np.int64) if len(hours) < 64 else self._offsets(hours)
+        offset = (
+            np.array([self._offset(int(one)) for one in hours], np.int64) if len(hours) < 64 else self._offsets(hours)
+        )
         return (ms + offset[which] * 1000).astype("datetime64[ms]")
 
     def _offset(self, hour: int) -> int:
@@ -339,7 +341,9 @@ class Reader:
             slot = np.searchsorted(borders, start, side="right") - 1
             first = np.flatnonzero(np.r_[True, slot[1:] != slot[:-1]])
             # A period whose intervals are not all there is known in part only.
-            share = np.add.reduceat(known, first, axis=1) * step * 1000 / (borders[slot[first] + 1] - borders[slot[first]])
+            share = (
+                np.add.reduceat(known, first, axis=1) * step * 1000 / (borders[slot[first] + 1] - borders[slot[first]])
+            )
             there = np.isfinite(kwh)
             count = np.add.reduceat(there, first, axis=1)
             energy = np.where(count > 0, np.add.reduceat(np.where(there, kwh, 0), first, axis=1), np.nan)
@@ -353,7 +357,8 @@ class Reader:
             flags = np.bitwise_or.reduceat(flags, first, axis=1)
             known, start, stop = np.minimum(share, 1.0), borders[slot[first]], borders[slot[first] + 1]
         return [
-            Curve(group, start, stop, value[row], None, None, known[row], flags[row]) for row, group in enumerate(groups)
+            Curve(group, start, stop, value[row], None, None, known[row], flags[row])
+            for row, group in enumerate(groups)
         ]
 
     def _tabled(

@@ -96,8 +96,13 @@ class App(Page):
             return
         classes = self._classes(days)
         shown = Shown(point, days, kwh, classes, trend.growth(days, kwh, classes))
-        chart = self._chart(shown, values["view"])
-        yield lambda: self._show(shown, chart, values["view"])
+        view = values["view"]
+        if view == "trend" and not trend.loaded():
+            # The first time, what takes the values apart takes seconds to load: they are shown meanwhile.
+            first_look = self._trend(shown, None)
+            yield lambda: self._show(shown, first_look, view)
+        chart = self._chart(shown, view)
+        yield lambda: self._show(shown, chart, view)
 
     def _usable(self, days: Days) -> list[tuple[tuple[date, ...], Any]]:
         """Of each point the days since its record began, and their energies; NaN where a day is not whole."""
@@ -211,15 +216,22 @@ class App(Page):
             return plots.profiles(
                 self.look, (self._weekdays(), week), (self._months(), year), level=self.words("of_mean")
             )  # fmt: skip
-        x = np.array(shown.days, "datetime64[D]").astype("datetime64[ms]")
         parts = trend.parts(shown.kwh)
         if parts is None:
-            name = self.session.site.name(shown.point)
+            name, x = self.session.site.name(shown.point), np.array(shown.days, "datetime64[ms]")
             return plots.bars(self.look, [name], x, [shown.kwh], unit="kWh", digits=2)
-        rows = [(self.words("week"), parts.week), (self.words("rest"), parts.rest)]
-        if parts.season is not None:
-            rows.insert(0, (self.words("season"), parts.season))
-        line: dict[str, Any] = {"values": shown.kwh, "trend": parts.trend}
+        return self._trend(shown, parts)
+
+    def _trend(self, shown: Shown, parts: trend.Parts | None) -> plots.Figure:
+        """The days with the growth line, and what they are made of."""
+        x = np.array(shown.days, "datetime64[ms]")
+        line: dict[str, Any] = {"values": shown.kwh}
+        rows = []
+        if parts is not None:
+            line["trend"] = parts.trend
+            rows = [(self.words("week"), parts.week), (self.words("rest"), parts.rest)]
+            if parts.season is not None:
+                rows.insert(0, (self.words("season"), parts.season))
         fitted = trend.line(shown.days, shown.kwh, shown.classes)
         if fitted is not None:
             line |= {"fit": fitted.value, "low": fitted.low, "high": fitted.high}
