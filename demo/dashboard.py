@@ -37,6 +37,13 @@ TEXTS: dict[str, dict[str, str]] = {
         "energy_today": "Today · {}",
         "energy_this_month": "Month · {}",
         "monthly": "Energy by month",
+        "alarms": "Alarms",
+        "alarms_critical": "Critical",
+        "alarms_warning": "Warning",
+        "alarms_info": "Information",
+        "alarms_unacknowledged": "Unacknowledged",
+        "no_alarm": "No alarm.",
+        "acknowledge": "Acknowledge all",
     },
     "zh-Hans": {
         "site": "演示园区",
@@ -70,6 +77,13 @@ TEXTS: dict[str, dict[str, str]] = {
         "energy_today": "今日 · {}",
         "energy_this_month": "本月 · {}",
         "monthly": "每月电量",
+        "alarms": "告警",
+        "alarms_critical": "严重",
+        "alarms_warning": "警告",
+        "alarms_info": "提示",
+        "alarms_unacknowledged": "未确认",
+        "no_alarm": "无告警。",
+        "acknowledge": "全部确认",
     },
 }
 
@@ -94,10 +108,14 @@ type Card = dict[str, Any]
 type Fleet = list[dict[str, Any]]
 
 
-def dashboards(fleet: Fleet, lines: list[dict[str, str]], language: str) -> list[tuple[str, str, str, Card]]:
+def dashboards(
+    fleet: Fleet, lines: list[dict[str, str]], site: dict[str, str], language: str
+) -> list[tuple[str, str, str, Card]]:
     """Every dashboard as (address, title, icon, configuration)."""
     text = TEXTS[language]
-    views = [overview(fleet, lines, text, REASONS[language]), table(fleet, text), curves(fleet, text)]
+    first = overview(fleet, lines, text, REASONS[language])
+    first["sections"][1]["cards"][:0] = alarms(fleet, site, text)
+    views = [first, table(fleet, text), curves(fleet, text)]
     return [("meter-batch", text["title"], "mdi:meter-electric", {"title": text["title"], "views": views})]
 
 
@@ -173,6 +191,35 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
         "max_columns": 2,
         "sections": [{"type": "grid", "cards": cards} for cards in (supply, attention + health)],
     }
+
+
+def alarms(fleet: Fleet, site: dict[str, str], text: dict[str, str]) -> list[Card]:
+    """How many alarms there are, which, and a button that says that somebody has seen them."""
+    keys = [key for key in site if key.startswith("alarms_")]
+    ordered = [key for key in text if key in keys]
+    entities = [point["entities"]["alarm"] for point in fleet if "alarm" in point["entities"]]
+    found = "{% set on = expand(" + repr(entities) + ") | selectattr('state', 'eq', 'on') | list %}"
+    return [
+        heading(text["alarms"], "mdi:bell-alert-outline"),
+        *(tile(site[key], text[key]) for key in ordered),
+        {
+            "type": "markdown",
+            "grid_options": {"columns": "full"},
+            "content": found
+            + "{% if not on %}"
+            + text["no_alarm"]
+            + "{% endif %}{% for one in on %}{% for alarm in state_attr(one.entity_id, 'alarms') %}\n- {{ alarm }}"
+            + "{% endfor %}{% endfor %}",
+        },
+        {
+            "type": "button",
+            "name": text["acknowledge"],
+            "icon": "mdi:check-all",
+            "show_state": False,
+            "tap_action": {"action": "perform-action", "perform_action": "meter_batch.acknowledge_alarms", "data": {}},
+            "grid_options": {"columns": 12, "rows": 2},
+        },
+    ]
 
 
 def table(fleet: Fleet, text: dict[str, str]) -> Card:

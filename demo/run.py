@@ -35,8 +35,8 @@ MADE = (
     "fleet.log", "home-assistant.log", "analytics.log", "ttyMeters", "data", "token", "certificate.pem",
 )  # fmt: skip
 """What a run leaves in its folder; nothing else is ever deleted."""
-TARIFF = ROOT / "analytics" / "meter_batch_analytics" / "report" / "tariffs" / "industrial-cn.toml"
-ANALYTICS = ("Analytics", "分析")
+TARIFF = ROOT / "analytics" / "meter_batch_analytics" / "report" / "tariffs" / "china-industrial.toml"
+PANEL = "meter-batch-analytics"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MOST_WITH_YEAR = 100
 """With more meters the demo does not wait for their year."""
@@ -312,8 +312,7 @@ async def _start_analytics(home: Home, children: Children, folder: Path, url: st
 
     async def known() -> bool:
         children.check()
-        entries = await home.ask("config_entries/get", domain="meter_batch")
-        return any(one["state"] == "loaded" and one["title"] in ANALYTICS for one in entries)
+        return PANEL in await home.ask("get_panels")
 
     await wait_until(known, 120, "the analytics server")
     return f"http://{listen}"

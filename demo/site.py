@@ -32,7 +32,8 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
     await _wait_for_entities(home)
-    for url_path, title, icon, config in dashboards(await fleet(home), await line_entities(home), language):
+    made = dashboards(await fleet(home), await line_entities(home), await site_entities(home), language)
+    for url_path, title, icon, config in made:
         await home.ask(
             "lovelace/dashboards/create", url_path=url_path, title=title, icon=icon, mode="storage",
             show_in_sidebar=True, require_admin=False,
@@ -97,6 +98,16 @@ async def line_entities(home: Home) -> list[dict[str, str]]:
         if entry["platform"] == "meter_batch" and owner in lines:
             lines[owner][key] = entry["entity_id"]
     return list(lines.values())
+
+
+async def site_entities(home: Home) -> dict[str, str]:
+    """The entities of the whole site by key, such as `alarms_critical`."""
+    start = "meter_batch_site_"
+    return {
+        entry["unique_id"].removeprefix(start): entry["entity_id"]
+        for entry in await home.ask("config/entity_registry/list")
+        if entry["platform"] == "meter_batch" and entry["unique_id"].startswith(start)
+    }
 
 
 async def live_points(home: Home) -> int:
