@@ -106,7 +106,7 @@ class Sessions:
             return visit.id
         self._sweep(now)
         id_ = secrets.token_urlsafe(32)
-        forget = self._hass.auth.async_register_revoke_token_callback(refresh_token, lambda: self.async_end(id_))
+        forget = self._hass.auth.async_register_revoke_token_callback(refresh_token, lambda: self._close(id_))
         self._visits[id_] = Visit(id_, refresh_token, language, now, forget)
         return id_
 
@@ -142,11 +142,15 @@ class Sessions:
     @callback
     def async_end(self, id_: str) -> None:
         """Ends a session and what is open in it."""
-        if (visit := self._visits.pop(id_, None)) is None:
-            return
-        visit.forget()
-        for end in list(visit.at_end):
-            end()
+        if (visit := self._visits.get(id_)) is not None:
+            visit.forget()
+            self._close(id_)
+
+    def _close(self, id_: str) -> None:
+        # Alone where the sign-in was revoked: Home Assistant goes through what waits for that, and forgets it itself.
+        if (visit := self._visits.pop(id_, None)) is not None:
+            for end in list(visit.at_end):
+                end()
 
     @callback
     def async_end_all(self) -> None:

@@ -102,7 +102,7 @@ class ProxyView(HomeAssistantView):
         if not _same_origin(request):
             return await _page(hass, request, HTTPStatus.FORBIDDEN, "analytics_page_origin")
         if path is None:
-            return web.HTTPPermanentRedirect(f"{BASE}/")
+            raise web.HTTPPermanentRedirect(f"{BASE}/")
         if (entry := analytics_entry(hass)) is None or entry.disabled_by is not None:
             return await _page(hass, request, HTTPStatus.NOT_FOUND, "analytics_page_none")
         if (target := _target(entry.data[CONF_URL], request)) is None:
@@ -116,7 +116,7 @@ class ProxyView(HomeAssistantView):
             _LOGGER.debug("The analytics server does not answer %s: %s", request.path, error)
         return await _page(hass, request, HTTPStatus.BAD_GATEWAY, "analytics_page_away", again_s=5)
 
-    get = post = put = patch = delete = head = options = _handle
+    get = post = put = patch = delete = head = _handle
 
     async def _pass_websocket(
         self, hass: HomeAssistant, request: web.Request, target: URL, headers: CIMultiDict[str], visit: Visit
@@ -129,6 +129,7 @@ class ProxyView(HomeAssistantView):
                 protocols=[one.strip() for one in offered if one.strip()],
                 max_msg_size=MOST_MESSAGE,
                 heartbeat=HEARTBEAT_S,
+                autoclose=False,
             )
         except WSServerHandshakeError as error:
             # It does not want to: so it is told, in its own number.
@@ -139,6 +140,7 @@ class ProxyView(HomeAssistantView):
                 protocols=[upstream.protocol] if upstream.protocol else (),
                 max_msg_size=MOST_MESSAGE,
                 heartbeat=HEARTBEAT_S,
+                autoclose=False,
                 compress=False,
             )
             await downstream.prepare(request)
@@ -154,13 +156,15 @@ class ProxyView(HomeAssistantView):
         up = asyncio.create_task(_forward(downstream, upstream, lambda: self._sessions.async_touch(visit)))
         down = asyncio.create_task(_forward(upstream, downstream, lambda: None))
         ended = asyncio.create_task(over.wait())
-        code, reason = int(WSCloseCode.POLICY_VIOLATION), b""
+        code, reason = int(WSCloseCode.GOING_AWAY), b""
         try:
-            while self._sessions.async_user(visit, request) is not None and not ended.done():
-                await asyncio.wait({up, down, ended}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                if closed := [task for task in (up, down) if task.done()]:
-                    code, reason = closed[0].result()
+            while not (closed := [task for task in (up, down) if task.done()]):
+                if ended.done() or self._sessions.async_user(visit, request) is None:
+                    code = int(WSCloseCode.POLICY_VIOLATION)
                     break
+                await asyncio.wait({up, down, ended}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                code, reason = closed[0].result()
         finally:
             visit.at_end.discard(over.set)
             for task in (up, down, ended):

@@ -18,9 +18,19 @@ BASE = "/api/meter_batch/analytics"
 TOKEN = "a token of the server"  # of a stand-in
 
 APPS = [
-    {"key": "explorer", "path": "apps/explorer", "icon": "mdi:chart-line", "name": {"en": "Explorer", "zh-Hans": "浏览"}},
-    {"key": "trends", "path": f"{BASE}/apps/trends", "icon": "mdi:trending-up", "name": {"en": "Trends", "zh-Hans": "趋势"}},
-]  # fmt: skip
+    {
+        "key": "explorer",
+        "path": "apps/explorer",
+        "icon": "mdi:chart-line",
+        "name": {"en": "Explorer", "zh-Hans": "浏览"},
+    },
+    {
+        "key": "trends",
+        "path": f"{BASE}/apps/trends",
+        "icon": "mdi:trending-up",
+        "name": {"en": "Trends", "zh-Hans": "趋势"},
+    },
+]
 
 
 def a_report(id_: str = "r1", points: list[str] | None = None, **more: Any) -> dict[str, Any]:

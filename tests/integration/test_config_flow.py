@@ -47,7 +47,7 @@ async def begin(hass: HomeAssistant, kind: str, **fields: Any) -> Any:
     """Goes to the first form, and with fields through it."""
     result = await hass.config_entries.flow.async_init(DOMAIN, context={"source": config_entries.SOURCE_USER})
     assert result["type"] is FlowResultType.MENU
-    assert result["menu_options"] == ["tcp", "serial"]
+    assert result["menu_options"] == ["tcp", "serial", "analytics"]
     result = await go(hass, result, {"next_step_id": kind})
     return await go(hass, result, {"name": "East", **fields}) if fields else result
 
