@@ -26,6 +26,7 @@ _MOST_PER_SITE = 96
 """More meters than this become more sites of the same six lines."""
 COLUMNS = (
     "name", "line", "protocol", "address", "template", "serial", "ct", "pt", "area", "parent", "formula", "contract_kw",
+    "generation",
 )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ class _Meter:
     dead: bool
     peak_kw: float
     ripple: float | None
+    generation: str
 
     @property
     def protocol(self) -> str:
@@ -206,6 +208,7 @@ def _meters(
             dead=not tail and row.get("dead") == counted[row["en"]],
             peak_kw=round(usual_peak_kw(template, template.virtual.voltage_v, behind_ct=ct > 1) * load_share, 3),
             ripple=row.get("ripple"),
+            generation=row.get("generation", ""),
         )
 
 
