@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meter_batch_analytics import Site
+    from meter_batch_analytics.archive.keys import KeyProvider
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -94,7 +95,7 @@ def history(
     kind = _format(format_, output, as_json=as_json)
     if since is None:
         raise ConfigError("say since when: --since 2026-05-31")
-    site = _site(url, token_file, archive, key_file, keyring, recorder=recorder)
+    site = site_of(url, token_file, archive, key_file, keyring, recorder=recorder)
     zone = time_zone or site.time_zone
     with _progress() as progress:
         tables = site.tables(
@@ -137,7 +138,7 @@ def _format(chosen: Format | None, output: Path | None, *, as_json: bool) -> str
     return found
 
 
-def _site(
+def site_of(
     url: str | None,
     token_file: Path | None,
     archive: Path | None,
@@ -146,11 +147,11 @@ def _site(
     *,
     recorder: bool,
 ) -> Site:
+    """The site that the options of connection name. ConfigError says which is missing."""
     from meter_batch_engine.errors import ConfigError
 
     try:
         import meter_batch_analytics
-        from meter_batch_analytics.archive.keys import KeyFile, KeyRing
         from meter_batch_analytics.sources.http import token_of
     except ImportError as error:
         raise ConfigError(
@@ -160,13 +161,18 @@ def _site(
         raise ConfigError("--url needs --token-file: a file with a long-lived access token, from your profile there")
     if url is None and archive is None:
         raise ConfigError("say where history is: --url with --token-file, or --archive")
-    keys: KeyFile | KeyRing | None = None
-    if key_file is not None:
-        keys = KeyFile(key_file)
-    elif keyring is not None:
-        keys = KeyRing(keyring)
     token = None if token_file is None else token_of(token_file)
+    keys = keys_of(key_file, keyring)
     return meter_batch_analytics.open(url, token, archive, keys=keys, recorder=recorder)
+
+
+def keys_of(key_file: Path | None, keyring: str | None) -> KeyProvider | None:
+    """Where the key of an encrypted archive is; None for one that is not."""
+    from meter_batch_analytics.archive.keys import KeyFile, KeyRing
+
+    if key_file is not None:
+        return KeyFile(key_file)
+    return None if keyring is None else KeyRing(keyring)
 
 
 def _begun(tables: Iterator[Any]) -> Iterator[Any]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "read": "Read registers of one meter, now.",
     "decode": "Say what frames mean: Modbus and DL/T 645, from hexadecimal text.",
     "history": "Say what meters counted and where each value came from; CSV, XLSX, JSON, Parquet.",
+    "report": "Make a daily or monthly report of energy and cost: PDF, XLSX, HTML.",
     "simulate": "Run a fleet of virtual meters on wires that take real time.",
     "ledger": "Prove that the ledger of a site is whole.",
     "templates": "List the meter models that can be read, show one, or check a file.",

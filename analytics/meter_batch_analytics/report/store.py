@@ -106,7 +106,7 @@ class ReportStore:
                 report = Report(
                     id_, facts.kind, facts.period, title, language, facts.made_at,
                     tuple(points) if points is not None else facts.chosen, files, schedule, by, facts.completeness,
-                    _figures(facts),
+                    figures(facts),
                 )  # fmt: skip
                 _write(begun / FACTS, facts.as_dict())
                 _write(begun / NAME, report.as_dict())
@@ -234,7 +234,8 @@ def _json(path: Path) -> Any:
         raise ReportError(f"{path} is damaged: {error}") from error
 
 
-def _figures(facts: Facts) -> dict[str, str | int | float | bool | None]:
+def figures(facts: Facts) -> dict[str, str | int | float | bool | None]:
+    """The key figures of a report."""
     total, cost = facts.total, facts.cost
     return {
         "kwh": None if total.kwh is None else f"{total.kwh:f}",
