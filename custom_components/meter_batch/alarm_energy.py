@@ -5,7 +5,6 @@ Only what is of now reaches the rules: what comes late, out of memories or by co
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -18,7 +17,7 @@ from homeassistant.util import dt as dt_util
 
 from .alarms import SiteAlarms
 from .const import DOMAIN
-from .engine import DayCalendar, LedgerError, expected_day
+from .engine import DayCalendar, LedgerError, Point, expected_day
 from .engine.ledger import Ledger, period_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .gaps import Gaps
@@ -66,7 +65,7 @@ class AlarmEnergy:
         """Begins to follow."""
         self._ledger.async_listen(self._changed)
         self._gaps.async_listen(self._missing)
-        self._hass.async_create_background_task(self._keep_expected(), f"{DOMAIN} usual hours")
+        self._look_for_usual(LOOK_S)
 
     # --- intervals
 
@@ -120,23 +119,32 @@ class AlarmEnergy:
 
     # --- what is usual
 
-    async def _keep_expected(self) -> None:
-        """Once a day and point, one after the other, so that nothing else waits for it."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            day = dt_util.utcnow().astimezone(self._zone).date()
-            for id_, point in self._registry.points.items():
-                if point.virtual or self._expected.get(id_, (None,))[0] == day:
-                    continue
-                try:
-                    hours = await self._ledger.async_call(partial(self._expect, id_=id_, day=day))
-                except LedgerError:
-                    break  # it says so itself
-                if id_ not in self._taught:
-                    # Once, so that rules know what load a point has.
-                    self._taught.add(id_)
-                    self._alarms.async_hours(hours[-HOURS_TAUGHT:], {})
-                await asyncio.sleep(SPREAD_S)
+    async def _next_usual(self, _now: datetime) -> None:
+        """Once a day and point, one point after the other, so that nothing else waits for it."""
+        day = dt_util.utcnow().astimezone(self._zone).date()
+        id_ = next((id_ for id_, point in self._registry.points.items() if self._is_due(point, day)), None)
+        if id_ is not None:
+            try:
+                hours = await self._ledger.async_call(partial(self._expect, id_=id_, day=day))
+            except LedgerError:
+                id_ = None  # it says so itself
+            else:
+                self._teach(id_, hours)
+        self._look_for_usual(LOOK_S if id_ is None else SPREAD_S)
+
+    @callback
+    def _look_for_usual(self, after_s: float) -> None:
+        async_call_later(self._hass, after_s, HassJob(self._next_usual, cancel_on_shutdown=True))
+
+    def _is_due(self, point: Point, day: date) -> bool:
+        return not point.virtual and self._expected.get(point.id, (None,))[0] != day
+
+    @callback
+    def _teach(self, id_: str, hours: list[Interval]) -> None:
+        """Once after the start, so that rules know what load a point has."""
+        if id_ not in self._taught:
+            self._taught.add(id_)
+            self._alarms.async_hours(hours[-HOURS_TAUGHT:], {})
 
     def _expect(self, ledger: Ledger, id_: str, day: date) -> list[Interval]:
         midnight = datetime.combine(day, datetime.min.time(), self._zone).astimezone(UTC)

@@ -36,6 +36,8 @@ ISSUE: Final = "alarms_problem"
 KEPT: Final = timedelta(days=10 * 366)
 MOST: Final = 500_000
 """Beyond this age and count the oldest findings that are over are forgotten, once a day, with their journal."""
+WAIT_S: Final = 5.0
+"""So long the thread waits for somebody else who writes to the file."""
 AGAIN_S: Final = 30.0
 """So long after a failure it is tried again."""
 PART: Final = 1_000
@@ -99,10 +101,10 @@ class Asked:
 class AlarmFile:
     """The opened file; to be used by the thread that opened it. sqlite3.Error and OSError pass through."""
 
-    def __init__(self, path: Path, *, wait_s: float = 5.0) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         adopt_copy(path)
-        self._db = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
+        self._db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
         try:
             self._prepare()
         except BaseException:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ from homeassistant.components.persistent_notification import _async_get_or_creat
 from homeassistant.core import Event, HomeAssistant, callback
 from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import entity_registry as er
-from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
-from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.site import SITE, Site, async_get_site
+from custom_components.meter_batch.site import SITE, Site
 from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.fleet import VirtualFleet
 
@@ -299,4 +296,4 @@ async def test_what_the_user_made_of_a_blueprint_or_threw_away_stays_so(rig: Rig
     (folder / "alarm_notification_zh-Hans.yaml").unlink()
     await rig.restart()
     await rig.hass.async_block_till_done()
-    assert [one.read_text() for one in folder.glob("*.yaml")] == ["mine"]
+    assert [one.read_text() for one in folder.glob("*.yaml")] == ["mine"]  # noqa: ASYNC240
