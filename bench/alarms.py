@@ -6,9 +6,9 @@ simulated: the share of one core. The points have every rule of the product that
 until there are twenty. The hour's intervals are in it by the hour, and shown apart.
 
 Latency: virtual meters on simulated wires (the time of wire and protocol is exact), read by the poller every 10 s;
-their voltage rises, each at another instant, with a rule that has no delay. From the last byte of the reply that bears the
-value to the change of the finding, over the cycle. Beside it from the instant at which the voltage rose, which contains
-the wait for being asked.
+their voltage rises, each at another instant, with a rule that has no delay. From the last byte of the reply that
+bears the value to the change of the finding, over the cycle. Beside it from the instant at which the voltage rose, which
+contains the wait for being asked.
 """
 
 from __future__ import annotations

@@ -86,6 +86,12 @@ class Site:
     def volts(self, second: float, one: float, two: float = 230.0, three: float = 230.0) -> list[Change]:
         return self.read(second, voltage_l1=one, voltage_l2=two, voltage_l3=three)
 
+    def settle(self, volts: float = 230.0, point: str = "p1", before: float = 0) -> Site:
+        """The readings from which the nominal voltage is inferred."""
+        for second in (before - 30, before - 20, before - 10):
+            self.read(second, point, **{f"voltage_l{phase}": volts for phase in (1, 2, 3)})
+        return self
+
     def link(self, second: float, *silent: str, connected: bool = True, line: str = "east") -> list[Change]:
         problem = None if connected else "no way"
         return self.took(self.alarms.links(self.at(second), line, connected, frozenset(silent), problem))

@@ -21,7 +21,7 @@ def high(one: Site, first: float, volts: float = 250, minutes: int = 2) -> None:
 @pytest.fixture
 def raised(site) -> Site:
     one = site().add()
-    one.volts(0, 230)
+    one.settle()
     high(one, 10)
     return one
 
@@ -116,7 +116,7 @@ def test_findings_of_points_that_are_gone_and_of_rules_that_are_switched_off_are
     (change,) = raised.alarms.set_overrides([Override("point:p1", "over_voltage", enabled=False)], raised.at(200))
     assert change.finding.state is AlarmState.NORMAL and not change.notify and raised.alarms.active() == []
     one = site().add()
-    one.volts(0, 230)
+    one.settle()
     high(one, 10)
     del one.subjects["p1"]
     one.put(200)
@@ -132,8 +132,9 @@ def test_a_point_that_was_changed_keeps_its_alarms(raised: Site) -> None:
 
 def test_behind_other_transformers_the_nominal_voltage_is_another(site) -> None:
     one = site().add()
-    one.volts(0, 63)
+    one.settle(63)
     one.add(ratio=(1, 100), second=5)
+    one.every((6, 7, 8), lambda s: one.volts(s, 5800, 5800, 5800))
     one.every(range(10, 300, 10), lambda s: one.volts(s, 6300, 6300, 6300))
     assert one.kinds() == ["over_voltage"] and one.the("over_voltage").limit == pytest.approx(5774 * 1.07)
 
@@ -152,7 +153,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = 0.0
         self.volts = dict.fromkeys(POINTS, 230.0)
         for point in POINTS:
-            self.site.read(0, point, voltage_l1=230.0)
+            self.site.settle(point=point)
         self.seen = 0
         self.open: dict[str, object] = {}
         self.told: set[str] = set()

@@ -40,6 +40,8 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Line:
+    told: bool = False
+    """Whether anything was heard of it since its points were told."""
     connected: bool = True
     silent: frozenset[str] = frozenset()
     problem: str | None = None
@@ -88,7 +90,7 @@ class Alarms:
                 members.setdefault(watched.watch.subject.line, set()).add(point)
         for line in members.keys() | self._lines.keys():
             state = self._lines.setdefault(line, _Line())
-            state.members = frozenset(members.get(line, ()))
+            state.members, state.told = frozenset(members.get(line, ())), False
             self._equip(line, state)
         self._adopt(now)
         return self._close_strays(at)
@@ -176,11 +178,11 @@ class Alarms:
             state = self._lines[line] = _Line()
             self._equip(line, state)
         state.problem = problem
-        if (connected, silent) == (state.connected, state.silent) and state.latch is not None and state.latch.seen:
+        if state.told and (connected, silent) == (state.connected, state.silent):
             return []
         now = at.timestamp()
         was_silent = state.members if state.dead else state.silent
-        state.connected, state.silent = connected, silent
+        state.told, state.connected, state.silent = True, connected, silent
         state.dead = not connected or (len(state.members) >= _ALONE and state.members <= silent)
         changes: list[Change] = []
         if (latch := state.latch) is not None:
@@ -189,14 +191,15 @@ class Alarms:
             latch = self._latch(point, "silence")
             if latch is None:
                 continue
-            if state.dead or point in silent:
-                # Who is raised stays so until it is heard.
-                step = latch.step(now, picked=True, dropped=False) if not self._waits(state, latch) else Step.NOTHING
-                changes += self._time(latch, step, at)
-            elif not latch.raised:
-                latch.pending = None
-                self._timed.discard(latch)
-        return changes
+            if not (state.dead or point in silent):
+                if not latch.raised:
+                    latch.pending = None
+            elif latch.raised:
+                latch.leaving = None
+            elif latch.pending is None:
+                latch.pending = now
+                self._timed.add(latch)
+        return changes + self._delays(at)
 
     def intervals(
         self, at: datetime, intervals: Iterable[Interval], expected: Mapping[str, float | None]
@@ -260,27 +263,29 @@ class Alarms:
     @property
     def next_at(self) -> datetime | None:
         """When `tick` has something to do at the latest."""
-        dues = [due for latch in self._timed if (due := latch.due) is not None]
+        dues = [due for latch in self._timed if (due := latch.due) is not None and not self._waits(latch)]
         dues += self._orphans.values()
         dues += [end.timestamp() for end in self._findings.shelf_ends()]
         return instant_of(min(dues)) if dues else None
 
     def tick(self, at: datetime) -> list[Change]:
         """Delays of silent meters and lost lines, and shelves, that have ended."""
+        changes = self._findings.end_shelves(at) + self._delays(at)
+        for key, due in list(self._orphans.items()):
+            if due <= at.timestamp():
+                changes += self._release(key, at)
+        return changes
+
+    def _delays(self, at: datetime) -> list[Change]:
         now = at.timestamp()
-        changes = self._findings.end_shelves(at)
+        changes: list[Change] = []
         # Lines first: they are the cause.
         for latch in sorted(self._timed, key=lambda one: (one.rule.subject != "line", one.key)):
             if latch.due is None:
                 self._timed.discard(latch)
-            elif latch.due <= now:
-                if latch.rule.subject == "point" and self._waits(self._line_of(latch.key[1]), latch):
-                    continue
+            elif latch.due <= now and not self._waits(latch):
                 latch.seen = now  # nothing was heard to the contrary
                 changes += self._time(latch, latch.step(now, picked=not latch.raised, dropped=latch.raised), at)
-        for key, due in list(self._orphans.items()):
-            if due <= now:
-                changes += self._release(key, at)
         return changes
 
     # --- people
@@ -430,12 +435,12 @@ class Alarms:
         line = None if watched is None else watched.watch.subject.line
         return None if line is None else self._lines.get(line)
 
-    @staticmethod
-    def _waits(line: _Line | None, latch: Latch) -> bool:
-        """Whether a meter's silence is not judged yet, because its line may be the cause."""
-        if line is None or line.latch is None or not line.dead or line.latch.raised or latch.raised:
+    def _waits(self, latch: Latch) -> bool:
+        """Whether a meter's silence is not judged yet, because its line is about to be the cause."""
+        line = None if latch.rule.subject == "line" else self._line_of(latch.key[1])
+        if line is None or line.latch is None or not line.dead or line.latch.raised:
             return False
-        return latch.due is not None and line.latch.due is not None and latch.due <= line.latch.due
+        return line.latch.due is not None
 
     # --- inside: from steps to changes
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import hypot, log, sqrt
+from statistics import median
 
 from ..model.obis import Obis
 from ..model.point import Point
@@ -27,6 +28,8 @@ _SMOOTH_S = 60.0
 _LEARNED_S = 86_400.0
 """After so much watching the greatest power seen stands for a rating that nobody has told."""
 _LEAST_V = 40.0
+_SAMPLES = 3
+"""A nominal voltage is inferred from so many readings, so that one that is wrong does not decide it."""
 _ROOT3 = sqrt(3)
 
 _TO_NEUTRAL = (57.7, 63.5, 120, 127, 220, 230, 277, 400, 3464, 5774, 11_547, 20_207)
@@ -99,6 +102,7 @@ class Watch:
         """Only where a rule looks at it; so is `counting`."""
         self.counting: Counting | None = None
         self._nominal: float | None = None
+        self._seen_v: dict[float, float] = {}
         self._largest_kw = 0.0
         self._since: float | None = None
         self._told_kw: tuple[float | None, bool] = _told(subject)
@@ -143,7 +147,7 @@ class Watch:
         if (was.point.multipliers, was.point.meters) != (subject.point.multipliers, subject.point.meters):
             return Watch(subject)
         if (was.point.attributes, was.registers) != (subject.point.attributes, subject.registers):
-            self._nominal = None
+            self._nominal, self._seen_v = None, {}
         self.subject, self._told_kw = subject, _told(subject)
         return self
 
@@ -192,7 +196,7 @@ class Watch:
 
     @property
     def nominal_v(self) -> float | None:
-        """Nominal voltage of `Subject.voltages`: as told, else the standard voltage nearest to what was read first."""
+        """Nominal voltage of `Subject.voltages`: as told, else the standard one nearest to what was read first."""
         if self._nominal is None:
             told = self.subject.number("nominal_v")
             lines = self.subject.between_lines
@@ -203,7 +207,9 @@ class Watch:
                     (value for obis, _ in self.subject.voltages if (value := self.get(obis)) is not None), default=0.0
                 )
                 if seen >= _LEAST_V:
-                    self._nominal = _nearest(seen, _BETWEEN_LINES if lines else _TO_NEUTRAL)
+                    self._seen_v[self.now] = seen
+                if len(self._seen_v) >= _SAMPLES:
+                    self._nominal = _nearest(median(self._seen_v.values()), _BETWEEN_LINES if lines else _TO_NEUTRAL)
         return self._nominal
 
 
