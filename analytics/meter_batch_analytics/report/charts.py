@@ -149,7 +149,9 @@ def bars(title: str, rows: Sequence[tuple[str, float | None, str, int]], *, widt
 
 def _ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers, about so many, from at most `low` to at least `high`."""
-    rough = max(high - low, 1e-9) / count
+    if high <= low:
+        return [0.0, 1.0]
+    rough = (high - low) / count
     power = 10.0 ** floor(log10(rough))
     step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= rough * 0.999)
     return [step * number for number in range(floor(low / step + 1e-9), max(1, ceil(high / step - 1e-9)) + 1)]

@@ -6,12 +6,13 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ReportError
 from ..words import language_of
 from .facts import Facts
-from .page import FONT, Page
+from .page import FONT, Page, require_font
 from .workbook import Workbook
 
 FORMATS = ("pdf", "xlsx", "html")
@@ -54,9 +55,11 @@ def warm() -> None:
     """Loads fonts and whatever else is paid for once, so that the first report is as quick as the second."""
     import gc
 
-    from weasyprint import HTML
+    with suppress(ReportError):
+        require_font()
+        from weasyprint import HTML
 
-    HTML(string=f'<p style="font-family:{FONT};font-size:9pt">kWh <b>电 1</b>').write_pdf()
+        HTML(string=f'<p style="font-family:{FONT};font-size:9pt">kWh <b>电 1</b>').write_pdf()
     # What was loaded so far stays: nobody has to look through it again and again.
     gc.collect()
     gc.freeze()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -56,6 +58,7 @@ class Page:
 
     def pdf(self) -> bytes:
         """The page on paper. ReportError where the font is missing. The same facts give the same bytes."""
+        require_font()
         from weasyprint import HTML  # half a second, which only this needs
 
         document = HTML(string=self.html, url_fetcher=_nothing_from_outside).render(font_config=_fonts())
@@ -76,7 +79,7 @@ class Page:
         top = [(number, at, kw) for number, (at, kw) in enumerate(facts.total.demand.top, 1)]
         half = (len(top) + 1) // 2
         return {
-            "f": facts, "v": voice, "t": voice.say, "css": Markup((_TEMPLATE / "page.css").read_text("utf-8")),
+            "f": facts, "v": voice, "t": voice.say, "css": _style("page.css"), "screen_css": _style("screen.css"),
             "lang": "zh-CN" if self.language == CHINESE else "en",
             "gap": "" if self.language == CHINESE else " ",
             "made": facts.made_at.isoformat(timespec="seconds"),
@@ -90,7 +93,7 @@ class Page:
             "alarms": facts.alarms[:_MOST_ALARMS],
             "unsure": unsure[:_MOST_UNSURE], "unsure_count": len(unsure), "unsure_times": self._unsure_times(),
             "by_area": by_area,
-            "columns": 9 + len(facts.tariff_periods) + (facts.cost is not None),
+            "columns": 10 + len(facts.tariff_periods) + (facts.cost is not None),
             "notes": voice.notes(),
         }  # fmt: skip
 
@@ -116,9 +119,9 @@ class Page:
         found = []
         note = ""
         if total.previous.change is not None:
-            note = f"{say('on_previous')} {voice.change(total.previous.change)}"
+            note = say("card_previous", change=voice.change(total.previous.change))
             if total.last_year.change is not None:
-                note += f" · {say('on_last_year')} {voice.change(total.last_year.change)}"
+                note += f" · {say('card_last_year', change=voice.change(total.last_year.change))}"
         found.append((say("energy_used"), voice.kwh(total.kwh), "kWh", note, ""))
         if facts.cost is not None:
             per_kwh = facts.cost.per_kwh
@@ -128,7 +131,8 @@ class Page:
         note = "" if demand.at is None else voice.short(demand.at)
         tone = ""
         if demand.of_contract is not None:
-            note += f" · {voice.share(demand.of_contract)} / {voice.kw(demand.contract_kw)} kW"
+            share, contract = voice.share(demand.of_contract), f"{voice.kw(demand.contract_kw)} kW"
+            note += f" · {say('card_contract', share=share, contract=contract)}"
             tone = "bad" if demand.of_contract > 1 else "warning" if demand.of_contract >= 0.9 else ""
         found.append((say("max_demand"), voice.kw(demand.max_kw), "kW", note, tone))
         factor = total.power_factor
@@ -304,6 +308,11 @@ def _nothing_from_outside(url: str, *_: object, **__: object) -> Any:
 
 
 @cache
+def _style(name: str) -> Markup:
+    return Markup((_TEMPLATE / name).read_text(encoding="utf-8"))
+
+
+@cache
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATE),
@@ -321,10 +330,26 @@ def _fonts() -> Any:
     return FontConfiguration()
 
 
+@cache
+def require_font() -> None:
+    """ReportError where the font is missing: without any font at all the libraries that set text end the process."""
+    program = shutil.which("fc-list")
+    if program is None:
+        return
+    for name in FONTS:
+        if subprocess.run([program, name, "family"], check=False, capture_output=True).stdout.strip():
+            return
+    raise _font_missing()
+
+
 def _check_fonts(families: set[str]) -> None:
     """ReportError where the text was set in something else than the font it is meant for: it would be hollow boxes."""
     if not families & set(FONTS):
-        raise ReportError(
-            f"the font {FONT} is missing on the computer that makes reports: install it (Debian, Ubuntu: "
-            "fonts-noto-cjk), then make the report again; HTML and XLSX do not need it"
-        )
+        raise _font_missing()
+
+
+def _font_missing() -> ReportError:
+    return ReportError(
+        f"the font {FONT} is missing on the computer that makes reports: install it (Debian, Ubuntu: "
+        "fonts-noto-cjk), then make the report again; HTML and XLSX do not need it"
+    )

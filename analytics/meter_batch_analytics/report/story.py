@@ -76,7 +76,7 @@ class Voice:
 
     def energy(self, value: Decimal | None) -> str:
         """Energy with its unit."""
-        return f"{self.kwh(value)} kWh"
+        return f"{self.kwh(value)}\u00a0kWh"
 
     def kw(self, value: Decimal | None) -> str:
         """Power without its unit."""
@@ -112,15 +112,18 @@ class Voice:
     def share(self, value: float | None) -> str:
         """A share in percent; what is not nothing never reads as nothing."""
         if value is not None and 0 < value < 0.0005:
-            return "< " + self.say.percent(0.001)
-        return self.say.percent(value)
+            return "<\u00a0" + self._percent(0.001)
+        return self._percent(value)
 
     def change(self, value: float | None) -> str:
         """A relative change with its sign."""
         if value is None:
             return "–"
-        text = self.say.percent(abs(value))
+        text = self._percent(abs(value))
         return text if not any(one in text for one in "123456789") else ("+" if value > 0 else "−") + text
+
+    def _percent(self, share: float | None) -> str:
+        return self.say.percent(share).replace(" %", "\u00a0%")
 
     def percent(self, value: Decimal | None) -> str:
         """A number that is in percent already, with its sign."""
