@@ -156,7 +156,7 @@ def curves(
                 "name": beside.name,
                 "x": beside.x,
                 "y": _small(beside.y),
-                "line": {"color": look.ink["beside"], "width": 1.3, "dash": "dot", **shape},
+                "line": {"color": look.ink["beside"], "width": 1.6, "dash": "dot", **shape},
                 "hovertemplate": hover,
                 "connectgaps": False,
             }
@@ -188,6 +188,7 @@ def curves(
                     "x": one.x[marked],
                     "y": _small(one.y[marked]),
                     "legendgroup": "doubtful",
+                    "legendrank": 2000,
                     "showlegend": not any(trace.get("legendgroup") == "doubtful" for trace in data),
                     "marker": {"color": look.ink["card"], "size": 5, "line": {"color": colour, "width": 1.4}},
                     "hoverinfo": "skip",
@@ -521,8 +522,22 @@ def _band(x: Any, low: Any, high: Any, colour: str, name: str, *, shown: bool = 
 
 
 def _bar(look: Look, unit: str) -> Figure:
-    return {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}, "tickfont": {"color": look.ink["quiet"]},
-            "len": 0.9}  # fmt: skip
+    """The scale of a map: flat and above it, where it costs no width on a telephone."""
+    return {
+        "orientation": "h",
+        "x": 1,
+        "xanchor": "right",
+        "y": 1.01,
+        "yanchor": "bottom",
+        "len": 180,
+        "lenmode": "pixels",
+        "thickness": 8,
+        "outlinewidth": 0,
+        "title": {"text": unit, "side": "top", "font": {"size": 12}},
+        "tickfont": {"color": look.ink["quiet"], "size": 11},
+        "nticks": 4,
+        "ticks": "",
+    }
 
 
 def _small(values: Any) -> Any:

@@ -61,8 +61,23 @@ class App(Page):
 
     def __init__(self, session: Session) -> None:
         self.shown: Shown | None = None
+        self._view: str | None = None
         super().__init__(session)
         self.chart.on_zoom(self._zoomed)
+
+    def renew(self) -> None:
+        """Shows what the controls say."""
+        self._suit_quantity()
+        super().renew()
+
+    def _suit_quantity(self) -> None:
+        """Bars are of energy and curves of power, until the reader wants otherwise."""
+        view, quantity = self.controls.values["view"], self.controls.values["quantity"]
+        before, self._view = self._view, view
+        wanted = "energy" if view == "bars" else "power"
+        asked = before is None and "quantity" in self.session.query
+        if not asked and view != before and quantity in ("energy", "power") and quantity != wanted:
+            self.controls.values = {**self.controls.values, "quantity": wanted}
 
     def fields(self) -> list[dict[str, Any]]:
         """Its controls."""
@@ -122,10 +137,6 @@ class App(Page):
             drawn = sorted(groups, key=lambda one: -days.total(one.points))[:MOST_CURVES]
         view = values["view"]
         quantity: Quantity = values["quantity"]
-        if view == "bars" and quantity == "power":
-            quantity = "energy"
-        elif view in ("map", "duration") and quantity == "energy":
-            quantity = "power"
         resolution = self._resolution(values["resolution"], view, (last - first).days + 1)
         wanted = drawn if view != "map" else [_total(self.words("total_of", n=len(chosen)), chosen)]
         curves = self.reader.curves(wanted, begin, end, resolution, quantity, told)

@@ -38,8 +38,8 @@ _COLUMNS: dict[Quantity, tuple[str, str | None]] = {
 }
 ADDITIVE = frozenset({"energy", "power", "reactive"})
 ESTIMATED, EDITED, SUSPECT = (BITS[one] for one in (Quality.ESTIMATED, Quality.EDITED, Quality.SUSPECT))
-SLOT_MS = 900_000
-GRACE_MS = 300_000
+SLOT_MS, DAY_MS = 900_000, 86_400_000
+GRACE_MS = 600_000
 """What is younger is not missed yet."""
 
 
@@ -143,6 +143,7 @@ class Reader:
         self.session, self.site = session, session.site
         self.zone: ZoneInfo = zone_of(self.site.time_zone)
         self._first: dict[str, int] | None = None
+        self._begins: dict[str, int] = {}
         self._days: dict[Any, Days] = {}
 
     # --- points and time ---
@@ -279,17 +280,49 @@ class Reader:
         return sorted(one for one in found if one in known and not known[one].virtual)
 
     def _since(self, points: Sequence[str], borders: Any, kwh: Any, known: Any) -> Any:
-        """The day on which each record begins, if within these days; else the first, or after the last."""
-        firsts = self.firsts()
+        """The day on which each record begins, if within these days; else the first, or after the last. The first day
+        of a record is taken as whole: nobody missed what was before it.
+        """
         found = np.zeros(len(points), np.int64)
+        begun = self.begins(points, int(borders[0]), int(borders[-1]))
         for row, point in enumerate(points):
-            began = firsts.get(point)
-            if began is None and not np.isfinite(kwh[row]).any():
+            there = np.flatnonzero(np.isfinite(kwh[row]) | (known[row] > 0))
+            if point not in begun:
                 found[row] = len(borders) - 1
-            elif began is not None and began >= borders[0]:
-                rows = np.flatnonzero(np.isfinite(kwh[row]) | (known[row] > 0))
-                found[row] = rows[0] if len(rows) else len(borders) - 1
+            elif begun[point] >= borders[0]:
+                found[row] = there[0] if len(there) else len(borders) - 1
+                if len(there):
+                    known[row, there[0]] = 1.0 if known[row, there[0]] > 0 else 0.0
         return found
+
+    def begins(self, points: Sequence[str], begin: int, end: int) -> dict[str, int]:
+        """When each record begins (milliseconds): to the day where that is between begin and end, else to the month."""
+        firsts = self.firsts()
+        near: dict[int, list[str]] = {}
+        for point in points:
+            month = firsts.get(point)
+            if month is not None and point not in self._begins and begin - 31 * DAY_MS < month < end:
+                near.setdefault(month, []).append(point)
+        for month, some in near.items():
+            since = datetime.fromtimestamp(month / 1000, UTC)
+            until = since + timedelta(days=31, hours=2)
+            for table in self.site.tables(
+                some, since=since, until=until, resolution="day", quantities=["energy_import"]
+            ):  # fmt: skip
+                codes, names = codes_of(table["point"])
+                start = table["start"].cast(pa.int64()).to_numpy()
+                for place, name in enumerate(names):
+                    if len(mine := start[codes == place]):
+                        self._begins[str(name)] = min(self._begins.get(str(name), 1 << 62), int(mine.min()))
+        return {one: self._begins.get(one, firsts[one]) for one in points if one in firsts}
+
+    def _due(self, group: Group, start: Any) -> Any:
+        """How many members of a group have a record by each time; at least one."""
+        if len(group.points) == 1 or not len(start):
+            return np.ones(len(start))
+        begun = self.begins(group.points, int(start[0]), int(start[-1]) + DAY_MS)
+        times = np.sort([begun[one] for one in group.points if one in begun])
+        return np.maximum(np.searchsorted(times, start, side="right"), 1)
 
     # --- curves ---
 
@@ -387,7 +420,16 @@ class Reader:
             ]
             beside = pa.array([one not in plain for one in whole["point"].cast(pa.string()).to_pylist()])
             whole = pa.concat_tables([whole.filter(beside), *more]).unify_dictionaries()
-        return [self._grouped(group, whole, quantity, column) for group in groups]
+        found = [self._grouped(group, whole, quantity, column) for group in groups]
+        return [self._running(one) for one in found]
+
+    def _running(self, curve: Curve) -> Curve:
+        """The period that is not over is due only as far as it has come."""
+        due = int(self.due().timestamp() * 1000)
+        if len(curve.start) and curve.start[-1] < due < curve.end[-1]:
+            share = (curve.end[-1] - curve.start[-1]) / (due - curve.start[-1])
+            curve.known[-1] = min(1.0, float(curve.known[-1]) * share)
+        return curve
 
     def _grouped(self, group: Group, table: pa.Table, quantity: Quantity, column: str) -> Curve:
         codes, names = codes_of(table["point"])
@@ -402,7 +444,7 @@ class Reader:
         np.maximum.at(ends, which, stop)
         bits = np.zeros(len(times), np.uint8)
         np.bitwise_or.at(bits, which, flags)
-        known = np.bincount(which, share, len(times)) / len(group.points)
+        known = np.minimum(np.bincount(which, share, len(times)) / self._due(group, times), 1.0)
         there = np.isfinite(value)
         low = high = None
         if quantity in ADDITIVE:
