@@ -101,7 +101,8 @@ export default {
       const { legend = {} } = model.get("figure").layout ?? {};
       const layout = { ...plot.layout, legend, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
       const address = await Plotly.toImage({ data: plot.data, layout, config: { locale } }, { format: "png", width, height, scale: 2 });
-      save(name, "image/png", await (await fetch(address)).blob());
+      // not by fetch: the page may speak to nobody but its kernel
+      save(name, "image/png", Uint8Array.from(atob(address.split(",")[1]), (one) => one.charCodeAt(0)));
     }
 
     const custom = (content) => { if (content.kind === "png" && Plotly) picture(content); };
