@@ -9,7 +9,6 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from meter_batch_engine.errors import ConfigError
@@ -24,7 +23,6 @@ KEPT = 200
 MOST_WAITING = 50
 LONGEST_S = 1800.0
 """A report that takes longer is given up."""
-SCHEDULES_S = 30.0
 
 type State = Literal["waiting", "running", "done", "failed"]
 type Tell = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -54,15 +52,13 @@ class Job:
 
 
 class Jobs:
-    """The queue, its worker, and the schedules that put into it."""
+    """The queue and its worker."""
 
     def __init__(self, settings: Settings, tell: Tell, *, worker: list[str] | None = None) -> None:
         self._settings, self._tell = settings, tell
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._now: Job | None = None
-        self._schedules: Any = None
-        self._schedule_problem: str | None = None
         arguments = worker or ["report-worker", "--data", str(settings.data), *_archive_options(settings)]
         self.worker = Child("report worker", arguments, on_line=self._line, on_end=self._died)
 
@@ -89,7 +85,7 @@ class Jobs:
     @property
     def problems(self) -> list[str]:
         """What does not work now, in words."""
-        return [one for one in (self.worker.problem, self._schedule_problem) if one]
+        return [self.worker.problem] if self.worker.problem else []
 
     # --- the worker ---
 
@@ -98,7 +94,6 @@ class Jobs:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.worker.run())
             tasks.create_task(self._work())
-            tasks.create_task(self._watch_schedules())
 
     async def _work(self) -> None:
         while True:
@@ -109,11 +104,10 @@ class Jobs:
                 self._now = None
             if job.state == "done" and job.report is not None:
                 await self._tell("report_ready", {"report": job.report})
-            elif not job.request.get("retried"):
+            elif not job.request.get("schedule"):
+                # What a schedule wants is tried again; it says itself when it gives up.
                 request = job.request
                 facts = {"kind": request["report"], "period": request["period"], "reason": job.error or ""}
-                if request.get("schedule"):
-                    facts["schedule"] = request["schedule"]
                 await self._tell("report_failed", facts)
 
     async def _make(self, job: Job) -> None:
@@ -153,20 +147,6 @@ class Jobs:
         job.state, job.error = "failed", reason
         job.ended.set()
         _LOGGER.warning("The %s report of %s failed: %s", job.request["report"], job.request["period"], reason)
-
-    # --- schedules ---
-
-    def schedules(self) -> list[dict[str, Any]]:
-        """The schedules as they are planned."""
-        return [] if self._schedules is None else self._schedules.as_list()
-
-    async def _watch_schedules(self) -> None:
-        from .scheduler import Scheduler
-
-        self._schedules = Scheduler(self._settings, self.add)
-        while True:
-            self._schedule_problem = await self._schedules.look(datetime.now(UTC))
-            await asyncio.sleep(SCHEDULES_S)
 
 
 def _archive_options(settings: Settings) -> list[str]:

@@ -6,6 +6,7 @@ Home Assistant may be away, restart, be elsewhere or refuse the token: it is sai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -27,6 +28,8 @@ from .settings import Settings, our_version
 _LOGGER = logging.getLogger(__name__)
 
 EVERY_S = 60.0
+ANNOUNCE_S = 15.0
+"""Between tries to be announced where all else goes well."""
 AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0)
 ALARMS_DAYS = 400
 OK = "ok"
@@ -44,8 +47,9 @@ class Link:
         self._events: list[dict[str, Any]] = []
         self._wake = asyncio.Event()
         self._trouble: dict[str, str] = {}
-        found = self._mirror.at
-        self.mirror_at = None if found is None else found.isoformat()
+        self.mirror_at: str | None = None
+        with contextlib.suppress(MeterBatchError):  # damaged: it is made anew at once
+            self.mirror_at = None if (at := self._mirror.at) is None else at.isoformat()
         options = ["--url", settings.url, "--token-file", str(settings.token_file), "--until-eof"]
         options += ["--archive", str(settings.archive_folder)]
         if settings.key_file is not None:
@@ -94,8 +98,8 @@ class Link:
             else:
                 self._say(OK)
                 wait, failed = EVERY_S, 0
-                if self._trouble.get("announcement"):
-                    wait = AGAIN_S[-2]
+                if not self.announced:
+                    wait = min(wait, ANNOUNCE_S)
             self._wake.clear()
             try:
                 async with asyncio.timeout(wait):

@@ -12,22 +12,27 @@ from tornado.web import HTTPError, RequestHandler
 
 from meter_batch_engine.errors import ConfigError, MeterBatchError
 
+from ..report.store import ReportStore
 from ..words import LANGUAGES
 from . import screens
 from .jobs import Jobs
 from .link import Link
 from .pages import shown_apps
 from .pool import KernelPool
-from .reports import listed, remove
-from .settings import BASE, Settings, our_version
+from .scheduler import Scheduler
+from .settings import BASE, REPORTS, Settings, our_version
 
 
 class Machine(RequestHandler):
     """A handler for whoever holds the token. Errors are JSON: `message`."""
 
-    def initialize(self, settings: Settings, token: str, jobs: Jobs, link: Link, pool: KernelPool) -> None:
+    def initialize(
+        self, settings: Settings, token: str, jobs: Jobs, scheduler: Scheduler, link: Link, pool: KernelPool
+    ) -> None:
         """All there is to tell about."""
-        self.ours, self.token, self.jobs, self.link, self.pool = settings, token, jobs, link, pool
+        self.ours, self.token, self.pool = settings, token, pool
+        self.jobs, self.scheduler, self.link = jobs, scheduler, link
+        self.store = ReportStore(settings.data / REPORTS)
 
     def prepare(self) -> None:
         """Nothing is told without the token."""
@@ -81,8 +86,8 @@ class Status(Machine):
                 "mirror_at": self.link.mirror_at,
                 "kernels": {"used": self.pool.used, "limit": self.pool.limit},
                 "home_assistant": self.link.home_assistant,
-                "schedules": self.jobs.schedules(),
-                "problems": self.link.problems + self.jobs.problems,
+                "schedules": self.scheduler.as_list(),
+                "problems": [*self.link.problems, *self.jobs.problems, *filter(None, [self.scheduler.problem])],
             }
         )  # fmt: skip
 
@@ -115,7 +120,7 @@ class Reports(Machine):
 
     async def get(self) -> None:
         """Newest first."""
-        self.answer(await asyncio.to_thread(listed, self.ours.data))
+        self.answer([one.as_dict() for one in await asyncio.to_thread(self.store.list)])
 
 
 class OneReport(Machine):
@@ -124,7 +129,7 @@ class OneReport(Machine):
     async def delete(self, id_: str) -> None:
         """404 where there is none."""
         try:
-            done = await asyncio.to_thread(remove, self.ours.data, id_)
+            done = await asyncio.to_thread(self.store.delete, id_)
         except MeterBatchError as error:
             raise HTTPError(500, _literal(str(error))) from error
         if not done:

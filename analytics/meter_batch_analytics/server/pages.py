@@ -23,11 +23,13 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, StaticFileHandler, authenticated
 from voila.tornado.kernel_websocket_handler import VoilaKernelWebsocketHandler
 
+from ..errors import ReportError
+from ..report.store import ReportStore
 from . import screens
 from .access import Answers, Signed
 from .notebook import Page, message_html, words_for
 from .pool import Busy, KernelPool, Place
-from .settings import BASE, Settings
+from .settings import BASE, REPORTS, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -222,7 +224,8 @@ class Start(Signed):
         identity = self.identity
         if identity is None:
             raise HTTPError(403)
-        found = await asyncio.to_thread(reports_for, self.ours, identity.scope)
+        reports = await asyncio.to_thread(ReportStore(self.ours.data / REPORTS).list, identity.scope)
+        found = [one.as_dict() for one in reports]
         self.set_header("Cache-Control", "no-store")
         self.finish(screens.start(self.language, BASE, shown_apps(self.ours), found, identity.name))
 
@@ -246,27 +249,21 @@ class ReportFile(Signed):
             return self.redirect(f"{self.get_login_url()}?{urlencode({'next': self.request.path})}")
         else:
             scope = self.identity.scope
-        found = await asyncio.to_thread(reports_for, self.ours, scope)
-        files = next((one["files"] for one in found if one["id"] == report), ())
-        if name not in [one["name"] for one in files]:
+        store = ReportStore(self.ours.data / REPORTS)
+        try:
+            found = await asyncio.to_thread(store.get, report)
+            path = store.path(report, name)
+        except ReportError as error:
+            raise HTTPError(404) from error
+        if not found.visible(scope):
             raise HTTPError(404)
-        await send_file(self, self.ours.data / "reports" / report / name, name)
+        await send_file(self, path, name)
         return None
 
 
 def shown_apps(settings: Settings) -> list[str]:
     """The apps whose notebook is there."""
     return [key for key in screens.apps() if (settings.notebooks / f"{key}.ipynb").is_file()]
-
-
-def reports_for(settings: Settings, scope: frozenset[str] | None) -> list[dict[str, Any]]:
-    """The reports of which somebody may see all points, newest first."""
-    from .reports import listed
-
-    found = listed(settings.data)
-    if scope is None:
-        return found
-    return [one for one in found if one["points"] is not None and set(one["points"]) <= scope]
 
 
 TYPES = {

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import os
-import sys
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import ensure_async
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict, Integer, default
+from zmq import ZMQError
 
 from meter_batch_engine.errors import MeterBatchError
 
@@ -42,7 +43,7 @@ for _name in ("meter_batch_analytics.session", "meter_batch_analytics.apps.explo
 INHERITED = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "PYTHONPATH", "PYTHONHASHSEED",
              "VIRTUAL_ENV", "SYSTEMROOT", "LD_LIBRARY_PATH")  # fmt: skip
 """What a kernel gets of our environment: no secret can stand among it."""
-START_S, HAND_OVER_S = 60.0, 20.0
+START_S, HAND_OVER_S = 60.0, 5.0
 SOCKETLESS_S, UNSEEN_S = 120.0, 60.0
 """A kernel whose socket is gone may get it back for so long (a restart of Home Assistant, a lost connection); one that
 no page ever came to speak to for so long after it was wanted by another."""
@@ -50,6 +51,7 @@ RECLAIM_S = 10.0
 """When all places are taken, a kernel without a socket keeps its place only for so long."""
 IDLE_S = 1800.0
 WATCH_S = 5.0
+LONGEST_FOLDER = 50
 
 
 class Busy(MeterBatchError):
@@ -69,7 +71,7 @@ class Owned:
     lonely_since: float | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Place:
     """A place that is kept for a page that is being made."""
 
@@ -127,15 +129,22 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
 
     async def take(self, place: Place) -> tuple[str, Any]:
         """A kernel that knows whose it is, and a client for it. KernelFailed where that cannot be had."""
+        told = {IDENTITY: place.identity.as_json(), QUERY: place.query}
+        code = f"import os, json; os.environ.update(json.loads({json.dumps(told)!r}))"
         try:
-            kernel_id, client = await self._next()
-            try:
-                told = {IDENTITY: place.identity.as_json(), QUERY: place.query}
-                await _run(client, f"import os, json; os.environ.update(json.loads({json.dumps(told)!r}))")
-            except BaseException:
-                client.stop_channels()
-                await self._end(kernel_id)
-                raise
+            while True:
+                kernel_id, client, warm = await self._next()
+                try:
+                    await _run(client, code, HAND_OVER_S)
+                except BaseException as error:
+                    client.stop_channels()
+                    await self._end(kernel_id)
+                    if warm and isinstance(error, KernelFailed):
+                        # It died or hung while it waited.
+                        _LOGGER.warning("%s; another one is taken", error)
+                        continue
+                    raise
+                break
             place.kernel = kernel_id
             self.owners[kernel_id] = Owned(place.identity, place.language, time.monotonic())
         finally:
@@ -143,17 +152,18 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
             self.fill()
         return kernel_id, client
 
-    async def _next(self) -> tuple[str, Any]:
+    async def _next(self) -> tuple[str, Any, bool]:
+        """A kernel, its client, and whether it was waiting."""
         while self._warm or self._starting:
             if not self._warm:
                 await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
                 continue
             kernel_id, client = self._warm.pop(0)
             if kernel_id in self and await ensure_async(self.get_kernel(kernel_id).is_alive()):
-                return kernel_id, client
+                return kernel_id, client, True
             client.stop_channels()
             await self._end(kernel_id)
-        return await self._start()
+        return *await self._start(), False
 
     # --- warm kernels ---
 
@@ -176,9 +186,12 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
 
     async def _start(self) -> tuple[str, Any]:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(self.environment)
-        kernel_id = await self.start_kernel(
-            kernel_name="python3", env=environment, extra_arguments=["--HistoryManager.enabled=False"]
-        )
+        try:
+            kernel_id = await self.start_kernel(
+                kernel_name="python3", env=environment, extra_arguments=["--HistoryManager.enabled=False"]
+            )
+        except ZMQError as error:
+            raise KernelFailed(str(error)) from error
         client = self.get_kernel(kernel_id).client()
         try:
             client.start_channels()
@@ -277,9 +290,11 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
             *(ensure_async(self.shutdown_kernel(kernel_id, now=True)) for kernel_id in self.list_kernel_ids()),
             return_exceptions=True,
         )
+        # Else it waits, when it is forgotten, for messages to kernels that are no more.
+        self.context.destroy(linger=0)
 
 
-async def _run(client: Any, code: str, timeout_s: float = HAND_OVER_S) -> None:
+async def _run(client: Any, code: str, timeout_s: float) -> None:
     try:
         reply = await client.execute(code, silent=True, store_history=False, reply=True, timeout=timeout_s)
     except TimeoutError as error:
@@ -294,5 +309,6 @@ def kernel_configuration(folder: Path) -> dict[str, Any]:
     environment = {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
                    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
                    "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # fmt: skip
-    transport = "tcp" if sys.platform == "win32" else "ipc"
+    # The name of a local socket may have some hundred letters only.
+    transport = "ipc" if hasattr(socket, "AF_UNIX") and len(str(folder)) <= LONGEST_FOLDER else "tcp"
     return {"transport": transport, "autorestart": False, "environment": environment}

@@ -37,6 +37,7 @@ from .identity import SignIns
 from .jobs import Jobs
 from .link import Link, address_for, remember
 from .pool import WATCH_S, KernelPool, OurKernel, kernel_configuration
+from .scheduler import Scheduler
 from .settings import BASE, Settings, server_token
 
 _LOGGER = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> int:
         link.address = settings.address or address_for(settings.url, settings.host, port)
         remember(settings, link.address)
         jobs = Jobs(settings, link.tell)
+        scheduler = Scheduler(settings, jobs.add, link.tell)
         sign_ins = SignIns(time.monotonic)
         provider = signin.Provider(settings.url, settings.sign_in)
         people: People = made["identity_provider"]
@@ -90,13 +92,15 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> int:
             "compress_response": True, "log_function": _log, "websocket_max_message_size": 64 * 2**20,
         }  # fmt: skip
         routes = _routes(settings, token, voila, provider, sign_ins)
-        routes += machine.routes({"settings": settings, "token": token, "jobs": jobs, "link": link, "pool": pool})
+        shared = {"jobs": jobs, "scheduler": scheduler, "link": link, "pool": pool}
+        routes += machine.routes({"settings": settings, "token": token, **shared})
         server = HTTPServer(Application(routes, **made), xheaders=settings.address is not None)
         server.add_sockets(sockets)
         pool.fill()
         for work in (
             link.run(),
             jobs.run(),
+            scheduler.run(),
             _every(WATCH_S, pool.watch),
             _every(CHECK_S, lambda: signin.check(provider, pool, sign_ins)),
         ):

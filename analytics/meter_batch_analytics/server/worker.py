@@ -6,15 +6,18 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from meter_batch_engine.errors import MeterBatchError
 
 from ..archive.keys import KeyProvider
-from ..session import OWNER, Identity, Session, open_data
+from ..report.run import run_report
+from ..report.store import ReportStore
+from ..session import OWNER, Identity, open_data
 from ..words import language_of
+from .settings import REPORTS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,12 +34,13 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
         answers.write(json.dumps({"id": id_, **what}, ensure_ascii=False) + "\n")
         answers.flush()
 
+    ReportStore(data / REPORTS).sweep()
     for line in sys.stdin:
         request = json.loads(line)
         id_ = request.pop("id")
         try:
             session = open_data(data, identity_of(request), archive=archive, keys=keys)
-            report = make(session, request, lambda done, id_=id_: say(id_, progress=done))
+            report = run_report(session, request, progress=lambda done, id_=id_: say(id_, progress=done))
         except MeterBatchError as error:
             say(id_, error=str(error))
         except Exception as error:  # the top of a job: the next one shall be made
@@ -45,7 +49,7 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
                 id_, error=f"an error of the program ({type(error).__name__}); the log of the analytics server has more"
             )
         else:
-            say(id_, report=report)
+            say(id_, report=report.as_dict())
     return 0
 
 
@@ -56,13 +60,3 @@ def identity_of(request: Mapping[str, Any]) -> Identity:
         str(request.get("by") or OWNER.user), str(request.get("by") or ""), False,
         language_of(request.get("language")), None if scope is None else frozenset(scope),
     )  # fmt: skip
-
-
-def make(session: Session, request: Mapping[str, Any], progress: Callable[[float], None]) -> Mapping[str, Any]:
-    """One report."""
-    from ..report.run import run_report
-
-    progress(0.05)
-    report = run_report(session, request)
-    found: Mapping[str, Any] = report.as_dict()
-    return found

@@ -29,6 +29,7 @@ class House:
         self.token = TOKEN
         self.who = ADMIN
         self.removed: set[str] = set()
+        self.unknown: set[str] = set()
         self.announced: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.revoked: list[str] = []
@@ -89,6 +90,8 @@ class House:
             return web.json_response(who) if who else web.Response(status=401)
         if token != self.token:
             return web.Response(status=401, text="401: Unauthorized")
+        if name in self.unknown:
+            return web.Response(status=404)
         if name == "analytics_server":
             if request.method == "DELETE":
                 self.announced.clear()
@@ -108,7 +111,6 @@ class House:
 
 @contextmanager
 def opened(house: House) -> Iterator[str]:
-    loop = asyncio.new_event_loop()
     ready = threading.Event()
     port = 0
 
@@ -129,7 +131,7 @@ def opened(house: House) -> Iterator[str]:
         await runner.cleanup()
 
     done = threading.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
     assert ready.wait(10)
     try:
@@ -137,5 +139,3 @@ def opened(house: House) -> Iterator[str]:
     finally:
         done.set()
         thread.join(10)
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
