@@ -33,7 +33,8 @@ NOTES = {
     "not_billed": "`points` points of the total have no tariff: their cost is not in the total",
     "tariff_changed": "a new version of `tariff` applies from `day` on",
     "coarse": "`points` points have intervals longer than 15 minutes: their maximum demand may have been higher",
-    "no_reactive": "no reactive energy is known, so there is no power factor",
+    "across_periods": "`share` of the energy is of intervals that reach into another tariff period than they begin in",
+    "no_reactive": "reactive energy is not known of all points of the total, so there is no power factor",
     "no_last_year": "nothing is known of the same period of last year",
     "no_previous": "nothing is known of the period before",
 }

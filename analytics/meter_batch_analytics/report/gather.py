@@ -4,28 +4,26 @@ facts: what time it is, is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Protocol
 
-from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar
 
 from ..comparable import country_of
 from ..periods import zone_of
 from ..session import Identity
 from ..site import Site
-from .bill import Use, bill, cost, energy_cost, lacking
+from .alarms import alarms_of
+from .bill import energy_cost
 from .compare import comparisons, days_of
+from .costs import CONTRACT, attribute_sum, cost_of
 from .facts import (
     AlarmFacts,
     Balance,
-    Bill,
-    Cost,
     DayFacts,
-    Demand,
     Facts,
     GroupFacts,
     HourFacts,
@@ -41,8 +39,6 @@ from .split import Measured, Resolution
 from .tariff import Tariff, Tariffs, tariffs_of
 
 ZERO = Decimal(0)
-CONTRACT, CAPACITY = "contract_kw", "transformer_kva"
-"""Attributes of points that a demand charge goes by."""
 NOTEWORTHY = 0.0005
 
 
@@ -86,7 +82,7 @@ def facts(
     asked = period_of(kind_of(kind), period, now, zone)
     made = _Made(site, asked, until_of(asked, now), chosen, tariffs_of(site.points, chosen, tariff))
     whole = points is None and session.identity.scope is None
-    alarms = _alarms(session, site, asked, made.until, None if points is None else chosen)
+    alarms = alarms_of(session.alarms(asked.start, made.until), site, asked.zone, None if points is None else chosen)
     found = made.facts(local(now.replace(microsecond=0), zone), alarms)
     return replace(found, chosen=None if whole else tuple(chosen))
 
@@ -137,8 +133,14 @@ class _Made:
 
     def facts(self, made_at: datetime, alarms: tuple[AlarmFacts, ...]) -> Facts:
         """All of it."""
-        total = self._total()
-        site_cost, total = self._cost(total)
+        total, monthly = self._total(), self.period.kind == "monthly"
+        members_ = {one: self.terms[one] for one in self.members}
+        site_cost, self.notes = cost_of(self.data, self.points, members_, self.tariffs, monthly=monthly)
+        if site_cost is not None and len(site_cost.bills) == 1 and site_cost.bills[0].points == self.members:
+            # What the one bill is by is said of the site too.
+            (bill,) = site_cost.bills
+            demand = replace(total.demand, contract_kw=bill.demand.contract_kw or total.demand.contract_kw)
+            total = replace(total, demand=demand, power_factor=bill.power_factor)
         points = tuple(
             sorted(
                 (self._point(id_, total.kwh) for id_ in self.chosen),
@@ -163,7 +165,7 @@ class _Made:
             data.energy("energy_export", some),
             self.before.of(some),
             self.last_year.of(some),
-            replace(data.demand(some, 10), contract_kw=self._attributes(self.members, CONTRACT)),
+            replace(data.demand(some, 10), contract_kw=attribute_sum(self.points, self.members, CONTRACT)),
             data.power_factor(some),
             *data.quality(some),
             self._balances(),
@@ -173,11 +175,12 @@ class _Made:
         point, some, data = self.points[id_], [self.terms[id_]], self.data
         kwh, tariff = data.kwh(some), self.tariffs.get(id_)
         completeness, estimated = data.quality(some)
+        demand = replace(data.demand(some, 1), contract_kw=attribute_sum(self.points, [id_], CONTRACT))
         areas, lines = _named(self.site.areas), _named(self.site.lines)
         return PointFacts(
             id_, point.name, areas.get(id_), lines.get(id_), point.parent, point.virtual, id_ in self.members, kwh,
             self._by_period([id_]), data.energy("energy_export", some), _share(kwh, total), self.before.of(some),
-            self.last_year.of(some), replace(data.demand(some, 1), contract_kw=self._attributes([id_], CONTRACT)),
+            self.last_year.of(some), demand,
             data.power_factor(some), completeness, estimated, data.since(some),
             None if tariff is None else tariff.id,
             None if tariff is None or kwh is None else energy_cost(tariff, data.split(tariff, some)),
@@ -238,75 +241,6 @@ class _Made:
             parts = self.data.kwh([self.terms[one] for one in inside]) or ZERO
             found.append(Balance(id_, kwh, inside, parts, kwh - parts, _share(kwh - parts, kwh)))
         return tuple(found)
-
-    # --- money ---
-
-    def _cost(self, total: Total) -> tuple[Cost | None, Total]:
-        monthly = self.period.kind == "monthly"
-        bills: list[Bill] = []
-        for tariff in self.data.tariffs:
-            mine = [
-                one
-                for one in self.members
-                if self.tariffs.get(one) is tariff and self.data.kwh([self.terms[one]]) is not None
-            ]
-            if not mine:
-                continue
-            use = self._use(tariff, mine)
-            bills.append(bill(tariff, use, monthly=monthly))
-            if monthly and (attribute := lacking(tariff, use)) is not None:
-                self.notes.append(Note("no_contract", {"tariff": tariff.id, "attribute": attribute}))
-            places = sorted({place for place, _ in use.by_version})
-            for place in places[1:]:
-                facts_ = {"tariff": tariff.id, "day": tariff.versions[place].since.isoformat()}
-                self.notes.append(Note("tariff_changed", facts_))
-            charged = tariff.versions[places[0]]
-            if not monthly and (charged.demand or charged.power_factor_standard or any(
-                one.per_month is not None for one in charged.charges
-            )):  # fmt: skip
-                self.notes.append(Note("monthly_charges"))
-        if not bills:
-            return None, total
-        if len(bills) == 1 and len(bills[0].points) == len(self.members):
-            contract = bills[0].demand.contract_kw or total.demand.contract_kw
-            total = replace(
-                total,
-                demand=replace(total.demand, contract_kw=contract),
-                power_factor=bills[0].power_factor,
-            )
-        return cost(bills, next(one for one in self.data.tariffs if one.id == bills[0].tariff)), total
-
-    def _use(self, tariff: Tariff, ids: Sequence[str]) -> Use:
-        some = [self.terms[one] for one in ids]
-        charge = tariff.versions[tariff.version_of(self.period.first) or 0].demand
-        minutes = 15 if charge is None else charge.minutes
-        if charge is not None and charge.feeds == "separate" and len(some) > 1:
-            each = [self.data.demand([one], 1, minutes) for one in some]
-            there = [one.max_kw for one in each if one.max_kw is not None]
-            demand = Demand(sum(there, ZERO) if there else None, None, max(one.minutes for one in each))
-        else:
-            demand = self.data.demand(some, 10, minutes)
-        return Use(
-            tuple(ids), self.data.split(tariff, some), demand, self.data.power_factor(some),
-            self._attributes(ids, CONTRACT), self._attributes(ids, CAPACITY),
-        )  # fmt: skip
-
-    def _attributes(self, ids: Iterable[str], key: str) -> Decimal | None:
-        """The sum of an attribute of points; None where none has it."""
-        found = []
-        for id_ in ids:
-            text = self.points[id_].attributes.get(key)
-            if text is None or not text.strip():
-                continue
-            try:
-                value = Decimal(text.strip())
-                good = value.is_finite() and value >= 0
-            except InvalidOperation:
-                good = False
-            if not good:
-                raise ConfigError(f'meter "{self.points[id_].name}" has {key} "{text}", which is no number; write 550')
-            found.append(value)
-        return sum(found, ZERO) if found else None
 
     # --- series ---
 
@@ -401,48 +335,17 @@ class _Made:
             found.append(Note("no_tariff"))
         elif bare := sum(one not in self.tariffs for one in self.members):
             found.append(Note("not_billed", {"points": bare}))
+        for tariff in self.data.tariffs:
+            mine = [self.terms[one] for one in self.members if self.tariffs.get(one) is tariff]
+            if (share := self.data.across_share(tariff, mine)) > NOTEWORTHY:
+                found.append(Note("across_periods", {"share": round(share, 6)}))
         if total.kwh is not None:
             if total.power_factor.value is None:
                 found.append(Note("no_reactive"))
             for key, one in (("no_previous", total.previous), ("no_last_year", total.last_year)):
                 if one.kwh is None:
                     found.append(Note(key))
-        self.notes = [*found, *(one for place, one in enumerate(notes) if one not in notes[:place])]
-
-
-def _alarms(
-    session: Histories, site: Site, period: ReportPeriod, until: datetime, chosen: Sequence[str] | None
-) -> tuple[AlarmFacts, ...]:
-    points, lines = site.points, site.line_names
-    mine = {route.line for id_ in chosen or () for route in points[id_].routes}
-    found = []
-    for one in session.alarms(period.start, until):
-        if chosen and not (
-            one.subject in chosen if one.subject_kind == "point" else one.subject in mine or one.subject_kind == "site"
-        ):
-            continue
-        name = site.name(one.subject) if one.subject_kind == "point" else lines.get(one.subject, one.subject)
-        ends = None if one.until is None else local(one.until, period.zone)
-        found.append(
-            AlarmFacts(
-                one.id,
-                one.kind,
-                str(one.severity),
-                str(one.state),
-                one.subject_kind,
-                one.subject,
-                name,
-                local(one.since, period.zone),
-                ends,
-                one.value,
-                one.limit,
-                one.extreme,
-                one.unit,
-                one.phase,
-                one.cause,
-            )
-        )
-    return tuple(sorted(found, key=lambda one: (one.since, one.id), reverse=True))
+        self.notes = [*found, *notes]
 
 
 def _named(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -45,6 +45,7 @@ class Measured:
             self._place[key], self._borders[key] = place, borders
         self._cells: dict[str, tuple[Array, Array, Array, Array]] = {}
         self._splits: dict[tuple[str, str], tuple[list[tuple[int, str]], Array]] = {}
+        self._across: dict[str, Array] = {}
         self._windows: dict[int, tuple[Array, Array, int]] = {}
         self._codes: dict[str, tuple[list[tuple[int, str]], Array]] = {}
 
@@ -95,18 +96,32 @@ class Measured:
         if found is not None:
             return found
         starts, place = np.unique(self.rows.start, return_inverse=True)
-        zone, spans = self.period.zone, {day: tariff.spans(day) for day in self.days}
+        spans = {day: tariff.spans(day) for day in self.days}
         versions = sorted({tariff.version_of(day) or 0 for day in self.days})
         keys = [(version, one.key) for version in versions for one in tariff.periods]
         at = {key: number for number, key in enumerate(keys)}
-        codes = np.zeros(len(starts), np.int64)
+        codes, left = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
         for number, start in enumerate(starts.tolist()):
-            at_ = instant(start, zone)
-            minute, day = at_.hour * 60 + at_.minute, at_.date()
-            period = next(key for first, last, key in spans[day] if first <= minute < last)
+            begin = instant(start, self.period.zone)
+            minute, day = begin.hour * 60 + begin.minute, begin.date()
+            last, period = next((last, key) for first, last, key in spans[day] if first <= minute < last)
             codes[number] = at[tariff.version_of(day) or 0, period]
-        self._codes[tariff.id] = (keys, codes[place] if len(place) else place)
+            left[number] = (last - minute) * 60 - begin.second
+        if len(place):
+            across = (self.rows.length_s > left[place]) & self.rows.has[IMPORT]
+            self._across[tariff.id] = across
+            codes = codes[place]
+        self._codes[tariff.id] = (keys, codes)
         return self._codes[tariff.id]
+
+    def across_share(self, tariff: Tariff, some: Sequence[Terms]) -> float:
+        """Share of the energy that is of intervals which reach into another tariff period than they begin in."""
+        self._tariff_codes(tariff)
+        kwh, places = self.kwh(some), [self.rows.places[leaf] for one in some for leaf in one]
+        if kwh is None or kwh <= 0 or tariff.id not in self._across:
+            return 0.0
+        mine = self._across[tariff.id] & np.isin(self.rows.point, places)
+        return float(self.rows.decimal(self.rows.energies[IMPORT][mine].sum()) / kwh)
 
     def quality(self, some: Sequence[Terms]) -> tuple[float, float]:
         """Completeness and share of estimates in time: means over the points, of each its least known part."""
@@ -147,7 +162,7 @@ class Measured:
         with_energy = [one for one in some if self.kwh([one]) is not None]
         kwh, lagging = self.kwh(some), self.energy(LAGGING, some)
         leading = self.energy(LEADING, some)
-        if kwh is None or any(self.energy(LAGGING, [one]) is None for one in with_energy):
+        if kwh is None or kwh < 0 or any(self.energy(LAGGING, [one]) is None for one in with_energy):
             return PowerFactor(lagging, leading, None, None)
         lag, lead = abs(lagging or Decimal(0)), abs(leading or Decimal(0))
         return PowerFactor(lagging, leading, rounded_power_factor(kwh, lag + lead), rounded_power_factor(kwh, lag))

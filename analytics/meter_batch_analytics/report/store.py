@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ FACTS = "facts.json"
 VERSION = 1
 MOST = 2000
 """Reports of all kinds together; the oldest go first."""
+OLD_S = 86_400.0
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,120}")
 _BEGUN = ".begun-"
@@ -115,7 +117,9 @@ class ReportStore:
                 durable.sync_folder(self.folder)
         finally:
             shutil.rmtree(begun, ignore_errors=True)
-        self._retain(report, most)
+        with failures(self.folder):
+            self._sweep()
+            self._retain(report, most)
         return report
 
     def list(self, scope: frozenset[str] | None = None) -> list[Report]:
@@ -161,10 +165,11 @@ class ReportStore:
             shutil.rmtree(gone)
         return True
 
-    def sweep(self) -> None:
-        """Removes what was begun and never done; for whoever starts the one process that makes reports."""
+    def _sweep(self) -> None:
+        """Removes what was begun and never done: by a process that was killed, since nothing takes a day."""
         for one in self.folder.glob(f"{_BEGUN}*"):
-            shutil.rmtree(one, ignore_errors=True)
+            if one.stat().st_mtime < time.time() - OLD_S:
+                shutil.rmtree(one, ignore_errors=True)
 
     def _retain(self, new: Report, most: int | None) -> None:
         reports = self.list()

@@ -569,6 +569,18 @@ def test_demand_is_of_integration_periods_however_intervals_are_cut(tmp_path: Pa
     assert Note("coarse", {"points": 1}) in found.notes
 
 
+def test_long_intervals_count_where_they_begin_and_how_much_that_is_is_told(tmp_path: Path) -> None:
+    begin = datetime(2026, 5, 1, tzinfo=BERLIN).astimezone(UTC)
+    hourly = [interval(begin + number * timedelta(hours=1), 2, "p", 3600) for number in range(24)]
+    session = site(tmp_path, hourly)
+    text = TARIFF.replace("BASIS", "actual").replace('peak = ["10:00-14:00", "17:00-21:00"]', 'peak = ["10:30-14:00"]')
+    found = facts(session, "daily", "2026-05-01", tariff=tariff_of(tmp_path, text))
+    assert found.total.by_period == {"peak": 6, "flat": 26, "valley": 16}  # 11:00 to 14:00
+    assert Note("across_periods", {"share": round(2 / 48, 6)}) in found.notes
+    whole = facts(session, "daily", "2026-05-01", tariff=tariff_of(tmp_path, TARIFF.replace("BASIS", "actual")))
+    assert "across_periods" not in [one.key for one in whole.notes]
+
+
 def test_only_virtual_points_can_be_asked_for_too(session: Session) -> None:
     found = facts(session, "monthly", "2026-08", ["rest"])
     assert found.total.members == ("rest",) and found.total.kwh == found.points[0].kwh

@@ -112,6 +112,36 @@ def test_power_factor_tables_are_those_of_the_notice(golden) -> None:
         assert found == Decimal(str(one["percent"])), one
 
 
+@pytest.mark.parametrize(
+    ("excess", "kw", "billed"),
+    [
+        ("added_to_measured", "577.5", "550"),  # 105 % exactly
+        ("added_to_measured", "600", "622.5"),
+        ("twice_over_contract", "600", "595"),
+        ("measured", "600", "600"),
+        ("none", "600", "550"),
+        ("measured", "500", "550"),
+    ],
+)
+def test_what_is_above_the_contract_is_billed_as_the_switch_says(
+    excess: str, kw: str, billed: str, tmp_path: Path
+) -> None:
+    text = TARIFF.replace("BASIS", "contract").replace("added_to_measured", excess)
+    use = Use(("p",), {(0, "flat"): Decimal(1000)}, Demand(Decimal(kw), None, 15), PowerFactor(None, None, None, None))
+    line = next(one for one in bill(tariff_of(tmp_path, text), use, monthly=True).lines if one.key == "demand")
+    assert (line.quantity, line.price, line.amount) == (Decimal(billed), 40, Decimal(billed) * 40)
+
+
+@pytest.mark.parametrize(("kwh", "price"), [("207999", "40"), ("208000", "36")])
+def test_much_use_of_a_transformer_makes_demand_cheaper(kwh: str, price: str, tmp_path: Path) -> None:
+    tariff = tariff_of(tmp_path, TARIFF.replace("BASIS", "actual"))  # 800 kVA × 260 kWh
+    use = Use(("p",), {(0, "flat"): Decimal(kwh)}, Demand(Decimal(500), None, 15), PowerFactor(None, None, None, None))
+    found = bill(tariff, use, monthly=True)
+    assert next(one.price for one in found.lines if one.key == "demand") == Decimal(price)
+    assert found.demand_methods["capacity"] == 800 * 25
+    assert "power_factor" not in [one.key for one in found.lines]  # nothing is known of it
+
+
 @given(st.integers(0, 100), st.sampled_from(["0.80", "0.85", "0.90"]))
 def test_a_better_power_factor_never_costs_more(hundredths: int, standard: str) -> None:
     worse, better = Decimal(hundredths).scaleb(-2), Decimal(min(hundredths + 1, 100)).scaleb(-2)
