@@ -22,7 +22,7 @@ from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.fleet import VirtualFleet
 
 from .conftest import StartFleet, port_of, wait_for
-from .test_live import act, value
+from .test_live import act, device_at, value
 
 FLEET = """
 [[line]]
@@ -55,7 +55,6 @@ class Rig:
 
     def __init__(self, hass: HomeAssistant, fleet: VirtualFleet, entry: MockConfigEntry, tmp_path: Path) -> None:
         self.hass, self.fleet, self.entry, self._path = hass, fleet, entry, tmp_path
-        self._stand_in = False
 
     @property
     def site(self) -> Site:
@@ -63,14 +62,6 @@ class Rig:
 
     def fault(self, toml: str) -> None:
         """The faults of the lathe, from now on."""
-        if "voltage" in toml or self._stand_in:
-            self._stand_in = True
-            physics = self.fleet.meters[0][1].physics
-            if not hasattr(self, "_true"):
-                self._true = physics._voltage
-            factor = 1.2 if "voltage" in toml else 1.0
-            object.__setattr__(physics, "_voltage", lambda *args: self._true(*args) * factor)
-            return
         self.fleet.reload_faults(parse_fleet(FLEET.replace("faults = []", toml, 1), self._path / "fleet.toml"))
 
     def point(self, name: str) -> str:
@@ -210,54 +201,48 @@ async def test_a_restart_keeps_what_was_found_and_tells_nobody_again(rig: Rig) -
     assert [one["event"] for one in kept["journal"]] == ["raised", "shelved", "unshelved", "returned"]
 
 
-async def automate(hass: HomeAssistant, **trigger: Any) -> list[Any]:
-    """An automation with this trigger; what it was told."""
-    told: list[Any] = []
-    hass.bus.async_listen("told", lambda event: told.append(event.data))
-    actions = [
-        {"event": "told", "event_data": {"text": "{{ trigger.text }}", "link": "{{ trigger.link }}"}},
-    ]
-    assert await async_setup_component(
-        hass, AUTOMATION, {AUTOMATION: {"triggers": [trigger], "actions": actions, "id": "a", "alias": "Alarm"}}
-    )
+async def automate(hass: HomeAssistant, **triggers: dict[str, Any]) -> dict[str, Any]:
+    """An automation with these triggers; which of them fired, and what they told."""
+    told: dict[str, Any] = {}
+    hass.bus.async_listen("told", lambda event: told.update({event.data["id"]: event.data}))
+    data = {"id": "{{ trigger.id }}", "text": "{{ trigger.text }}", "link": "{{ trigger.link }}"}
+    config = {
+        "id": "a",
+        "alias": "Alarm",
+        "mode": "parallel",
+        "triggers": [{"id": id_, **trigger} for id_, trigger in triggers.items()],
+        "actions": [{"event": "told", "event_data": data}],
+    }
+    assert await async_setup_component(hass, AUTOMATION, {AUTOMATION: config})
     await hass.async_block_till_done()
     return told
 
 
-@pytest.mark.parametrize(
-    ("target", "options", "fires"),
-    [
-        ({}, {}, True),
-        ({"area_id": "hall"}, {"severity": "warning", "kinds": ["over_voltage"]}, True),
-        ({"entity_id": "binary_sensor.hall_lathe_alarm"}, {"severity": "info"}, True),
-        ({"entity_id": "event.east_alarms"}, {}, True),
-        ({"area_id": "yard"}, {}, False),
-        ({}, {"severity": "critical"}, False),
-        ({}, {"kinds": ["phase_loss"]}, False),
-    ],
-)
-async def test_an_automation_starts_for_what_it_asked_for(
-    rig: Rig, target: dict[str, Any], options: dict[str, Any], fires: bool
-) -> None:
-    trigger = {"trigger": "meter_batch.alarm_raised", "options": options, **({"target": target} if target else {})}
-    told = await automate(rig.hass, **trigger)
+async def test_an_automation_starts_for_what_it_asked_for_and_for_nothing_else(rig: Rig) -> None:
+    raised = {"trigger": "meter_batch.alarm_raised"}
+    told = await automate(
+        rig.hass,
+        everything=raised,
+        area={**raised, "target": {"area_id": "hall"}, "options": {"severity": "warning", "kinds": ["over_voltage"]}},
+        point={**raised, "target": {"entity_id": "binary_sensor.hall_lathe_alarm"}, "options": {"severity": "info"}},
+        line={**raised, "target": {"entity_id": "event.east_alarms"}},
+        device={**raised, "target": {"device_id": [device_at(rig.hass, "sensor.hall_lathe_voltage_l1").id]}},
+        another_area={**raised, "target": {"area_id": "yard"}},
+        critical={**raised, "options": {"severity": "critical"}},
+        another_kind={**raised, "options": {"kinds": ["phase_loss"]}},
+        over={"trigger": "meter_batch.alarm_returned", "target": {"area_id": "hall"}},
+    )
     await rig.at_once("over_voltage")
     rig.fault(SWELL)
     await wait_for(lambda: rig.alarm("Lathe").state == "on")
     await rig.hass.async_block_till_done()
-    assert len(told) == fires
-    if fires:
-        assert "Lathe" in told[0]["text"] and told[0]["link"].startswith("/config/devices/device/")
-
-
-async def test_an_automation_hears_that_an_alarm_is_over(rig: Rig) -> None:
-    told = await automate(rig.hass, trigger="meter_batch.alarm_returned", target={"area_id": "hall"})
-    await rig.at_once("over_voltage")
-    rig.fault(SWELL)
-    await wait_for(lambda: rig.alarm("Lathe").state == "on")
-    assert told == []
+    assert set(told) == {"everything", "area", "point", "line", "device"}
+    assert all("Lathe" in one["text"] for one in told.values())
+    assert all(one["link"].startswith("/config/devices/device/") for one in told.values())
+    told.clear()
     rig.fault("faults = []")
     await wait_for(lambda: told)
+    assert set(told) == {"over"}
 
 
 @pytest.mark.parametrize(
