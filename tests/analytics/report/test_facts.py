@@ -28,6 +28,7 @@ from meter_batch_analytics.report.measured import IMPORT, read
 from meter_batch_analytics.report.tariff import Tariff, Tariffs
 from meter_batch_analytics.report.tariff_file import examples, load_tariff
 from meter_batch_analytics.session import Session, open_data
+from meter_batch_analytics.site import Site
 from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar
 from meter_batch_engine.model.interval import Changes, Interval, Quality
@@ -114,6 +115,19 @@ def interval(start: datetime, kwh: str | Decimal, id_: str = "p", length_s: int 
 def quarters(begin: datetime, end: datetime) -> list[datetime]:
     begin, end = begin.astimezone(UTC), end.astimezone(UTC)
     return [begin + number * QUARTER for number in range((end - begin) // QUARTER)]
+
+
+class _Given:
+    """Some intervals, as a source of a site gives them, and as a site does."""
+
+    time_zone = "UTC"
+
+    def __init__(self, intervals: list[Interval], name: str = "ledger") -> None:
+        self.intervals, self.name = intervals, name
+
+    def tables(self, points, since, until, resolution, time_zone="", quantities=()):
+        mine = [one for one in self.intervals if one.point in points and since <= one.start < until]
+        yield from_intervals(mine, quantities, self.name)
 
 
 # --- as the archive ---
@@ -581,6 +595,40 @@ def test_long_intervals_count_where_they_begin_and_how_much_that_is_is_told(tmp_
     assert "across_periods" not in [one.key for one in whole.notes]
 
 
+def test_doubtful_intervals_are_counted_and_told(tmp_path: Path) -> None:
+    begin = datetime(2026, 5, 1, tzinfo=BERLIN)
+    rows = [
+        replace(interval(at, 1), flags=frozenset({Quality.MEASURED, Quality.SUSPECT}), rule="spike")
+        if number in (3, 4)
+        else interval(at, 1)
+        for number, at in enumerate(quarters(begin, begin + timedelta(days=1)))
+    ]
+    found = facts(site(tmp_path, rows), "daily", "2026-05-01")
+    assert found.total.kwh == 96 and Note("suspect", {"intervals": 2, "points": 1}) in found.notes
+
+
+def test_hourly_statistics_are_neither_known_nor_estimated_and_told(session: Session) -> None:
+    begin = datetime(2026, 5, 1, tzinfo=BERLIN).astimezone(UTC)
+    hours = [
+        Interval("p", begin + n * timedelta(hours=1), 3600, {OBIS["kwh"]: Decimal(2)}, frozenset()) for n in range(24)
+    ]
+    registry = RegistrySnapshot({"p": point("p")}, {}, {}, "Europe/Berlin", 1)
+
+    class Recorded:
+        identity, now = session.identity, session.now
+        site = Site(registry, [_Given(hours, "recorder")])
+
+        @staticmethod
+        def alarms(since: datetime, until: datetime) -> list[object]:
+            return []
+
+    found = facts(Recorded, "daily", "2026-05-01")
+    assert found.total.kwh == 48 and (found.completeness, found.estimated_share) == (0, 0)
+    keys = {one.key: one.facts for one in found.notes}
+    assert keys["statistics"] == {"share": 1.0} and keys["coarse"] == {"points": 1}
+    assert "incomplete" not in keys
+
+
 def test_only_virtual_points_can_be_asked_for_too(session: Session) -> None:
     found = facts(session, "monthly", "2026-08", ["rest"])
     assert found.total.members == ("rest",) and found.total.kwh == found.points[0].kwh
@@ -627,18 +675,6 @@ def test_parents_in_a_circle_end_somewhere() -> None:
     assert members(points, ["c"]) == ("c",) and members(points, []) == ()
 
 
-class _Given:
-    """A site of some intervals, without an archive."""
-
-    time_zone = "UTC"
-
-    def __init__(self, intervals: list[Interval]) -> None:
-        self.intervals = intervals
-
-    def tables(self, points, *, since, until, resolution, quantities):
-        yield from_intervals(self.intervals, quantities, "ledger")
-
-
 @given(
     st.lists(st.tuples(st.integers(-(10**10), 10**12), st.integers(0, 7)), min_size=1, max_size=40),
     st.sampled_from([Decimal(1), Decimal("0.1"), Decimal(40), Decimal("37.5")]),
@@ -647,7 +683,11 @@ def test_energies_come_back_exact_whatever_their_decimals_and_ratios(values, rat
     start = datetime(2026, 1, 1, tzinfo=UTC)
     energies = [min(Decimal(count).scaleb(-digits) * ratio, Decimal(10**8)) for count, digits in values]
     rows = read(
-        _Given([interval(start + n * QUARTER, one) for n, one in enumerate(energies)]), ["p"], start, start, "interval"
+        _Given([interval(start + n * QUARTER, one) for n, one in enumerate(energies)]),
+        ["p"],
+        start,
+        start + timedelta(days=9),
+        "interval",
     )
     sums, _ = rows.sums(IMPORT, np.zeros(len(energies), int), 1)
     assert rows.decimal(sums[0, 0]) == sum(energies)
@@ -657,7 +697,11 @@ def test_energies_that_do_not_fit_into_64_bits_are_summed_all_the_same() -> None
     start = datetime(2026, 1, 1, tzinfo=UTC)
     energies = [Decimal("900000000000.5"), Decimal("0.0000125"), *[Decimal("4000000000000")] * 50]
     rows = read(
-        _Given([interval(start + n * QUARTER, one) for n, one in enumerate(energies)]), ["p"], start, start, "interval"
+        _Given([interval(start + n * QUARTER, one) for n, one in enumerate(energies)]),
+        ["p"],
+        start,
+        start + timedelta(days=9),
+        "interval",
     )
     sums, _ = rows.sums(IMPORT, np.zeros(len(energies), int), 1)
     assert rows.decimal(sums[0, 0]) == sum(energies)
