@@ -7,8 +7,8 @@ until there are twenty. The hour's intervals are in it by the hour, and shown ap
 
 Latency: virtual meters on simulated wires (the time of wire and protocol is exact), read by the poller every 10 s;
 their voltage rises, each at another instant, with a rule that has no delay. From the last byte of the reply that
-bears the value to the change of the finding, over the cycle. Beside it from the instant at which the voltage rose, which
-contains the wait for being asked.
+bears the value to the change of the finding, over the cycle. Beside it from the instant at which the voltage rose:
+that contains the wait for being asked.
 """
 
 from __future__ import annotations
