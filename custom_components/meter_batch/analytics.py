@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final, Self, override
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, hdrs
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ClientTimeout, hdrs
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant, callback
@@ -137,6 +137,11 @@ class Report:
         )
 
 
+def _made(report: Report) -> float:
+    at = dt_util.parse_datetime(report.made_at)
+    return 0.0 if at is None else dt_util.as_utc(at).timestamp()
+
+
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
@@ -149,6 +154,13 @@ class Status:
     apps: tuple[App, ...]
     said: Mapping[str, Any]
     reports: tuple[Report, ...] = ()
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, as the system calls it."""
+    # aiohttp says a lot around it.
+    cause = error.os_error if isinstance(error, ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def origin_of(text: str) -> str:
@@ -183,7 +195,7 @@ class Client:
                 found.append(Report.from_dict(one))
             except LookupError, TypeError, ValueError, AttributeError:
                 _LOGGER.warning("The analytics server lists a report that is none: %s", one)
-        return tuple(sorted(found, key=lambda one: one.made_at, reverse=True))
+        return tuple(sorted(found, key=_made, reverse=True))
 
     async def async_submit(self, job: Mapping[str, Any]) -> str:
         """Begins a job; its id."""
@@ -217,8 +229,7 @@ class Client:
                     raise TokenRefused("analytics_refused", url=self.url)
                 data = await answer.json() if answer.content_type == "application/json" else None
         except (ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise ServerAway("analytics_unreachable", url=self.url, reason=reason) from error
+            raise ServerAway("analytics_unreachable", url=self.url, reason=reason_of(error)) from error
         except ValueError as error:
             raise ServerAway("analytics_not_ours", url=self.url) from error
         if answer.ok and data is not None:

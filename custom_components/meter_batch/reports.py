@@ -28,7 +28,7 @@ from homeassistant.util import dt as dt_util
 
 from . import access
 from .access import Operation
-from .analytics import Analytics, Report, ServerProblem, analytics, analytics_entry
+from .analytics import Analytics, Report, ServerProblem, analytics, analytics_entry, reason_of
 from .analytics_session import LANGUAGES, language_of
 from .api import answered
 from .commands import find_point, line_by_name, refuse
@@ -297,7 +297,7 @@ class FileView(HomeAssistantView):
                 return response
         except (ClientError, TimeoutError, OSError) as error:
             return await self._away(
-                hass, ServerProblem("analytics_unreachable", url=server.client.url, reason=str(error))
+                hass, ServerProblem("analytics_unreachable", url=server.client.url, reason=reason_of(error))
             )
 
     async def _away(self, hass: HomeAssistant, problem: ServerProblem) -> web.StreamResponse:

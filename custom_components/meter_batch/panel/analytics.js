@@ -116,6 +116,10 @@ li small { display: block; color: var(--secondary-text-color); font-size: 12px; 
   color: var(--primary-color); border: 1px solid var(--divider-color); text-decoration: none }
 `;
 
+function iso(day) {
+  return `${day.getFullYear()}-${String(day.getMonth() + 1).padStart(2, "0")}-${String(day.getDate()).padStart(2, "0")}`;
+}
+
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -335,7 +339,7 @@ class AnalyticsPanel extends HTMLElement {
 
   #render() {
     if (!this.#parts || !this.#hass) return;
-    const { title, nav, main } = this.#parts;
+    const { title, nav } = this.#parts;
     const key = this.#key;
     title.textContent = this.#hass.panels?.[this.#prefix.slice(1)]?.title ?? "";
     const tabs = [
@@ -352,8 +356,9 @@ class AnalyticsPanel extends HTMLElement {
     else this.#showApp(this.#apps.find((one) => one.key === key));
     this.#parts.notice?.remove();
     this.#parts.notice = null;
-    if (this.#state !== "ok") this.#say(this.#state);
-    void main;
+    // A page in the frame says itself that it waits for its server.
+    const said = this.#parts.frame && ["away", "waiting", "loading"].includes(this.#state);
+    if (this.#state !== "ok" && !said) this.#say(this.#state);
   }
 
   #tab(tab, current) {
@@ -369,7 +374,7 @@ class AnalyticsPanel extends HTMLElement {
     this.#parts.notice?.remove();
     const text = this.#texts[state] ?? this.#detail;
     const alone = !frame && !this.#parts.reports;
-    const detail = state === "away" && this.#detail ? element("small", { textContent: this.#detail }) : null;
+    const detail = state === "away" && this.#detail && this.#hass.user?.is_admin ? element("small", { textContent: this.#detail }) : null;
     const notice = element("div", { className: alone ? "notice alone" : "notice", role: "status" });
     notice.append(...[state === "loading" ? null : element("span", { className: "dot" }), element("div", {}, text, detail)].filter(Boolean));
     main.prepend(notice);
@@ -400,8 +405,9 @@ class AnalyticsPanel extends HTMLElement {
     this.#parts.frame?.remove();
     this.#parts.frame = null;
     const language = this.#language;
-    if (this.#parts.reports && this.#shown.language === language) return;
+    const there = this.#parts.reports && this.#shown.language === language;
     this.#shown = { key: REPORTS, language, theme: this.#theme };
+    if (there) return;
     this.#parts.reports?.remove();
     const list = element("section", { className: "card", textContent: this.#texts.loading });
     this.#parts.reports = element("div", { className: "reports" }, this.#makeForm(), list);
@@ -464,14 +470,17 @@ class AnalyticsPanel extends HTMLElement {
     const language = element("select", {}, ...Object.entries(LANGUAGE_NAMES).map(([one, name]) => option(one, name, form.language)));
     const areas = Object.values(this.#hass.areas ?? {}).map((one) => one.name);
     const area = element("select", {}, option("", texts.allAreas, ""), ...areas.map((one) => option(one, one, "")));
-    const period = element("input", { required: true });
-    const day = new Date();
-    const setPeriod = () => {
-      const last = kind.value === "daily" ? new Date(day.getFullYear(), day.getMonth(), day.getDate() - 1) : new Date(day.getFullYear(), day.getMonth() - 1, 1);
-      const month = `${last.getFullYear()}-${String(last.getMonth() + 1).padStart(2, "0")}`;
-      period.type = kind.value === "daily" ? "date" : "month";
-      period.value = kind.value === "daily" ? `${month}-${String(last.getDate()).padStart(2, "0")}` : month;
+    const now = new Date();
+    const day = (back) => iso(new Date(now.getFullYear(), now.getMonth(), now.getDate() - back));
+    const months = Array.from({ length: 36 }, (_, back) => new Date(now.getFullYear(), now.getMonth() - 1 - back, 1));
+    const periods = {
+      daily: element("input", { type: "date", value: day(1), max: day(0), required: true }),
+      // A field for months is not known to every browser.
+      monthly: element("select", {}, ...months.map((one) =>
+        option(iso(one).slice(0, 7), one.toLocaleDateString(this.#language, { year: "numeric", month: "long" }), ""))),
     };
+    const period = element("label", {}, texts.period);
+    const setPeriod = () => period.replaceChildren(texts.period, periods[kind.value]);
     setPeriod();
     kind.addEventListener("change", () => {
       form.kind = kind.value;
@@ -484,7 +493,7 @@ class AnalyticsPanel extends HTMLElement {
       "form",
       {},
       element("label", {}, texts.kind, kind),
-      element("label", {}, texts.period, period),
+      period,
       element("label", {}, texts.areas, area),
       element("label", {}, texts.language, language),
       element("fieldset", {}, element("legend", { textContent: texts.formats }),
@@ -507,7 +516,7 @@ class AnalyticsPanel extends HTMLElement {
           service: "generate_report",
           service_data: {
             report: kind.value,
-            period: period.value,
+            period: periods[kind.value].value,
             language: language.value,
             formats: boxes.filter((box) => box.checked).map((box) => box.value),
             ...(area.value ? { areas: [area.value] } : {}),
