@@ -70,12 +70,14 @@ def days_of(rows: Rows, period: ReportPeriod, first: date, last: date) -> Days:
 class Comparison:
     """One other period beside this one."""
 
-    def __init__(self, other: ReportPeriod, match: Match, whole: Sequence[date], this: Days, there: Days) -> None:
+    def __init__(
+        self, period: ReportPeriod, other: ReportPeriod, match: Match, whole: Sequence[date], this: Days, there: Days
+    ) -> None:
         """`whole`: the days of this period that are over."""
         self._label, self._this, self._there = other.label, this, there
         self._mine = [place for day in whole if (place := this.at(day)) is not None]
         # Of a period that is not over as many days of the other one; of one that is over all.
-        days = other.days if this.counts.shape[1] == len(whole) else other.days[: len(whole)]
+        days = other.days if len(whole) == len(period.days) else other.days[: len(whole)]
         self._others = [place for day in days if (place := there.at(day)) is not None]
         self._pairs = [
             (mine, theirs)
@@ -125,7 +127,7 @@ def comparisons(
         since = day_begins(first, period.zone)
         until = min(day_begins(last + timedelta(days=1), period.zone), period.start)
         rows = read(site, leaves, since, until, "day")
-        found.append((Comparison(other, match, whole, this, days_of(rows, period, first, last)), match))
+        found.append((Comparison(period, other, match, whole, this, days_of(rows, period, first, last)), match))
     return found[0][0], found[1][0], dict(found[0][1].pairs)
 
 

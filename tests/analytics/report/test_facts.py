@@ -235,6 +235,11 @@ def test_a_month_that_is_not_over_says_so_and_is_compared_by_its_whole_days(sess
     assert found.total.previous.this_kwh == sum(sums[date(2026, 9, day)] for day in range(1, 10))
     assert found.total.previous.kwh == sum(sums[date(2026, 8, day)] for day in range(1, 10))
     assert found.total.kwh == sum(one.kwh for one in found.days) != found.total.previous.this_kwh
+    # At midnight too, when all days that began are over, but not the month.
+    midnight = facts(session, "monthly", "2026-09", ["main"], made_at=datetime(2026, 9, 10, tzinfo=data_site.SHANGHAI))
+    assert (midnight.total.previous.this_kwh, midnight.total.previous.kwh) == (
+        found.total.previous.this_kwh, found.total.previous.kwh
+    )  # fmt: skip
     assert found.cost is None and Note("no_tariff") in found.notes and found.tariff_periods == ()
 
 
