@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from meter_batch_engine.errors import MeterBatchError
+from meter_batch_engine.errors import ConfigError, MeterBatchError
 
 from ..archive.keys import KeyProvider
 from ..report.run import run_report
-from ..report.store import ReportStore
 from ..session import OWNER, Identity, open_data
 from ..words import language_of
-from .settings import REPORTS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,12 +32,13 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
         answers.write(json.dumps({"id": id_, **what}, ensure_ascii=False) + "\n")
         answers.flush()
 
-    ReportStore(data / REPORTS).sweep()
     for line in sys.stdin:
         request = json.loads(line)
         id_ = request.pop("id")
         try:
             session = open_data(data, identity_of(request), archive=archive, keys=keys)
+            if not session.site.points:
+                raise ConfigError("there is no meter that this report may speak of")
             report = run_report(session, request, progress=lambda done, id_=id_: say(id_, progress=done))
         except MeterBatchError as error:
             say(id_, error=str(error))

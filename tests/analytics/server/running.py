@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +73,11 @@ class Running:
     def url(self, path: str) -> str:
         return f"{self.address}{BASE}{path}"
 
-    def children(self) -> list[int]:
-        found = subprocess.run(["ps", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        return [int(pid) for pid, parent in map(str.split, found.splitlines()) if int(parent) == self.process.pid]
+    def children(self) -> dict[int, str]:
+        """Their arguments by pid."""
+        found = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(maxsplit=2) for line in found.splitlines()]
+        return {int(row[0]): row[2] for row in rows if len(row) == 3 and int(row[1]) == self.process.pid}
 
 
 @contextmanager
@@ -95,15 +97,31 @@ def running(url: str, data: Path, *options: str, notebooks_in: Path, token: str 
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line.startswith("ready: "), log.read_text()
-            yield Running(process, line.removeprefix("ready: ").strip(), data, log)
-        finally:
+            made = Running(process, line.removeprefix("ready: ").strip(), data, log)
+            yield made
+            children = made.children()
             process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20)
-            finally:
-                process.kill()
-                process.wait()
-                process.stdout.close()
+            assert process.wait(20) in (0, -signal.SIGKILL), log.read_text()
+            gone(children)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def gone(children: Iterable[int], seconds: float = 30.0) -> None:
+    """Waits until none of these processes runs any more."""
+    end = time.monotonic() + seconds
+    while left := [pid for pid in children if _runs(pid)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty: it ended and nobody looked
+    except OSError:
+        return False
 
 
 def kernel_of(page: str) -> str:

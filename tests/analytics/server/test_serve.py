@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +17,7 @@ import pytest
 from meter_batch_analytics.server.settings import BASE
 from meter_batch_analytics.session import Identity
 
-from .running import Running, Socket, kernel_of, model_of, notebooks, running
+from .running import Running, Socket, gone, kernel_of, model_of, notebooks, running
 from .small_house import ADMIN, OFFICE, House, opened
 
 ALL = Identity("u-admin", "Administrator", True, "en", None)
@@ -315,6 +316,49 @@ async def test_what_cannot_be_a_job_is_refused_in_words(server: Running, client:
             assert (await answer.json())["message"]
     async with client.post(server.url("/jobs"), data=b"{", headers=server.by_machine) as answer:
         assert answer.status == 400
+
+
+async def test_a_report_is_made_and_given_to_whoever_may_see_it(
+    server: Running, client: aiohttp.ClientSession, house: House
+) -> None:
+    body = {"kind": "report", "report": "daily", "period": "2026-03-27", "formats": ["html"], "language": "zh"}
+    async with client.post(server.url("/jobs"), json={**body, "scope": ["p3"]}, headers=server.by_machine) as answer:
+        assert answer.status == 202
+        job = (await answer.json())["id"]
+    end = time.monotonic() + 60
+    while (found := json.loads((await get(client, server.url(f"/jobs/{job}"), headers=server.by_machine))[1]))[
+        "state"
+    ] in ("waiting", "running"):
+        assert time.monotonic() < end
+    assert found["state"] == "done", found
+    listed = json.loads((await get(client, server.url("/reports"), headers=server.by_machine))[1])
+    assert [one["id"] for one in listed] == [found["report"]["id"]]
+    file = f"/reports/{listed[0]['id']}/{listed[0]['files'][0]['name']}"
+    other = Identity("u-other", "Other", False, "en", frozenset({"p1"}))
+    for headers, expected in (
+        (server.by_machine, 200), (server.by_proxy(SOME), 200), (server.by_proxy(ALL), 200),
+        (server.by_proxy(other), 404), ({"Authorization": "Bearer wrong"}, 401),
+    ):  # fmt: skip
+        status, text = await get(client, server.url(file), headers=headers)
+        assert status == expected
+        assert ("<html" in text and "2026" in text) == (status == 200) or status == 404
+    assert file in (await get(client, server.url("/"), headers=server.by_proxy(SOME)))[1]
+    assert file not in (await get(client, server.url("/"), headers=server.by_proxy(other)))[1]
+    for path in (f"/reports/{listed[0]['id']}/..%2f..%2fserver-token", "/reports/../server-token", "/reports/x/y"):
+        assert (await get(client, server.url(path), headers=server.by_machine))[0] == 404
+    eventually(lambda: [one for one in house.events if one["event"] == "report_ready"])
+    for expected in (200, 404):
+        async with client.delete(server.url(f"/reports/{listed[0]['id']}"), headers=server.by_machine) as answer:
+            assert answer.status == expected
+
+
+def test_killed_at_once_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    with running("http://127.0.0.1:9", tmp_path / "data", notebooks_in=notebooks(tmp_path / "n")) as it:
+        eventually(lambda: len(it.children()) == 3)
+        children = it.children()
+        it.process.kill()
+        it.process.wait()
+        gone(children)
 
 
 async def test_a_kernel_that_dies_frees_its_place_and_its_page_is_told(
