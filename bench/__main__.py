@@ -21,6 +21,8 @@ BENCHES = {
     "stall": "what is lost while the databases of Home Assistant and the ledger are locked",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
     "alarms": "what twenty rules at a thousand points cost, and how late an alarm is",
+    "apps": "how soon an app is seen, what a session costs, and what happens when no place is left",
+    "reports": "what a month of 100 meters costs in three formats, and what a kernel that is kept saves",
     "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }
 
