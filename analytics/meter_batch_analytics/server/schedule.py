@@ -156,7 +156,7 @@ class Plan:
                 last = now
             if last <= now:
                 missed = schedule.fires(max(last, now - LONGEST_OUTAGE), now, self.zone)
-                runs += [Run(name, fire) for fire in missed[-schedule.catch_up :]]
+                runs += [Run(name, fire) for fire in missed]
                 seen[name] = now
             else:
                 seen[name] = last

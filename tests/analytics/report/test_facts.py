@@ -577,6 +577,9 @@ def test_demand_is_of_integration_periods_however_intervals_are_cut(tmp_path: Pa
     hourly = [
         interval(begin + number * timedelta(hours=1), 8 if number == 5 else 2, "hour", 3600) for number in range(24)
     ]
+    # Of the integration period from 10:00 on only 5 minutes are known: however much they are, it does not count.
+    five = [one for one in five if not timedelta(hours=10) < one.start - begin < timedelta(hours=10, minutes=15)]
+    five[120] = interval(begin + timedelta(hours=10), 20, "five", 300)
     session = site(tmp_path, [*five, *hourly], [point("five"), point("hour")])
     found = facts(session, "daily", "2026-05-01")
     by_id = {one.id: one for one in found.points}
