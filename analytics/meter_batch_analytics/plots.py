@@ -381,7 +381,7 @@ class Year:
     """Week in which a month begins, and its name."""
 
 
-def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit: str) -> Figure:
+def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit: str, legend: str = "") -> Figure:
     """Years as rows of weeks; holidays and make-up days carry their sign."""
     data: list[Figure] = []
     layout: Figure = {}
@@ -452,6 +452,20 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
             tickmode="array",
             tickvals=[weekdays[0], weekdays[2], weekdays[4], weekdays[6]],
         )
+    if legend:
+        layout["annotations"] = [
+            {
+                "text": legend,
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0,
+                "y": 1.01,
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 12, "color": look.ink["quiet"]},
+            }
+        ]
     return look.figure(data, hovermode="closest", showlegend=False, **layout)
 
 

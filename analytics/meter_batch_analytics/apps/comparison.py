@@ -104,7 +104,7 @@ def beside(
         return None
     wall = reader.wall(curves[0].start)
     days, which = np.unique(wall.astype("datetime64[D]"), return_inverse=True)
-    target = np.array([onto.get(one, np.datetime64("NaT")) for one in days], "datetime64[D]")[which]
+    target = np.array([onto.get(one, np.datetime64("NaT", "D")) for one in days], "datetime64[D]")[which]
     kept = np.flatnonzero(~np.isnat(target))
     moved = (target + (wall - wall.astype("datetime64[D]")))[kept]
     order = np.argsort(moved, kind="stable")

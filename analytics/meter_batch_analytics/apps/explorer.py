@@ -256,7 +256,8 @@ class App(Page):
         wall = self.reader.wall(curve.start)
         day = wall.astype("datetime64[D]")
         hour = (wall.astype("datetime64[h]") - day).astype(np.int64)
-        days = np.arange(np.datetime64(shown.first, "D"), np.datetime64(min(shown.last, self.reader.today()), "D") + 1)
+        last = min(shown.last, self.reader.today()) + timedelta(days=1)
+        days = np.arange(np.datetime64(shown.first, "D"), np.datetime64(last, "D"))
         column = (day - days[0]).astype(np.int64)
         inside = (column >= 0) & (column < len(days)) & np.isfinite(curve.value)
         flat = (hour * len(days) + column)[inside]
@@ -392,7 +393,7 @@ class App(Page):
             ]
             rows["peak"] = np.array([one.kw for one in mine])
             at = self.reader.wall([one.at for one in mine])
-            at[np.isnan(rows["peak"])] = np.datetime64("NaT")
+            at[np.isnan(rows["peak"])] = np.datetime64("NaT", "ms")
             rows["peak_at"] = at
             rows["load_factor"] = np.array([one.load_factor for one in mine])
             rows["night"] = np.array([one.night for one in mine])

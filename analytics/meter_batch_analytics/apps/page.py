@@ -112,8 +112,9 @@ class Page(ABC):
         self.notice.say(self.words("reading"), progress=share)
 
     def _failed(self, error: MeterBatchError | None) -> None:
+        self._clear()
         self._busy(False)
-        self.empty(self.words("fault") if error is None else self.said(error), "error")
+        self.notice.say(self.words("fault") if error is None else self.said(error), "error")
 
     def _busy(self, busy: bool) -> None:
         for one in (self.chart, self.figures, self.table):
@@ -123,13 +124,15 @@ class Page(ABC):
         """Something the reader should know beside what is shown."""
         self._warnings.append(text)
 
-    def empty(self, text: str, kind: str = "warning") -> None:
+    def empty(self, text: str) -> None:
         """Nothing to show, and why."""
+        self._clear()
+        self.warn(text)
+
+    def _clear(self) -> None:
         self.figures.items = []
         self.chart.figure = {}
         self.table.show([], {})
-        self.notice.say(" ".join([*dict.fromkeys(self._warnings), text]), kind)
-        self._busy(False)
 
     def said(self, error: MeterBatchError) -> str:
         """An error in the reader's language, as far as it has words of ours; its own text beside."""

@@ -124,7 +124,7 @@ class App(Page):
         for key in ("from", "to"):
             if key in rows:
                 wall = self.reader.wall([one or 0 for one in rows[key]])
-                wall[[one is None for one in rows[key]]] = np.datetime64("NaT")
+                wall[[one is None for one in rows[key]]] = np.datetime64("NaT", "ms")
                 rows = {**rows, key: wall}
         self.table.show(columns, rows)
 

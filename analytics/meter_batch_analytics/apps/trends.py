@@ -245,7 +245,9 @@ class App(Page):
         known = dict(zip(shown.days, shown.kwh.tolist(), strict=True))
         last = shown.days[-1].year
         years = [self._year(year, known) for year in range(last, last - self._years(shown), -1)]
-        return plots.calendar(self.look, years, self._weekdays(), unit="kWh")
+        marks = any(one.marks for one in years)
+        legend = self.words("calendar_legend") if marks else ""
+        return plots.calendar(self.look, years, self._weekdays(), unit="kWh", legend=legend)
 
     def _year(self, year: int, known: Mapping[date, float]) -> plots.Year:
         words, chinese = self.words, self.session.language == CHINESE

@@ -57,7 +57,7 @@ class Worker:
     async def ready(self) -> None:
         """Waits until all is done and shown."""
         while (thread := self._thread) is not None and thread.is_alive():
-            await asyncio.sleep(0.01)
+            await asyncio.to_thread(thread.join)
         await asyncio.sleep(0)
 
     def _run(self, work: Work, number: int, before: threading.Thread | None) -> None:

@@ -36,7 +36,7 @@ def test_a_notebook_is_thin_and_clean(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda one: one.stem)
 def test_a_notebook_shows_its_app_in_a_kernel(path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in {
-        DATA: str(data), IDENTITY: json.dumps(ALL.as_dict()), QUERY: "lang=zh&period=2026-09-01..2026-09-20",
+        DATA: str(data), IDENTITY: json.dumps(ALL.as_dict()), QUERY: "lang=zh&period=2026-08-10..2026-09-20",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "analytics")]), "IPYTHONDIR": str(data / "ipython"),
     }.items():  # fmt: skip
         monkeypatch.setenv(key, value)
@@ -50,6 +50,6 @@ def test_a_notebook_shows_its_app_in_a_kernel(path: Path, data: Path, monkeypatc
     (last,) = book.cells[-1].outputs
     kind, cards, traces, busy = json.loads(last["data"]["text/plain"].replace("'", '"').replace("False", "false"))
     assert kind != "error"
-    assert cards >= 3
+    assert cards >= 2
     assert traces >= 1
     assert busy is False
