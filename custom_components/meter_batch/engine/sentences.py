@@ -198,7 +198,7 @@ SENTENCES: Final[Mapping[str, str]] = {
         "{name}: this quarter of an hour heads for a demand of {value}, near the contract (above {limit})."
     ),
     "alarm_demand_over_contract": (
-        "{name}: this quarter of an hour heads for a demand of {value}, over the contract ({limit}). "
+        "{name}: this quarter of an hour heads for a demand of {value}, over the contract ({limit})."
     ),
     "alarm_low_power_factor": "{name}: power factor {value}, below {limit}.",
     "alarm_over_voltage": "{name}: voltage {value}, above {limit}.",
@@ -236,7 +236,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "kind_report_failed": "report failed",
     # alarm rules, and what people do with alarms
     "rule_unknown": "There is no alarm rule {kind}; there are {kinds}.",
-    "rule_scope": '"{scope}" is no scope of an alarm rule; it is site, area:<name>, line:<id> or point:<id>.',
+    "rule_scope": '"{scope}" is no scope of an alarm rule; scopes are {scopes}.',
     "rule_number": "{key} = {value} of the alarm rule {kind} must be a number, a delay of 0 or more.",
     "rule_reversed": (
         "The alarm rule {kind} would never return: its drop-out {dropout} lies beyond its pick-up {pickup}."

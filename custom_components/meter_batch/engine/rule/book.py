@@ -18,6 +18,8 @@ from ..sentences import say
 SPECIFIC = ("site", "area", "line", "point")
 """Scopes of overrides; the later counts before the earlier."""
 
+_SCOPES = "site, area:…, line:…, point:…"
+
 ATTRIBUTES = ("contract_kw", "contract_kva", "rated_kw", "transformer_kva", "nominal_v", "generation")
 """What of a point's attributes rules look at."""
 
@@ -80,7 +82,7 @@ class RuleBook:
             raise ConfigError(say("rule_unknown", kind=override.kind, kinds=", ".join(self.rules)))
         kind, _, name = override.scope.partition(":")
         if kind not in SPECIFIC or (kind == "site") != (name == ""):
-            raise ConfigError(say("rule_scope", scope=override.scope))
+            raise ConfigError(say("rule_scope", scope=override.scope, scopes=_SCOPES))
         for key in ("pickup", "dropout", "on_delay_s", "off_delay_s"):
             value = getattr(override, key)
             if value is not None and (not isfinite(value) or (key.endswith("_s") and value < 0)):
