@@ -75,7 +75,7 @@ class Running:
 
     def children(self) -> dict[int, str]:
         """Their arguments by pid."""
-        found = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        found = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
         rows = [line.split(maxsplit=2) for line in found.splitlines()]
         return {int(row[0]): row[2] for row in rows if len(row) == 3 and int(row[1]) == self.process.pid}
 
