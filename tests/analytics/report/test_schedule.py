@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meter_batch_analytics.server import schedule
 from meter_batch_analytics.server.schedule import (
     FILE,
     WAITS_S,
@@ -309,6 +311,16 @@ def test_without_a_file_nothing_is_due_and_a_damaged_state_begins_anew(tmp_path:
     (tmp_path / "schedules-state.json").write_text("[1]")
     (tmp_path / FILE).write_text(TEXT, encoding="utf-8")
     assert ScheduleFolder(tmp_path, SHANGHAI).look().due(local("2026-10-01T07:00", SHANGHAI)) == []
+
+
+def test_the_example_that_comes_with_the_program_is_right_and_names_every_key() -> None:
+    file = Path(schedule.__file__).with_name("schedules.example.toml")
+    found = load_schedules(file)
+    assert [(one.report, one.on, one.enabled) for one in found] == [("daily", "daily", True), ("monthly", 2, False)]
+    # Points and lines stand in a comment: all three at once are no example.
+    text = file.read_text(encoding="utf-8")
+    for one in fields(Schedule):
+        assert f"{one.name} = " in text, one.name
 
 
 def test_people_are_told_when_it_is_next(tmp_path: Path) -> None:
