@@ -6,7 +6,7 @@ Only what is of now reaches the rules: what comes late, out of memories or by co
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Final
@@ -26,7 +26,7 @@ from .registry import Registry
 
 _LOGGER = logging.getLogger(__name__)
 
-BATCH: Final = 50
+BATCH: Final = 20
 """So many points are looked at in one go: registers that are to be written wait no longer."""
 PAUSE_S: Final = 2.0
 """So long after it is told of intervals it looks at them: those of all points close together."""
@@ -97,7 +97,8 @@ class AlarmEnergy:
         now = dt_util.utcnow()
         day = period_of(now, "day", self._zone)[0]
         since = {id_: max(self._ends.get(id_, now - FRESH), now - FRESH) for id_ in points}
-        work = partial(_closed, since=since, day=day, now=now, zone=self._zone)
+        budgeted = self._alarms.budgeted(since)
+        work = partial(_closed, since=since, budgeted=budgeted, day=day, now=now, zone=self._zone)
         hours, today = await self._ledger.async_call(work)
         self._ends.update((one.point, one.end) for one in hours)
         for hour in sorted({one.start for one in hours}):
@@ -154,9 +155,15 @@ class AlarmEnergy:
 
 
 def _closed(
-    ledger: Ledger, *, since: Mapping[str, datetime], day: datetime, now: datetime, zone: tzinfo
+    ledger: Ledger,
+    *,
+    since: Mapping[str, datetime],
+    budgeted: Container[str],
+    day: datetime,
+    now: datetime,
+    zone: tzinfo,
 ) -> tuple[list[Interval], dict[str, float]]:
-    """The hours of points that closed since they were told last, and their energies of the day so far."""
+    """The hours of points that closed since they were told last; the energies of the day of those that have a budget."""
     known = set(ledger.points)
     hours: list[Interval] = []
     today: dict[str, float] = {}
@@ -166,7 +173,7 @@ def _closed(
         begin, end = (period_of(one, "hour", zone)[0] for one in (told, latest.end))
         if begin < end:
             hours += hours_of(ledger, id_, begin, end)
-        if latest.end > day:
+        if id_ in budgeted and latest.end > day:
             (whole,) = ledger.sums(id_, [day, latest.end])
             energy = whole.energies.get(IMPORT, whole.energies.get(GROSS))
             today[id_] = float(energy or 0)

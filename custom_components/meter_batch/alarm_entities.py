@@ -89,7 +89,7 @@ class AlarmCount(SensorEntity):
             self.async_write_ha_state()
 
     def _count(self) -> int:
-        return sum(self._wanted(one) for one in self._alarms.open)
+        return sum(self._wanted(one) for one in self._alarms.noted)
 
     def _wanted(self, finding: Finding) -> bool:
         raise NotImplementedError

@@ -209,16 +209,21 @@ class AlarmStore:
         self._writing = False
         self._again: CALLBACK_TYPE | None = None
         self._closed = False
+        self._late: Callable[[list[Finding]], None] | None = None
 
     @property
     def waiting(self) -> int:
         """Findings and entries that are not on the disk yet."""
         return len(self._waiting.findings) + len(self._waiting.journal)
 
-    async def async_load(self) -> list[Finding]:
-        """What was open when Home Assistant stopped; nothing where the file cannot be used."""
+    async def async_load(self, late: Callable[[list[Finding]], None]) -> list[Finding] | None:
+        """What was open when Home Assistant stopped. None where the file cannot be used: it is told `late`, then."""
         async_track_time_interval(self._hass, self._forget, timedelta(days=1), cancel_on_shutdown=True)
-        return await self._call(AlarmFile.open_findings) or []
+        found = await self._call(AlarmFile.open_findings)
+        if found is None:
+            self._late = late
+            self._try_again()
+        return found
 
     @callback
     def async_take(self, records: Records) -> None:
@@ -229,17 +234,26 @@ class AlarmStore:
     @callback
     def _write_soon(self, _now: datetime | None = None) -> None:
         self._again = None
-        if self._waiting and not self._writing and not self._closed:
+        if (self._waiting or self._late) and not self._writing and not self._closed:
             self._writing = True
             self._hass.async_create_background_task(self._write(), f"{DOMAIN} alarms are written")
 
     async def _write(self) -> None:
         try:
-            while self._waiting and await self.async_flush():
+            # First what was there: what waits is newer.
+            if self._late is not None and (found := await self._call(AlarmFile.open_findings)) is not None:
+                late, self._late = self._late, None
+                late(found)
+            while self._late is None and self._waiting and await self.async_flush():
                 pass
         finally:
             self._writing = False
-        if self._waiting and self._again is None and not self._closed:
+        if self._waiting or self._late:
+            self._try_again()
+
+    @callback
+    def _try_again(self) -> None:
+        if self._again is None and not self._closed:
             job = HassJob(self._write_soon, cancel_on_shutdown=True)
             self._again = async_call_later(self._hass, AGAIN_S, job)
 

@@ -5,10 +5,9 @@ From a report of a line to the entities, events and triggers nothing waits: no t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from .engine import (
     AlarmState,
     Change,
     Finding,
+    JournalEntry,
     Override,
     Point,
     PollReport,
@@ -45,8 +45,6 @@ from .engine.model.obis import Obis
 from .place import area_name, area_of, device_of
 from .registry import Registry
 from .wording import in_words
-
-_LOGGER = logging.getLogger(__name__)
 
 EVENTS: Final = (What.RAISED, What.RETURNED, What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED)
 """What events and triggers tell; what is raised again is raised."""
@@ -120,8 +118,8 @@ class SiteAlarms:
         self._engine = Alarms(rules.book, self._overrides, new_id=ulid_now)
         self._registers: dict[str, frozenset[Obis]] = {}
         """What is read of the points on lines that run."""
-        self._active: dict[str, list[Finding]] = {}
-        """Open findings by subject."""
+        self._open: dict[str, dict[str, Finding]] = {}
+        """Open findings by subject and id, as of their last change."""
         self._timer: tuple[datetime, CALLBACK_TYPE] | None = None
         self._stopped = False
         self._places: CALLBACK_TYPE | None = None
@@ -133,13 +131,30 @@ class SiteAlarms:
 
     async def async_start(self) -> None:
         """Goes on where Home Assistant stopped, without telling again what was told, and begins to follow points."""
-        self._engine.restore(await self.store.async_load())
-        self._index()
-        self._set_points()
+        self._restore(await self.store.async_load(self._restore_late) or ())
         self._registry.async_listen(lambda _: self._set_points())
         self.rules.async_listen(self._rules_changed)
         self._hass.bus.async_listen(dr.EVENT_DEVICE_REGISTRY_UPDATED, self._device_changed)
         self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._place_changed)
+
+    def _restore(self, findings: Iterable[Finding]) -> None:
+        self._engine.restore(findings)
+        for one in self._engine.active():
+            self._note(one)
+        self._set_points()
+
+    @callback
+    def _restore_late(self, stored: list[Finding]) -> None:
+        """What was open is known only now, because the file could not be read: what is so again is the same alarm."""
+        now = dt_util.utcnow()
+        current = self._engine.active()
+        there = {(one.kind, one.subject) for one in current}
+        doubles = [one for one in stored if (one.kind, one.subject) in there]
+        closed = {one.id: replace(one, until=one.until or now, state=AlarmState.NORMAL) for one in doubles}
+        self.store.async_take(Records(closed, [JournalEntry(id_, now, What.RETURNED) for id_ in closed]))
+        self._engine = Alarms(self.rules.book, self._overrides, new_id=ulid_now)
+        self._restore([*current, *(one for one in stored if one.id not in closed)])
+        self._follow(one.subject for one in stored)
 
     @callback
     def async_line_gone(self, line: str) -> None:
@@ -211,6 +226,10 @@ class SiteAlarms:
             merged[key] = {**merged.get(key, {}), **settings}
         return [as_override(scope, kind, settings) for (scope, kind), settings in merged.items()]
 
+    def budgeted(self, points: Iterable[str]) -> frozenset[str]:
+        """Those whose energy of a day is limited."""
+        return frozenset(id_ for id_ in points if self._engine.rule(BUDGET, id_).pickup is not None)
+
     def rule(self, kind: str, subject: str = SITE) -> Rule:
         """A rule as it holds at a point, or at the site."""
         return self._engine.rule(kind, subject)
@@ -280,13 +299,18 @@ class SiteAlarms:
     def open(self) -> list[Finding]:
         """What lasts or nobody has seen: the worst first, then the newest."""
         return sorted(
-            (one for found in self._active.values() for one in found),
+            self._engine.active(),
             key=lambda one: (RANK[one.severity], -one.since.timestamp(), one.id),
         )
 
+    @property
+    def noted(self) -> Iterable[Finding]:
+        """The same in no order, each as of its last change."""
+        return (one for found in self._open.values() for one in found.values())
+
     def of(self, subject: str) -> list[Finding]:
         """What is wrong now with a subject and shown there: not what another finding explains, nor what is shelved."""
-        found = [one for one in self._active.get(subject, ()) if is_shown(one)]
+        found = [one for one in self._open.get(subject, {}).values() if is_shown(one)]
         return sorted(found, key=lambda one: (RANK[one.severity], one.since))
 
     def unusable(self) -> list[str]:
@@ -319,8 +343,8 @@ class SiteAlarms:
             return f"/config/devices/device/{device.id}"
         return f"/config/integrations/integration/{DOMAIN}"
 
-    def told(self, change: Change) -> Alarm:
-        """A change as people are told it."""
+    def told(self, change: Change, base: str) -> Alarm:
+        """A change as people are told it; `base`: the address of Home Assistant."""
         finding, event = change.finding, change.event
         area = line = None
         audience = {audience_of(SITE)}
@@ -335,10 +359,6 @@ class SiteAlarms:
         if area is not None:
             audience.add(audience_of(f"area_{area.id}"))
         link = self.link(finding)
-        try:
-            base = get_url(self._hass, prefer_external=True)
-        except NoURLAvailableError:
-            base = ""
         return Alarm(
             What.RAISED if event.what is What.RERAISED else event.what,
             finding,
@@ -382,17 +402,36 @@ class SiteAlarms:
             return []
         now = {change.finding.id: change.finding for change in changes}
         self.store.async_take(Records(now, [change.event for change in changes]))
-        self._index()
-        for change in changes:
-            self._log(change)
-            if change.notify or change.event.what in BY_PEOPLE or self._is_over(change):
-                self._tell(change)
+        for one in now.values():
+            self._note(one)
+        told = [one for one in changes if one.notify or one.event.what in BY_PEOPLE or self._is_over(one)]
+        if told and self._event_listeners:
+            base = self._base()
+            for change in told:
+                self._tell(self.told(change, base))
         for listener in list(self._listeners):
             listener(changes)
-        for subject in {one.subject for one in now.values()}:
+        self._follow(one.subject for one in now.values())
+        return list(now.values())
+
+    def _note(self, finding: Finding) -> None:
+        found = self._open.setdefault(finding.subject, {})
+        if finding.open:
+            found[finding.id] = finding
+        else:
+            found.pop(finding.id, None)
+
+    def _follow(self, subjects: Iterable[str]) -> None:
+        for subject in set(subjects):
             for follower in list(self._followers.get(subject, ())):
                 follower()
-        return list(now.values())
+
+    def _base(self) -> str:
+        """The address of Home Assistant, as far as it knows that."""
+        try:
+            return get_url(self._hass, prefer_external=True)
+        except NoURLAvailableError:
+            return ""
 
     def _is_over(self, change: Change) -> bool:
         """Whether people who were told of a finding are to be told that it is over."""
@@ -401,22 +440,10 @@ class SiteAlarms:
         quiet = gone or one.cause is not None or one.state is AlarmState.SHELVED
         return change.event.what is What.RETURNED and not quiet
 
-    def _tell(self, change: Change) -> None:
-        alarm = self.told(change)
+    def _tell(self, alarm: Alarm) -> None:
         if alarm.what in EVENTS:
             for listener in list(self._event_listeners):
                 listener(alarm)
-
-    @staticmethod
-    def _log(change: Change) -> None:
-        one = change.finding
-        if change.notify:
-            _LOGGER.info("Alarm %s %s of %s %s", one.kind, change.event.what, one.subject_kind, one.subject)
-
-    def _index(self) -> None:
-        self._active = {}
-        for one in self._engine.active():
-            self._active.setdefault(one.subject, []).append(one)
 
     @callback
     def _arm(self) -> None:

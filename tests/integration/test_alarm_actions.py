@@ -21,6 +21,7 @@ from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 from custom_components.meter_batch import access
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.alarm_rules import AlarmRules
+from custom_components.meter_batch.alarms import SiteAlarms
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine import LineHealth, PollReport, Reading
 from custom_components.meter_batch.engine.model.quantity import BY_KEY
@@ -56,12 +57,12 @@ async def act(hass: HomeAssistant, name: str, user: User | None = None, **data: 
     return dict(answer)
 
 
-def measure(site: Site, health: LineHealth = UP, silent: tuple[str, ...] = (), **volts: float) -> None:
+def measure(alarms: SiteAlarms, health: LineHealth = UP, silent: tuple[str, ...] = (), **volts: float) -> None:
     """A report of the line: these voltages."""
     at = dt_util.utcnow()
     readings = {id_: tuple(Reading(obis, value, at) for obis in VOLTAGES) for id_, value in volts.items()}
     report = PollReport(at, readings=readings, snapshots={}, failed={}, silent=frozenset(silent), health=health)
-    site.alarms.async_report("l1", report, ())
+    alarms.async_report("l1", report, ())
 
 
 async def kinds(hass: HomeAssistant, **asked: Any) -> list[tuple[str, str]]:
@@ -71,7 +72,7 @@ async def kinds(hass: HomeAssistant, **asked: Any) -> list[tuple[str, str]]:
 async def test_readers_may_list_but_not_acknowledge_nor_shelve(
     hass: HomeAssistant, site: Site, hass_read_only_user: User, hass_admin_user: User
 ) -> None:
-    measure(site, p1=260.0)
+    measure(site.alarms, p1=260.0)
     (listed,) = (await act(hass, "list_alarms", hass_read_only_user))["alarms"]
     await act(hass, "list_alarm_rules", hass_read_only_user)
     for name in ("acknowledge_alarms", "shelve_alarms", "unshelve_alarms"):
@@ -84,7 +85,7 @@ async def test_readers_may_list_but_not_acknowledge_nor_shelve(
 
 
 async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssistant, site: Site) -> None:
-    measure(site, p1=260.0, p2=261.0)
+    measure(site.alarms, p1=260.0, p2=261.0)
     assert sorted(await kinds(hass)) == [("Lathe", "over_voltage"), ("Press", "over_voltage")]
     assert await kinds(hass, points=["Lathe"]) == [("Lathe", "over_voltage")]
     assert await kinds(hass, severity="critical") == []
@@ -94,7 +95,7 @@ async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssi
     assert await kinds(hass, state="unacknowledged") == [("Press", "over_voltage")]
     await act(hass, "shelve_alarms", points=["Press"], duration={"hours": 1})
     assert await kinds(hass, state="shelved") == [("Press", "over_voltage")]
-    measure(site, p1=230.0)
+    measure(site.alarms, p1=230.0)
     assert await kinds(hass, state="active") == [("Press", "over_voltage")]
     assert len(await kinds(hass, state="all")) == 2
     assert len(await kinds(hass, since="2026-01-01")) == 1  # what is open; the lathe is over and seen
@@ -119,7 +120,7 @@ async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssi
 async def test_what_cannot_be_is_refused_in_words(
     hass: HomeAssistant, site: Site, name: str, data: dict[str, Any], key: str
 ) -> None:
-    measure(site, p1=260.0)
+    measure(site.alarms, p1=260.0)
     with pytest.raises(ServiceValidationError) as refused:
         await act(hass, name, **data)
     assert refused.value.translation_key == key
@@ -129,8 +130,8 @@ async def test_what_cannot_be_is_refused_in_words(
 async def test_a_dead_line_is_one_alarm_and_its_meters_are_explained_by_it(hass: HomeAssistant, site: Site) -> None:
     told: list[Any] = []
     site.alarms.async_listen_events(told.append)
-    measure(site, p1=230.0, p2=230.0)
-    measure(site, DOWN, silent=("p1", "p2"))
+    measure(site.alarms, p1=230.0, p2=230.0)
+    measure(site.alarms, DOWN, silent=("p1", "p2"))
     await hass.async_block_till_done()
     async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=1))
     assert [(one.name, one.finding.kind) for one in told] == [("East", "line_lost")]
@@ -141,13 +142,13 @@ async def test_a_dead_line_is_one_alarm_and_its_meters_are_explained_by_it(hass:
 async def test_a_rule_holds_where_it_was_set_is_noted_and_taken_back_by_what_was_before(
     hass: HomeAssistant, site: Site, hass_admin_user: User
 ) -> None:
-    measure(site, p1=240.0)
+    measure(site.alarms, p1=240.0)
     assert await kinds(hass) == []
     done = await act(
         hass, "set_alarm_rule", hass_admin_user, kind="over_voltage", point="Lathe", pickup=1.03, severity="critical"
     )
     assert (done["point"], done["before"]) == ("Lathe", {})
-    measure(site, p1=240.0, p2=240.0)
+    measure(site.alarms, p1=240.0, p2=240.0)
     (raised,) = (await act(hass, "list_alarms"))["alarms"]
     assert (raised["name"], raised["severity"]) == ("Lathe", "critical")
     rule = (await act(hass, "list_alarm_rules", point="Lathe"))["rules"]["over_voltage"]
@@ -168,7 +169,7 @@ async def test_a_rule_of_an_area_outlives_its_name(hass: HomeAssistant, site: Si
     areas.async_update(hall.id, name="Workshop")
     renamed = make_point("p1", "Lathe", "1", area="Workshop", attributes={"nominal_v": "230"})
     await site.registry.async_apply({"p1": renamed}, SYSTEM, "rename")
-    measure(site, p1=235.0)
+    measure(site.alarms, p1=235.0)
     assert await kinds(hass) == [("Lathe", "over_voltage")]
     listed = await act(hass, "list_alarm_rules")
     assert {"area": "Workshop", "kind": "over_voltage", "pickup": 1.01} in listed["overrides"]
@@ -186,7 +187,7 @@ async def test_rules_survive_a_restart(hass: HomeAssistant, site: Site, hass_sto
 async def test_findings_of_a_point_that_is_removed_are_closed_and_one_that_is_renamed_is_called_so(
     hass: HomeAssistant, site: Site
 ) -> None:
-    measure(site, p1=260.0, p2=260.0)
+    measure(site.alarms, p1=260.0, p2=260.0)
     await site.registry.async_apply(
         {"p1": None, "p2": make_point("p2", "Mill", "2", attributes={"nominal_v": "230"})}, SYSTEM, "change"
     )
@@ -219,13 +220,13 @@ async def test_what_hosts_raise_about_the_site_is_an_alarm_until_they_clear_it(h
 async def test_screens_see_what_is_open_and_then_every_change(
     hass: HomeAssistant, site: Site, hass_ws_client: WebSocketGenerator, hass_read_only_access_token: str
 ) -> None:
-    measure(site, p1=260.0)
+    measure(site.alarms, p1=260.0)
     client = await hass_ws_client(hass, hass_read_only_access_token)
     await client.send_json_auto_id({"type": "meter_batch/alarms/subscribe"})
     assert (await client.receive_json())["success"]
     (first,) = (await client.receive_json())["event"]["alarms"]
     assert first["name"] == "Lathe"
-    measure(site, p2=260.0)
+    measure(site.alarms, p2=260.0)
     (change,) = (await client.receive_json())["event"]["changes"]
     assert (change["event"], change["notify"], change["alarm"]["name"]) == ("raised", True, "Press")
     await client.send_json_auto_id({"type": "meter_batch/alarms/list", "points": ["Press"]})
@@ -236,7 +237,7 @@ async def test_screens_see_what_is_open_and_then_every_change(
 async def test_programs_get_findings_with_their_journal_over_http(
     hass: HomeAssistant, site: Site, hass_client: GetClient, hass_client_no_auth: GetClient
 ) -> None:
-    measure(site, p1=260.0, p2=260.0)
+    measure(site.alarms, p1=260.0, p2=260.0)
     await act(hass, "acknowledge_alarms", points=["Lathe"], comment="seen")
     client = await hass_client()
     answer = await client.get("/api/meter_batch/alarms?since=2026-01-01")
@@ -261,7 +262,7 @@ async def test_who_may_see_some_points_only_sees_their_alarms_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(access, "scope", lambda user: frozenset({"p2"}))
-    measure(site, p1=260.0, p2=260.0)
+    measure(site.alarms, p1=260.0, p2=260.0)
     site.alarms.async_raise("report_failed", {})
     assert [one["name"] for one in (await act(hass, "list_alarms", hass_admin_user))["alarms"]] == ["Press"]
     findings, _ = decode_findings(await (await (await hass_client()).get("/api/meter_batch/alarms")).json())
@@ -279,7 +280,7 @@ async def test_texts_are_in_the_language_of_the_house(hass: HomeAssistant, site:
     hass.config.language = "zh-Hans"
     await hass.async_block_till_done()
     await translation.async_load_integrations(hass, {DOMAIN})
-    measure(site, p1=260.0)
+    measure(site.alarms, p1=260.0)
     (one,) = (await act(hass, "list_alarms"))["alarms"]
     assert "电压" in one["text"], one["text"]
 

@@ -18,11 +18,16 @@ from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry, async_fire_time_changed
 
 from custom_components.meter_batch import alarm_store, backup
+from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.alarm_store import FILE, ISSUE, AlarmFile, AlarmStore, Asked, Records
+from custom_components.meter_batch.alarms import SiteAlarms
 from custom_components.meter_batch.backup_copy import adopt_copy, copy_of, mark_of
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine import AlarmState, Event, Finding, JournalEntry, Severity
 from custom_components.meter_batch.site import async_get_site
+
+from .conftest import make_point
+from .test_alarm_actions import act, measure
 
 T0 = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -179,3 +184,31 @@ async def test_a_backup_holds_a_whole_copy_and_a_restored_one_takes_its_place(
     file = AlarmFile(restored)
     assert [one.id for one in file.open_findings()] == ["a"]
     file.close()
+
+
+async def test_what_was_open_is_known_again_when_a_file_that_was_locked_at_the_start_can_be_read(
+    hass: HomeAssistant, store: AlarmStore
+) -> None:
+    site = await async_get_site(hass)
+    volts = {"nominal_v": "230"}
+    points = {id_: make_point(id_, id_, address, attributes=volts) for id_, address in (("p1", "1"), ("p2", "2"))}
+    await site.registry.async_apply({**points}, SYSTEM, "add")
+    await act(hass, "set_alarm_rule", kind="over_voltage", on_delay_s=0)
+    store.async_take(records(finding("a"), finding("b", "p2")))
+    await written(hass)
+    await site.alarms.async_stop()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        again = SiteAlarms(hass, site.registry, site.templates, site.alarms.rules, AlarmStore(hass))
+        await again.async_start()
+        assert again.open == []
+        measure(again, p1=260.0)  # meanwhile the same is found once more
+        (new,) = again.open
+        other.execute("ROLLBACK")
+    async_fire_time_changed(hass, dt_util.utcnow() + timedelta(seconds=alarm_store.AGAIN_S + 1))
+    await written(hass)
+    assert {one.id for one in again.open} == {new.id, "b"}
+    found = await again.store.async_read(Asked())
+    assert found.findings["a"].state is AlarmState.NORMAL
+    await again.async_stop()
