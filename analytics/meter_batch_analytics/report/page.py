@@ -82,6 +82,7 @@ class Page:
             "f": facts, "v": voice, "t": voice.say, "css": _style("page.css"), "screen_css": _style("screen.css"),
             "lang": "zh-CN" if self.language == CHINESE else "en",
             "gap": "" if self.language == CHINESE else " ",
+            "monthly": facts.kind == "monthly",
             "made": facts.made_at.isoformat(timespec="seconds"),
             "span": self._span(), "scope": self._scope(),
             "said": voice.headline(), "cards": self._cards(), "needs": voice.needs(),

@@ -358,8 +358,11 @@ class Voice:
         return value if isinstance(value, str) else self.plain(value)
 
     def notes(self) -> list[str]:
-        """What is to be known of this very report, then how numbers are made."""
+        """What is to be known of this very report; of a month then how numbers are made."""
         facts = self.facts
+        if facts.kind == "daily":
+            # A day's report is short; how numbers are made stands in the month's.
+            return [*map(self.note, facts.notes)]
         how = ["how_time", "how_total", "how_measured", "how_compared", "how_demand", "how_power_factor"]
         if facts.cost is not None:
             how.append("how_cost")
