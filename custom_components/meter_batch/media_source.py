@@ -115,7 +115,7 @@ def _files(reports: Iterable[Report]) -> list[BrowseMediaSource]:
             identifier=f"{report.kind}/{report.period}/{report.id}/{file.name}",
             media_class=MediaClass.URL,
             media_content_type=mime_of(file.name),
-            title=f"{report.title} · {file.format.upper()}",
+            title=f"{file.format.upper()} · {report.title}",
             can_play=True,
             can_expand=False,
         )

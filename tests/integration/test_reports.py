@@ -219,7 +219,7 @@ async def test_reports_are_in_the_media_browser_by_kind_and_period(
 
     assert sorted(await titles()) == ["Daily report", "Monthly report"]
     assert await titles("/monthly") == ["2026-10", "2026-09"]
-    assert await titles("/monthly/2026-10") == ["Energy October 2026 · PDF", "Energy October 2026 · XLSX"]
+    assert await titles("/monthly/2026-10") == ["PDF · Energy October 2026", "XLSX · Energy October 2026"]
     file = (await browse(socket, "/monthly/2026-10"))["result"]["children"][0]
     await socket.send_json_auto_id({"type": "media_source/resolve_media", "media_content_id": file["media_content_id"]})
     found = (await socket.receive_json())["result"]

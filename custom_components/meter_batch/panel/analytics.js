@@ -255,6 +255,7 @@ class AnalyticsPanel extends HTMLElement {
     }
     if (!this.isConnected) return;
     this.#render();
+    if (this.#parts.reports) this.#listReports();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(
       () => (document.visibilityState === "visible" ? this.#look() : undefined),
@@ -420,6 +421,9 @@ class AnalyticsPanel extends HTMLElement {
     const { list } = this.#parts;
     try {
       const { reports } = await this.#hass.callWS({ type: "meter_batch/reports/list" });
+      const known = JSON.stringify(reports.map((one) => [one.id, one.made_at]));
+      if (list.dataset.known === known) return; // what has the focus keeps it
+      list.dataset.known = known;
       list.replaceChildren(
         element("h2", { textContent: this.#texts.reports }),
         reports.length
@@ -427,6 +431,7 @@ class AnalyticsPanel extends HTMLElement {
           : element("div", { textContent: this.#texts.empty }),
       );
     } catch {
+      delete list.dataset.known;
       list.replaceChildren(this.#texts.away);
     }
   }
