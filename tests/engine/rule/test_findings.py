@@ -70,6 +70,22 @@ def test_shelved_it_is_not_told_until_the_shelf_ends_and_then_only_if_it_is_so_s
     assert not ended.notify and ended.finding.state is AlarmState.NORMAL and raised.alarms.active() == []
 
 
+def test_shelved_it_is_not_told_either_when_its_cause_goes(site) -> None:
+    one = site().add().add("p2")
+    one.link(0)
+    one.link(10, connected=False)
+    one.tick(70)
+    one.tick(1000)
+    found = one.the("communication_lost")
+    one.took(one.alarms.shelve([found.id], one.at(1001), one.at(90_000)))
+    one.link(1100, "p1")
+    one.tick(1130)
+    one.tick(3000)
+    assert one.the("communication_lost").state is AlarmState.SHELVED
+    assert one.the("communication_lost").cause is None
+    assert one.told() == [("line_lost", "east"), ("communication_lost", "p2")]
+
+
 def test_taken_off_the_shelf_by_hand_nobody_is_told(raised: Site) -> None:
     found = raised.the("over_voltage")
     raised.alarms.shelve([found.id], raised.at(200), raised.at(3800))
@@ -94,6 +110,14 @@ def test_after_a_restart_what_was_active_is_not_told_again_and_returns_as_ever(s
     high(other, 300)
     assert other.changes == [] and other.the("over_voltage").extreme == 250
     high(other, 500, 230)
+    assert [one.event.what for one in other.changes] == [Event.RETURNED]
+
+
+def test_what_is_over_when_it_is_read_first_after_a_restart_returns(site, raised: Site) -> None:
+    other = site()
+    other.alarms.restore(raised.alarms.active())
+    other.add(second=300)
+    high(other, 300, 230)
     assert [one.event.what for one in other.changes] == [Event.RETURNED]
 
 

@@ -108,7 +108,31 @@ def test_without_any_voltage_no_phase_is_lost_but_the_voltage_is_low(site) -> No
     assert one.told() == [("under_voltage", "p1")]
 
 
+def test_a_wrong_reading_does_not_decide_the_nominal_voltage(site) -> None:
+    one = site().add()
+    one.volts(0, 131, 131, 131)
+    one.every(span(10, 300), lambda s: one.volts(s, 230))
+    assert one.kinds() == []
+    one.every(span(310, 400), lambda s: one.volts(s, 260))
+    assert one.the("over_voltage").limit == pytest.approx(246.1)
+
+
 # --- values that do not count
+
+
+def test_what_was_so_long_ago_and_was_not_looked_at_since_begins_anew(site) -> None:
+    one = site().add().settle()
+    one.volts(0, 250)
+    assert one.volts(7200, 250) == []
+    assert one.volts(7210, 250) == []
+    one.every(span(7220, 7260), lambda s: one.volts(s, 250))
+    assert one.the("over_voltage").since == one.at(7200)
+
+
+def test_what_is_no_number_hides_no_other_phase(site) -> None:
+    one = site().add().settle()
+    one.every(span(0, 120), lambda s: one.volts(s, float("nan"), 260))
+    assert one.kinds() == ["over_voltage"] and one.the("over_voltage").phase == 2
 
 
 def test_values_that_are_flagged_or_no_numbers_never_count(site) -> None:
@@ -282,6 +306,15 @@ def test_a_register_that_stands_still_while_power_flows_is_stuck(site, digits: i
     assert one.kinds() == []
 
 
+def test_short_pulses_between_two_reads_are_no_proof_that_a_register_should_have_moved(site) -> None:
+    one = site().add()
+    for second in span(0, 30_000, 60):
+        one.read(second, active_power=4.0 if second % 120 else 0.0)
+        if second % 900 == 0:
+            one.read(second, energy_import=Decimal("5.00"))
+    assert one.kinds() == []
+
+
 def test_a_register_that_is_read_before_the_power_of_the_same_reply_is_not_stuck_for_that(site) -> None:
     one = site().add()
     for second in span(0, 30_000, 300):
@@ -414,6 +447,34 @@ def test_a_line_on_which_nobody_answers_is_lost_although_it_is_connected(site) -
     one.link(50, "p1", "p2")
     one.tick(200)
     one.tick(3000)
+    assert one.told() == [("line_lost", "east")]
+
+
+def test_the_only_meter_of_a_line_is_lost_and_the_line_is_not(site) -> None:
+    one = site().add()
+    one.link(0, "p1")
+    one.tick(900)
+    assert one.told() == [("communication_lost", "p1")]
+
+
+def test_a_line_that_gets_another_meter_is_judged_by_all_of_them(site) -> None:
+    one = site().add().add("p2")
+    one.link(0, "p1", "p2")
+    one.add("p3", second=30)
+    one.link(31, "p1", "p2")
+    one.tick(900)
+    assert sorted(one.told()) == [("communication_lost", "p1"), ("communication_lost", "p2")]
+
+
+def test_the_cause_is_the_root_the_line_of_the_meter_of_the_gap(site) -> None:
+    one = site().add().add("p2")
+    one.link(0)
+    one.link(10, connected=False)
+    one.tick(70)
+    one.tick(1000)
+    for second in span(1000, 9000, 600):
+        one.took(one.alarms.gaps(one.at(second), {"p1": 0.05}))
+    assert one.the("data_gap").cause == one.the("line_lost", "east").id
     assert one.told() == [("line_lost", "east")]
 
 

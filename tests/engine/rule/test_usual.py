@@ -58,7 +58,7 @@ def test_expected_is_the_median_of_the_last_five_days_of_the_same_class() -> Non
 
 
 def test_the_day_itself_and_what_is_estimated_do_not_count() -> None:
-    hours = hours_of(date(2026, 11, 16), 14, lambda day, hour: 1.0 if day < date(2026, 11, 26) else 99.0)
+    hours = hours_of(date(2026, 11, 16), 21, lambda day, hour: 1.0 if day < date(2026, 11, 26) else 99.0)
     hours += [Interval("p", one.start, 3600, {IMPORT: Decimal(77)}, frozenset(), known_s=0) for one in hours]
     assert expected_day(hours, date(2026, 11, 26), DayCalendar("CN"), SHANGHAI) == [1.0] * 24
 
