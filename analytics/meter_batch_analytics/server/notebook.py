@@ -65,7 +65,9 @@ class Page(NotebookRenderer):  # type: ignore[misc]
             _LOGGER.error("%s: cell %d raised:\n%s", self.notebook_path, index + 1, error)  # noqa: TRY400
             return words_for(self._words, error.ename, error.evalue)
         except DeadKernelError:
-            _LOGGER.error("%s: the kernel died in cell %d", self.notebook_path, index + 1)  # noqa: TRY400
+            # Its page may have been closed before it was done.
+            level = logging.ERROR if self._place.kernel in self._pool.owners else logging.INFO
+            _LOGGER.log(level, "%s: the kernel ended in cell %d", self.notebook_path, index + 1)
             return self._words("no_kernel")
         return None
 

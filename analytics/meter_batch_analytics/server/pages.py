@@ -143,6 +143,17 @@ class Connection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
 class Channels(Answers, VoilaKernelWebsocketHandler):  # type: ignore[misc]
     """The WebSocket of a kernel, for its owner."""
 
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """None where the page went while it was being connected."""
+        return None if self.connection is None else super().select_subprotocol(subprotocols)
+
+    async def open(self, kernel_id: str) -> None:
+        """Connects it, if the page is still there."""
+        if self.connection is None:
+            self.close()
+        else:
+            await super().open(kernel_id)
+
     def write_message(self, message: bytes | str | dict[str, Any], binary: bool = False) -> Any:
         """What a program prints stays here."""
         if _type_of(message) in ("stream", "execute_input"):

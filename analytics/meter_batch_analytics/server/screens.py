@@ -49,7 +49,8 @@ def page(language: str, title: str, body: str, *, theme: str | None = None, refr
     return (
         f'<!doctype html><html lang="{lang}" class="{escape(theme or "")}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">{refresh}'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>"
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>'
+        f"<style>{style}</style></head><body><main>{body}</main></body></html>"
     )
 
 

@@ -44,6 +44,7 @@ _LOGGER = logging.getLogger(__name__)
 
 TEMPLATE = "meter-batch"
 CHECK_S = 15.0
+PING_MS = 30_000
 CELL_S = 300
 """A cell of an app that takes longer is stopped."""
 MESSAGES = ("comm_open", "comm_close", "comm_msg", "comm_info_request", "kernel_info_request")
@@ -89,7 +90,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> int:
         made |= {
             "cookie_secret": hmac.digest(token.encode(), b"cookies", hashlib.sha256),
             "headers": pages.SECURITY, "login_url": f"{BASE}/login", "default_handler_class": NotFound,
-            "compress_response": True, "log_function": _log, "websocket_max_message_size": 64 * 2**20,
+            "compress_response": True, "ws_ping_interval": PING_MS, "ws_ping_timeout": PING_MS,
+            "log_function": _log, "websocket_max_message_size": 64 * 2**20,
         }  # fmt: skip
         routes = _routes(settings, token, voila, provider, sign_ins)
         shared = {"jobs": jobs, "scheduler": scheduler, "link": link, "pool": pool}

@@ -14,7 +14,7 @@ from meter_batch_engine.errors import ConfigError, MeterBatchError
 
 from ..archive.keys import KeyProvider
 from ..report.run import run_report
-from ..session import OWNER, Identity, open_data
+from ..session import OWNER, Identity, Session, open_data
 from ..words import language_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,9 +36,7 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
         request = json.loads(line)
         id_ = request.pop("id")
         try:
-            session = open_data(data, identity_of(request), archive=archive, keys=keys)
-            if not session.site.points:
-                raise ConfigError("there is no meter that this report may speak of")
+            session = session_for(request, data, archive, keys)
             report = run_report(session, request, progress=lambda done, id_=id_: say(id_, progress=done))
         except MeterBatchError as error:
             say(id_, error=str(error))
@@ -52,10 +50,14 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
     return 0
 
 
-def identity_of(request: Mapping[str, Any]) -> Identity:
-    """For whom a report is made. Without a scope in the request nobody may see anything."""
+def session_for(request: Mapping[str, Any], data: Path, archive: Path | None, keys: KeyProvider | None) -> Session:
+    """For whom a report is made. Without a scope in the request it may speak of nothing: ConfigError."""
     scope = request.get("scope", [])
-    return Identity(
+    identity = Identity(
         str(request.get("by") or OWNER.user), str(request.get("by") or ""), False,
         language_of(request.get("language")), None if scope is None else frozenset(scope),
     )  # fmt: skip
+    found = open_data(data, identity, archive=archive, keys=keys)
+    if not found.site.points:
+        raise ConfigError("there is no meter that this report may speak of")
+    return found
