@@ -27,7 +27,7 @@ class Controls(Widget):
       or "2026-10-01..2026-10-31" (both days included); see `period_days`.
     - `"toggle"`: value: a bool.
     - `"button"`: no value; `style` "primary" or plain, `icon` one of "download", "refresh", "picture", "table".
-    - `"break"`: what follows stands at the end of the row.
+    - `"break"`: what follows stands together at the end of the row.
 
     Fields and options may be replaced at any time; values that no longer exist are dropped.
     """

@@ -320,12 +320,14 @@ export default {
         shape = outline;
         Object.values(shown).forEach((one) => one.close?.(false));
         shown = {};
-        bar.replaceChildren(...model.get("fields").map(({ key, kind, label }) => {
-          if (kind === "break") return make("div", { class: "mb-controls-space" });
+        const places = model.get("fields").map(({ key, kind, label }) => {
+          if (kind === "break") return null;
           const field = () => model.get("fields").find((one) => one.key === key);
           const made = (shown[key] = KINDS[kind](model, field, (value) => change(key, value)));
           return make("div", { class: "mb-field", "data-kind": kind, "data-key": key }, !made.bare && label && make("span", { class: "mb-label", "aria-hidden": "true" }, label), ...made.element);
-        }), working);
+        });
+        const end = places.includes(null) ? places.indexOf(null) : places.length;
+        bar.replaceChildren(...places.slice(0, end), working, make("div", { class: "mb-controls-end" }, places.slice(end)));
       }
       for (const [key, one] of Object.entries(shown)) one.show(model.get("values")[key]);
     }
