@@ -45,7 +45,7 @@ def feast_of(day: date, country: str | None, *, chinese: bool = False) -> str | 
         name = chinese_calendar.get_holiday_detail(day)[1]
     except NotImplementedError:
         return None  # a year whose holidays are not announced yet
-    return chinese_calendar.Holiday(name).chinese if name and chinese else name
+    return str(chinese_calendar.Holiday(name).chinese if chinese else name) if name else None
 
 
 def previous_period(first: date, last: date) -> tuple[date, date]:

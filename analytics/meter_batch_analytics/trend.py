@@ -117,7 +117,7 @@ def _fit(days: Sequence[date], values: Any, classes: Sequence[str] | None) -> tu
         return None
     centre = float(ordinal[there].mean())
     time = (ordinal[there] - centre) / YEAR
-    design = _design(ordinal[there], time, None if classes is None else [classes[one] for one in there])
+    design = _design(ordinal[there], time, None if classes is None else [classes[int(one)] for one in there])
     factor, pull, hold = _robust(design, y[there])
     errors = _errors(design, pull, hold, ordinal[there].astype(np.int64))
     wide = float(np.interp(span / YEAR, *_CRITICAL))

@@ -12,6 +12,7 @@ import numpy as np
 from meter_batch_engine.model.day import DayCalendar
 
 from ..comparable import Match, with_last_year, with_previous
+from ..periods import Resolution
 from ..plots import Curve as Drawn
 from ..words import Words
 from .reading import Days, Group, Quantity, Reader, Told, broken
@@ -88,7 +89,7 @@ def _known(days: Days) -> np.ndarray:
 
 
 def beside(
-    reader: Reader, found: Comparison, group: Group, resolution: str, quantity: Quantity, name: str, told: Told
+    reader: Reader, found: Comparison, group: Group, resolution: Resolution, quantity: Quantity, name: str, told: Told
 ) -> Drawn | None:
     """The curve of the days that are compared with, each drawn over the day it is compared to."""
     onto: Mapping[np.datetime64, np.datetime64] = {

@@ -368,7 +368,7 @@ class App(Page):
         totals = [days.total(one.points) for one in groups]
         whole = days.total()
         digits = max([digits_of(one) for one in [*totals, whole]] or [0])
-        columns = [
+        columns: list[dict[str, Any]] = [
             {"key": "name", "label": words("name"), "kind": "text"},
             {"key": "kwh", "label": words("quantity_energy"), "unit": "kWh", "digits": digits, "bar": True},
             {"key": "share", "label": words("share"), "kind": "percent", "digits": 1},

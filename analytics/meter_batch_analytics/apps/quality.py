@@ -240,7 +240,7 @@ class App(Page):
         words, site, now = self.words, self.session.site, self.session.now()
         kept = {shown.days.points[row] for row in shown.rows}
         gaps = sorted((one for one in shown.gaps if one.point in kept), key=lambda one: one.start, reverse=True)
-        columns = [
+        columns: list[dict[str, Any]] = [
             {"key": "name", "label": words("name"), "kind": "text"},
             {"key": "from", "label": words("gap_start"), "kind": "instant"},
             {"key": "to", "label": words("gap_end"), "kind": "instant"},
@@ -250,7 +250,7 @@ class App(Page):
             {"key": "state", "label": words("lasting"), "kind": "text", "tone": "tone"},
             {"key": "memory", "label": words("recoverable"), "kind": "text"},
         ]
-        rows = {
+        rows: dict[str, Any] = {
             "name": [site.name(one.point) for one in gaps],
             "from": [int(one.start.timestamp() * 1000) for one in gaps],
             "to": [None if one.end is None else int(one.end.timestamp() * 1000) for one in gaps],

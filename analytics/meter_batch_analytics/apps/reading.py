@@ -203,7 +203,7 @@ class Reader:
                 start = table["start"].cast(pa.int64()).to_numpy()
                 for place, name in enumerate(names):
                     if len(mine := start[codes == place]):
-                        found[name] = min(found.get(name, 1 << 62), int(mine.min()))
+                        found[str(name)] = min(found.get(str(name), 1 << 62), int(mine.min()))
             self._first = found
         return self._first
 
@@ -238,7 +238,7 @@ class Reader:
         known, flags = np.zeros(shape), np.zeros(shape, np.uint8)
         places = {point: row for row, point in enumerate(points)}
         if days and points:
-            wanted = [("energy_import", points)]
+            wanted: list[tuple[str, Sequence[str]]] = [("energy_import", points)]
             if plain := self._without_import(points, begin, end):
                 wanted.append(("energy_gross", plain))
             for energy, mine in wanted:
@@ -517,6 +517,6 @@ def _numbers(table: pa.Table, name: str) -> Any:
 def _bits(table: pa.Table) -> Any:
     """Flags as bits."""
     codes, names = codes_of(table["flags"])
-    known = {str(quality): bit for quality, bit in BITS.items()}
-    bits = np.array([sum(known.get(one, 0) for one in name.split()) for name in names] or [0], np.uint8)
+    known: dict[str, int] = {str(quality): bit for quality, bit in BITS.items()}
+    bits = np.array([sum(known.get(one, 0) for one in str(name).split()) for name in names] or [0], np.uint8)
     return bits[codes] if len(codes) else np.array([], np.uint8)

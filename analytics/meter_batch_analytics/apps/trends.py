@@ -326,7 +326,7 @@ class App(Page):
         areas = {one: name for name, ids in site.areas.items() for one in ids}
         # Who grows most stands first; what is too short last.
         found = sorted(found, key=lambda one: -one.growth.share if one.growth else 9e9)
-        columns = [
+        columns: list[dict[str, Any]] = [
             {"key": "name", "label": words("name"), "kind": "text"},
             {"key": "area", "label": words("area"), "kind": "text"},
             {"key": "share", "label": words("growth_share"), "kind": "percent", "digits": 1},
@@ -343,7 +343,7 @@ class App(Page):
             for one in growths
         ]
         nan = float("nan")
-        rows = {
+        rows: dict[str, Any] = {
             "id": [one.point for one in found],
             "name": [site.name(one.point) for one in found],
             "area": [areas.get(one.point, "") for one in found],
