@@ -181,10 +181,10 @@ def alarm_as_dict(site: Site, one: Finding) -> dict[str, Any]:
         "active": one.active,
         "subject_kind": one.subject_kind,
         "subject": one.subject,
-        "name": alarms.name(one),
+        "name": alarms.words.name(one),
         "area": area_name(site.hass, point) if point else None,
         "line": entry.title if entry else None,
-        "text": alarms.text(one),
+        "text": alarms.words.text(one),
         "value": one.value,
         "limit": one.limit,
         "extreme": one.extreme,
@@ -197,7 +197,7 @@ def alarm_as_dict(site: Site, one: Finding) -> dict[str, Any]:
         "acknowledged_by": one.acknowledged_by,
         "shelved_until": one.shelved_until.isoformat() if one.shelved_until else None,
         "comment": one.comment,
-        "link": alarms.link(one),
+        "link": alarms.words.link(one),
     }
 
 

@@ -163,7 +163,7 @@ def _closed(
     now: datetime,
     zone: tzinfo,
 ) -> tuple[list[Interval], dict[str, float]]:
-    """The hours of points that closed since they were told last; the energies of the day of those that have a budget."""
+    """The hours of points that closed since they were told last; energies of the day of those with a budget."""
     known = set(ledger.points)
     hours: list[Interval] = []
     today: dict[str, float] = {}

@@ -52,9 +52,10 @@ class PointAlarm(PointEntity, BinarySensorEntity):
         self._attr_is_on = bool(found)
         self._attr_extra_state_attributes = {
             "severity": found[0].severity.value if found else None,
+            "since": min(one.since for one in found).isoformat() if found else None,
             "count": len(found),
             "unacknowledged": sum(one.state is AlarmState.UNACKNOWLEDGED for one in found),
-            "alarms": [self._alarms.text(one) for one in found[:MOST_TEXTS]],
+            "alarms": [self._alarms.words.text(one) for one in found[:MOST_TEXTS]],
         }
 
     @override

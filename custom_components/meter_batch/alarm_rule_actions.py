@@ -120,9 +120,9 @@ def scope_in_words(site: Site, scope: str) -> dict[str, str]:
     """A scope as it is asked for, with the name it has now."""
     kind, _, id_ = scope.partition(":")
     if kind == "point":
-        return {"point": site.alarms.point_name(id_)}
+        return {"point": site.alarms.words.point_name(id_)}
     if kind == "line":
-        return {"line": site.alarms.line_name(id_) or id_}
+        return {"line": site.alarms.words.line_name(id_) or id_}
     if kind == "area":
         area = ar.async_get(site.hass).async_get_area(id_)
         return {"area": area.name if area else id_}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,15 +15,15 @@ from homeassistant.core import CALLBACK_TYPE, Event, HassJob, HomeAssistant, cal
 from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.event import async_call_later, async_track_point_in_utc_time
-from homeassistant.helpers.network import NoURLAvailableError, get_url
 from homeassistant.util import dt as dt_util
 from homeassistant.util.ulid import ulid_now
 
 from .access import Actor
 from .alarm_rules import AlarmRules, Settings, as_override
 from .alarm_store import AlarmStore, Records
-from .const import DOMAIN
+from .alarm_words import EVENTS, Alarm, AlarmWords
 from .engine import (
+    BY_KEY,
     SITE,
     Alarms,
     AlarmState,
@@ -37,17 +37,14 @@ from .engine import (
     Severity,
     Subject,
     Template,
-    sentence,
 )
 from .engine import Event as What
 from .engine.model.interval import Interval
 from .engine.model.obis import Obis
-from .place import area_name, area_of, device_of
+from .place import area_name, area_of
 from .registry import Registry
 from .wording import in_words
 
-EVENTS: Final = (What.RAISED, What.RETURNED, What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED)
-"""What events and triggers tell; what is raised again is raised."""
 BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
 BUDGET: Final = "daily_budget"
 BUDGET_ATTRIBUTE: Final = "daily_budget_kwh"
@@ -55,50 +52,6 @@ PLACES_S: Final = 1.0
 """Changes of areas are gathered for so long."""
 RANK: Final = {severity: place for place, severity in enumerate(Severity)}
 """Order of severities, the worst first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something that happened to a finding, as people and automations are told it."""
-
-    what: What
-    finding: Finding
-    name: str
-    """Of the point, or of the line."""
-    area: str | None
-    line: str | None
-    text: str
-    """In the language of the house."""
-    link: str
-    """Address inside Home Assistant where there is more …"""
-    url: str
-    """… and as one that is understood outside, where Home Assistant knows its own."""
-    audience: frozenset[str]
-    """Unique ids of the entities whom it concerns."""
-    by: str | None = None
-    comment: str | None = None
-
-    def as_attributes(self) -> dict[str, Any]:
-        """As attributes of events and variables of triggers."""
-        one = self.finding
-        return {
-            "id": one.id,
-            "point": self.name,
-            "area": self.area,
-            "line": self.line,
-            "kind": one.kind,
-            "severity": one.severity.value,
-            "value": one.value,
-            "limit": one.limit,
-            "unit": one.unit,
-            "since": one.since.isoformat(),
-            "until": one.until.isoformat() if one.until else None,
-            "text": self.text,
-            "link": self.link,
-            "url": self.url,
-            "by": self.by,
-            "comment": self.comment,
-        }
 
 
 class SiteAlarms:
@@ -113,7 +66,7 @@ class SiteAlarms:
         store: AlarmStore,
     ) -> None:
         self._hass, self._registry, self._templates = hass, registry, templates
-        self.rules, self.store = rules, store
+        self.rules, self.store, self.words = rules, store, AlarmWords(hass, registry)
         self._overrides = self.overrides
         self._engine = Alarms(rules.book, self._overrides, new_id=ulid_now)
         self._registers: dict[str, frozenset[Obis]] = {}
@@ -230,6 +183,14 @@ class SiteAlarms:
         """Those whose energy of a day is limited."""
         return frozenset(id_ for id_ in points if self._engine.rule(BUDGET, id_).pickup is not None)
 
+    def needed(self, point: Point) -> frozenset[Obis]:
+        """Registers that are to be read because somebody set a rule for this point, its area or its line."""
+        scopes = {f"point:{point.id}", f"line:{self._registry.home(point)}", f"area:{self._area(point)}"}
+        rules = self.rules.book.rules
+        kinds = {kind for scope, kind in self.rules.settings if scope in scopes and self.rule(kind, point.id).enabled}
+        needs = {key for kind in kinds for need in rules[kind].needs for key in need.split("|")}
+        return frozenset(BY_KEY[key].obis for key in needs if key in BY_KEY)
+
     def rule(self, kind: str, subject: str = SITE) -> Rule:
         """A rule as it holds at a point, or at the site."""
         return self._engine.rule(kind, subject)
@@ -317,62 +278,6 @@ class SiteAlarms:
         """Rules that were set where they cannot work, in the language of the house."""
         return [in_words(self._hass, one) for one in self._engine.unusable()]
 
-    def text(self, finding: Finding) -> str:
-        """What is wrong, in the language of the house."""
-        return in_words(self._hass, sentence(finding, self.name(finding)))
-
-    def name(self, finding: Finding) -> str:
-        """Of the subject of a finding, as it is called now."""
-        if finding.subject_kind == "point":
-            return self.point_name(finding.subject)
-        return self.line_name(finding.subject) or self._hass.config.location_name
-
-    def point_name(self, id_: str) -> str:
-        """Of a point, as it is called now; its id where it is gone."""
-        point = self._registry.points.get(id_)
-        return point.name if point else id_
-
-    def line_name(self, line: str | None) -> str | None:
-        """Of a line; None where it is none, or gone."""
-        entry = self._hass.config_entries.async_get_entry(line) if line else None
-        return entry.title if entry else None
-
-    def link(self, finding: Finding) -> str:
-        """Where there is more: the page of the point, the line or the site."""
-        if (device := device_of(self._hass, finding.subject)) is not None:
-            return f"/config/devices/device/{device.id}"
-        return f"/config/integrations/integration/{DOMAIN}"
-
-    def told(self, change: Change, base: str) -> Alarm:
-        """A change as people are told it; `base`: the address of Home Assistant."""
-        finding, event = change.finding, change.event
-        area = line = None
-        audience = {audience_of(SITE)}
-        if (point := self._registry.points.get(finding.subject)) is not None:
-            line = self._registry.home(point)
-            area = area_of(self._hass, point)
-            audience.add(f"{point.id}_alarm")
-        elif finding.subject_kind == "line":
-            line = finding.subject
-        if line is not None:
-            audience.add(f"{line}_alarms")
-        if area is not None:
-            audience.add(audience_of(f"area_{area.id}"))
-        link = self.link(finding)
-        return Alarm(
-            What.RAISED if event.what is What.RERAISED else event.what,
-            finding,
-            self.name(finding),
-            area.name if area else point.area if point else None,
-            self.line_name(line),
-            self.text(finding),
-            link,
-            base + link,
-            frozenset(audience),
-            event.by,
-            event.comment,
-        )
-
     # --- who is told
 
     @callback
@@ -406,9 +311,9 @@ class SiteAlarms:
             self._note(one)
         told = [one for one in changes if one.notify or one.event.what in BY_PEOPLE or self._is_over(one)]
         if told and self._event_listeners:
-            base = self._base()
+            base = self.words.base()
             for change in told:
-                self._tell(self.told(change, base))
+                self._tell(self.words.told(change, base))
         for listener in list(self._listeners):
             listener(changes)
         self._follow(one.subject for one in now.values())
@@ -425,13 +330,6 @@ class SiteAlarms:
         for subject in set(subjects):
             for follower in list(self._followers.get(subject, ())):
                 follower()
-
-    def _base(self) -> str:
-        """The address of Home Assistant, as far as it knows that."""
-        try:
-            return get_url(self._hass, prefer_external=True)
-        except NoURLAvailableError:
-            return ""
 
     def _is_over(self, change: Change) -> bool:
         """Whether people who were told of a finding are to be told that it is over."""
@@ -462,11 +360,6 @@ class SiteAlarms:
     def _tick(self, now: datetime) -> None:
         self._timer = None
         self._take(self._engine.tick(now))
-
-
-def audience_of(part: str) -> str:
-    """The unique id of the events of the site (`SITE`) or of an area ("area_" and its id)."""
-    return f"{DOMAIN}_site_alarms" if part == SITE else f"{DOMAIN}_site_{part}_alarms"
 
 
 def is_shown(finding: Finding) -> bool:

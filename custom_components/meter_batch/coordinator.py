@@ -143,6 +143,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         )
         self.hub_id = hub.id
         self.async_set_meters()
+        entry.async_on_unload(self.site.alarms.rules.async_listen(self.async_set_meters))
 
     @callback
     def async_run(self) -> None:
@@ -178,12 +179,13 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         return () if template is None else shown(template, self.detail(point))
 
     def wanted(self, point: Point) -> frozenset[Obis]:
-        """The registers of a point that are read: those with entities, of the statistics, and of the ledger."""
+        """The registers of a point that are read: of its entities, the statistics, the ledger and its own alarm rules."""
         template = self.site.templates.get(point.meter.template)
         if template is None:
             return frozenset()
         energies = {one.obis for one in template.registers if one.group == "energy"}
-        return frozenset({*self.registers(point), *(one.obis for one in kept(template.by_obis)), *energies})
+        asked = self.site.alarms.needed(point) & template.by_obis.keys()
+        return frozenset({*self.registers(point), *(one.obis for one in kept(template.by_obis)), *energies, *asked})
 
     @callback
     def async_set_meters(self) -> None:

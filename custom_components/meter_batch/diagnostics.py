@@ -38,6 +38,12 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEn
         "clocks": {key: _plain(one) for key, one in coordinator.clocks.items()},
         "gaps": _plain(site.gaps.missing({point.id for point in coordinator.points()})),
         "ledger": asdict(site.ledger.health) | {"problem": site.ledger.health.problem is not None},
+        "alarms": {
+            "open": dict(Counter(one.kind for one in site.alarms.noted)),
+            "rules": [f"{scope.partition(':')[0]} {kind}" for scope, kind in site.alarms.rules.settings],
+            "stored": site.alarms.store.problem is None,
+            "waiting": site.alarms.store.waiting,
+        },
         "silent": sorted(coordinator.silent),
         "problems": dict(coordinator.problems),
         "points": {

@@ -14,7 +14,8 @@ from homeassistant.helpers.device_registry import DeviceInfo
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.event import async_call_later
 
-from .alarms import EVENTS, Alarm, SiteAlarms, audience_of
+from .alarm_words import EVENTS, Alarm, audience_of
+from .alarms import SiteAlarms
 from .analytics import Analytics, AnalyticsEntry
 from .completeness import claim_site, keeps_site
 from .const import DOMAIN

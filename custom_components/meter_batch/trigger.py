@@ -13,7 +13,8 @@ from homeassistant.helpers.target import TargetEntityChangeTracker, TargetSelect
 from homeassistant.helpers.trigger import Trigger, TriggerActionRunner, TriggerConfig, TriggerNotTriggeredReporter
 from homeassistant.helpers.typing import ConfigType
 
-from .alarms import RANK, Alarm
+from .alarm_words import Alarm
+from .alarms import RANK
 from .const import DOMAIN
 from .engine import Event as What
 from .engine import Severity

@@ -282,3 +282,18 @@ async def test_what_the_user_made_of_a_blueprint_or_threw_away_stays_so(rig: Rig
     await rig.restart()
     await rig.hass.async_block_till_done()
     assert [one.read_text() for one in folder.glob("*.yaml")] == ["mine"]  # noqa: ASYNC240
+
+
+async def test_what_a_rule_of_a_point_needs_is_read_although_it_has_no_entity(rig: Rig) -> None:
+    hass = rig.hass
+    await act(hass, "import_points", content="name,detail\nLathe,lean\nPress,lean\n")
+    await hass.async_block_till_done()
+    await rig.at_once("over_voltage")
+    rig.fault(SWELL)
+    await asyncio.sleep(1.5)
+    assert rig.alarm("Lathe").state == "off"  # nobody reads its voltages
+    await rig.at_once("over_voltage", point="Lathe")
+    await wait_for(lambda: rig.alarm("Lathe").state == "on")
+    assert hass.states.get("sensor.hall_lathe_voltage_l1") is None
+    await act(hass, "set_alarm_rule", kind="over_voltage", point="Lathe", reset=True)
+    assert rig.alarm("Lathe").state == "off"  # a rule that is no more has no alarm
