@@ -179,7 +179,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         return () if template is None else shown(template, self.detail(point))
 
     def wanted(self, point: Point) -> frozenset[Obis]:
-        """The registers of a point that are read: of its entities, the statistics, the ledger and its own alarm rules."""
+        """The registers of a point that are read: for its entities, statistics, the ledger, and rules set for it."""
         template = self.site.templates.get(point.meter.template)
         if template is None:
             return frozenset()
