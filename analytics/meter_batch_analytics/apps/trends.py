@@ -58,9 +58,11 @@ class App(Page):
         self.shown: Shown | None = None
         self.ranked: list[Ranked] = []
         self._ranked_for: Any = None
+        self._left, self._share = "", 0.0
         self._ranking = Worker(lambda _: None, self._ranking_failed)
         super().__init__(session)
         self.table.selectable = "one"
+        self.table.title = self.words("ranking")
         self.table.on_select(self._selected)
 
     def fields(self) -> list[dict[str, Any]]:
@@ -287,6 +289,8 @@ class App(Page):
             return
         self._ranked_for = asked
         self.ranked = []
+        self._left = self.words("ranking_progress", done=0, all=len(self.session.site.points))
+        self._share = 0.0
         self._ranking.start(lambda told: self._rank_work(first, last, told))
 
     def _rank_work(self, first: date, last: date, told: Callable[[float], None]) -> Iterator[Step]:
@@ -307,18 +311,24 @@ class App(Page):
     def _show_ranking(self, found: list[Ranked], count: int) -> None:
         self.ranked = found
         done = len(found) == count
-        if not done and len(found) % (_CHUNK * 4):
-            return
-        columns, rows = self._ranking_table(found)
-        self.table.show(columns, rows, sort={"key": "share", "descending": True} if done else {})
-        self.table.title = self.words("ranking")
-        if not done:
-            self.notice.say(self.words("ranking_progress", done=len(found), all=count), progress=len(found) / count)
-        elif self.notice.progress is not None and not self.chart.busy:
+        self._left = "" if done else self.words("ranking_progress", done=len(found), all=count)
+        self._share = len(found) / count
+        if done or len(found) % (_CHUNK * 4) == 0:
+            columns, rows = self._ranking_table(found)
+            self.table.show(columns, rows, sort={"key": "share", "descending": True} if done else {})
+        if not self.chart.busy:
             self._done()
 
+    def _done(self) -> None:
+        """What is to be said of the point, and how far the ranking is."""
+        super()._done()
+        self.table.busy = bool(self._left)
+        if self._left:
+            kind = "warning" if self.notice.text else "info"
+            self.notice.say(f"{self.notice.text} {self._left}".strip(), kind, self._share)
+
     def _ranking_failed(self, error: MeterBatchError | None) -> None:
-        self._ranked_for = None
+        self._ranked_for, self._left, self.table.busy = None, "", False
         self.notice.say(self.words("fault") if error is None else self.said(error), "error")
 
     def _ranking_table(self, found: Sequence[Ranked]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -193,7 +193,7 @@ def test_an_app_speaks_chinese_wherever_it_speaks(session: Opened, kind: type[Pa
 
 
 def test_every_word_of_the_apps_is_there_and_used() -> None:
-    files = [*WORDS.parent.glob("*.py"), WORDS.parents[1] / "plots.py"]
+    files = [*WORDS.parent.glob("*.py"), *(WORDS.parents[1] / "plots").glob("*.py")]
     code = "\n".join(one.read_text(encoding="utf-8") for one in files)
     words = Words.load(WORDS, "en").as_dict()
     stems = ("view_", "quantity_", "resolution_", "by_", "compare_", "rows_", "against_", "matched_", "verdict_",
