@@ -128,7 +128,10 @@ async def _made(server: Analytics, job: Mapping[str, Any]) -> Report:
 @callback
 def as_answer(hass: HomeAssistant, report: Report) -> dict[str, Any]:
     """A report as actions and events show it. The addresses of files can be opened for a day by who asked."""
-    return {**_facts(report), "files": [_file(hass, report, one.name) for one in report.files]}
+    files = [_file(hass, report, one.name) for one in report.files]
+    # By this Home Assistant's own page for actions offers to open the first file.
+    first = {"media_source_id": files[0]["media_content_id"]} if files else {}
+    return {**_facts(report), "files": files, **first}
 
 
 def _facts(report: Report) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class AnalyticsPanel extends HTMLElement {
   #apps = [];
   #session = null;
   #asked = 0; // when the frame last said that it has no session
+  #stale = false; // the frame waits to be loaded again with another one
   #queries = new Map(); // filters of each page, as they were when it was left
   #shown = { key: null, language: null, theme: null };
   #timer = null;
@@ -248,6 +249,8 @@ class AnalyticsPanel extends HTMLElement {
       this.#state = status.state;
       this.#detail = status.message ?? "";
       if (status.state === "ok") this.#apps = status.apps;
+      if (this.#stale) this.#parts.frame?.contentWindow.location.reload();
+      this.#stale = false;
     } catch {
       // Home Assistant itself is away, or has not loaded us yet.
       this.#state = this.#hass.connection.connected ? "away" : "waiting";
@@ -283,12 +286,8 @@ class AnalyticsPanel extends HTMLElement {
       if (Date.now() - this.#asked < RETRY_MS) return this.#say("cookies");
       this.#asked = Date.now();
       this.#session = null;
-      try {
-        await this.#openSession();
-        frame.contentWindow.location.reload();
-      } catch {
-        this.#look();
-      }
+      this.#stale = true;
+      this.#look();
     }
   };
 
@@ -304,6 +303,8 @@ class AnalyticsPanel extends HTMLElement {
   #go(event, key) {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();
+    if (key === this.#key) return;
+    this.#queries.set(this.#key, location.search.slice(1));
     const query = this.#queries.get(key);
     history.pushState(null, "", `${this.#prefix}/${key}${query ? `?${query}` : ""}`);
     window.dispatchEvent(new CustomEvent("location-changed", { detail: { replace: false } }));
