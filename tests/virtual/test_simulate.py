@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -208,6 +209,28 @@ async def test_reading_faults_again_leaves_a_connection_alone_and_makes_a_meter_
         writer.write(ENERGY)
         async with asyncio.timeout(5):
             assert await reader.readexactly(9) == before
+        writer.close()
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_a_voltage_that_sags_by_a_fault_that_is_read_again_is_read_at_once(tmp_path: Path) -> None:
+    process = await start(tmp_path, "--hold", toml=PULLED)
+    volts = ReadRegisters(1, 4, 0, 2, framing="rtu").request
+    try:
+        said = await until(process, "Ready")
+        port = int(said.splitlines()[0].split(" ")[1].rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        read = []
+        for faults in ("", 'faults = [{ kind = "voltage", factor = 0.5 }]', ""):
+            toml = PULLED.replace("address = 1", f"address = 1\n{faults}", 1)
+            await reload(tmp_path, process, toml, f"meters: {1 if faults else 0}")
+            writer.write(volts)
+            async with asyncio.timeout(5):
+                (value,) = struct.unpack(">f", (await reader.readexactly(9))[3:7])
+            read.append(value)
+        assert read[0] == read[2] and read[1] == pytest.approx(read[0] / 2, rel=1e-6)
         writer.close()
     finally:
         process.kill()

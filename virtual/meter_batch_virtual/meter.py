@@ -94,13 +94,14 @@ class VirtualMeter:
         if not self._running and self.faults.kinds.isdisjoint(KINDS):
             return False
         now_s = self._clock.since_start_s()
-        now, changed = self._clock.at_s(now_s), False
+        # While the fleet is held, faults go on by the world's time, and what is measured stands at the fleet's.
+        now, changed = self._clock.now(), False
         for kind in KINDS:
             found = self.faults.at_work(kind, now_s)
             if (found and found[:2]) == self._running.get(kind):
                 continue
             changed = True
-            since = now if found is None else self._clock.at_s(found[1])
+            since = now if found is None else min(now, self._clock.at_s(found[1]))
             if self._running.pop(kind, None) is not None:
                 index = max(index for index, one in enumerate(self._episodes) if one.fault.kind == kind)
                 last = self._episodes[index]
@@ -118,7 +119,7 @@ class VirtualMeter:
     def stuck_since(self) -> datetime | None:
         """Since when its energy registers stand still; None where they count."""
         since_s = self.faults.since("stuck", self._clock.since_start_s())
-        return None if since_s is None else self._clock.at_s(since_s)
+        return None if since_s is None else min(self._clock.now(), self._clock.at_s(since_s))
 
     @property
     def hangs_since(self) -> datetime | None:

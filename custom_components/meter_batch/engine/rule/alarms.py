@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ..errors import ConfigError
 from ..model.finding import Change, Finding
 from ..model.interval import GROSS, IMPORT, Interval, Quality
-from ..model.obis import Obis
 from ..model.reading import Reading
-from ..sentences import Sentence, say
-from .book import Override, Rule, RuleBook, scopes
-from .checks import QUIET, Look, compiled
+from ..sentences import Sentence
+from .book import Override, Rule, RuleBook
 from .findings import Findings
 from .latch import Key, Latch, Step
+from .resolved import Resolved
 from .watch import EXPORT, Subject, Watch, instant_of
-from .words import kind_name
+from .watched import Watched
 
 _LATE = timedelta(hours=2)
 """Intervals that ended longer ago are history."""
@@ -25,17 +23,6 @@ _DOUBTFUL = frozenset({Quality.SUSPECT, Quality.WITHDRAWN, Quality.ESTIMATED})
 _WHOLE = 0.95
 _ALONE = 2
 """A line of so many meters, all of them silent, is lost although it is connected."""
-
-
-@dataclass(slots=True)
-class _Watched:
-    """A point with its compiled rules. `masks`: which checks look at a register, as bits."""
-
-    watch: Watch
-    latches: dict[str, Latch] = field(default_factory=dict)
-    """By what they look at; those that look at readings stand in `checks`."""
-    checks: list[tuple[Latch, Look]] = field(default_factory=list)
-    masks: dict[Obis, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -60,12 +47,11 @@ class Alarms:
     def __init__(self, rules: RuleBook, overrides: Iterable[Override] = (), *, new_id: Callable[[], str]) -> None:
         self.rules = rules
         self._findings = Findings(new_id)
-        self._overrides: dict[tuple[str, str], Override] = {}
-        self._watched: dict[str, _Watched] = {}
+        self._rules = Resolved(rules, overrides)
+        self._watched: dict[str, Watched] = {}
         self._lines: dict[str, _Line] = {}
         self._timed: set[Latch] = set()
         self._orphans: dict[Key, float] = {}
-        self._take(overrides)
 
     # --- what there is
 
@@ -77,7 +63,7 @@ class Alarms:
         """All points, from now on; findings of those that are gone are closed."""
         now = at.timestamp()
         for gone in self._watched.keys() - subjects.keys():
-            self._forget(self._watched.pop(gone))
+            self._timed -= set(self._watched.pop(gone).latches())
         for point, subject in subjects.items():
             was = self._watched.get(point)
             if was is None:
@@ -86,7 +72,7 @@ class Alarms:
                 self._watched[point] = self._recompile(was, subject)
         members: dict[str, set[str]] = {}
         for point, watched in self._watched.items():
-            if "silence" in watched.latches and watched.watch.subject.line is not None:
+            if "silence" in watched.by_other and watched.watch.subject.line is not None:
                 members.setdefault(watched.watch.subject.line, set()).add(point)
         for line in members.keys() | self._lines.keys():
             state = self._lines.setdefault(line, _Line())
@@ -100,7 +86,7 @@ class Alarms:
 
         ConfigError as `RuleBook.check`.
         """
-        self._take(overrides)
+        self._rules = Resolved(self.rules, overrides)
         for point, watched in self._watched.items():
             self._watched[point] = self._recompile(watched, watched.watch.subject)
         for line, state in self._lines.items():
@@ -109,22 +95,12 @@ class Alarms:
 
     def rule(self, kind: str, subject: str) -> Rule:
         """A rule at a point, a line or the site after all overrides; ConfigError where there is no such rule."""
-        if kind not in self.rules.rules:
-            raise ConfigError(say("rule_unknown", kind=kind, kinds=", ".join(self.rules.rules)))
         watched = self._watched.get(subject)
-        return self._rule(kind, watched.watch.subject if watched else None, subject)
+        return self._rules.at(kind, watched.watch.subject if watched else None, subject)
 
     def unusable(self) -> list[Sentence]:
         """Overrides at points that lack what the rule needs; without an override the rule is just not there."""
-        found = []
-        for watched in self._watched.values():
-            subject = watched.watch.subject
-            for rule, meant in self._meant(subject):
-                missing = [need for need in rule.needs if not subject.has(need)]
-                if meant and rule.enabled and missing:
-                    needed = ", ".join(need.replace("|", " / ") for need in missing)
-                    found.append(say("rule_lacks", kind=kind_name(rule.kind), name=subject.point.name, missing=needed))
-        return found
+        return [words for watched in self._watched.values() for words in self._rules.unusable(watched.watch.subject)]
 
     def active(self) -> list[Finding]:
         """All open findings, with the worst value so far."""
@@ -145,28 +121,11 @@ class Alarms:
         for point, own in readings.items():
             if (watched := self._watched.get(point)) is None:
                 continue
-            silence = watched.latches.get("silence")
+            silence = watched.by_other.get("silence")
             if silence is not None and silence.raised:
                 changes += self._lead(silence, silence.step(now, picked=False, dropped=True), at)
-            masks, mask = watched.masks, 0
-            for obis in watched.watch.take(own, now):
-                mask |= masks.get(obis, 0)
-            if not mask:
-                continue
-            seen = watched.watch.now
-            for index, (latch, look) in enumerate(watched.checks):
-                if not mask >> index & 1:
-                    continue
-                sample = look()
-                if sample is None:
-                    continue
-                if sample is QUIET:
-                    step = latch.step(seen, picked=False, dropped=True)
-                else:
-                    value, base, phase, whole = sample
-                    step = latch.look(seen, value, base, phase, whole=whole)
-                if step is not Step.NOTHING:
-                    changes += self._lead(latch, step, at)
+            for latch, step in watched.read(own, now):
+                changes += self._lead(latch, step, at)
         return changes
 
     def links(
@@ -214,7 +173,7 @@ class Alarms:
             watch = watched.watch
             exported = float(one.energies.get(EXPORT, 0)) * 3600 / one.length_s
             watch.learn(max(float(mean), exported, one.demand_max_kw or 0.0), one.start.timestamp())
-            usual, latch = expected.get(one.point), watched.latches.get("interval_energy")
+            usual, latch = expected.get(one.point), watched.by_other.get("interval_energy")
             if latch is None or usual is None or at - one.end > _LATE or one.completeness < _WHOLE:
                 continue
             load = watch.rating[0] or watch.largest_kw
@@ -319,68 +278,28 @@ class Alarms:
 
     # --- inside: rules at subjects
 
-    def _take(self, overrides: Iterable[Override]) -> None:
-        taken = {(one.kind, one.scope): one for one in overrides}
-        for one in taken.values():
-            self.rules.check(one)
-        self._overrides = taken
-
-    def _rule(self, kind: str, subject: Subject | None, id_: str) -> Rule:
-        if not self._overrides:
-            return self.rules.rules[kind]
-        if subject is not None:
-            own = scopes(area=subject.area, line=subject.line, point=subject.point.id)
-        else:
-            own = scopes(line=id_)
-        return self.rules.resolve(
-            kind, (one for scope in own if (one := self._overrides.get((kind, scope))) is not None)
-        )
-
-    def _meant(self, subject: Subject) -> Iterator[tuple[Rule, bool]]:
-        """The rules of a point, and whether an override means it in particular."""
-        narrow = scopes(area=subject.area, line=subject.line, point=subject.point.id)[1:]
-        for kind, rule in self.rules.rules.items():
-            if rule.subject == "point":
-                meant = any((kind, scope) in self._overrides for scope in narrow)
-                yield self._rule(kind, subject, subject.point.id), meant
-
-    def _compile(self, watch: Watch, was: Mapping[Key, Latch]) -> _Watched:
-        watched, subject = _Watched(watch), watch.subject
-        usable = [rule for rule, _ in self._meant(subject) if _usable(rule, subject)]
-        lost = next((rule.pickup for rule in usable if rule.looks_at == "voltage_lost"), None)
-        for rule in usable:
-            latch = Latch((rule.kind, subject.point.id), rule)
+    def _compile(self, watch: Watch, was: Mapping[Key, Latch]) -> Watched:
+        watched = Watched(watch)
+        watched.equip(self._rules.usable(watch.subject))
+        for latch in watched.latches():
             if (before := was.get(latch.key)) is not None:
                 latch.follow(before)
+                if before in self._timed:
+                    self._timed.add(latch)
             else:
                 self._resume(latch)
-            check = compiled(rule, watch, lost)
-            if check is None:
-                watched.latches[rule.looks_at] = latch
-                continue
-            latch.unit = check.unit or rule.unit
-            for obis in check.inputs & subject.registers:
-                watched.masks[obis] = watched.masks.get(obis, 0) | 1 << len(watched.checks)
-            watched.checks.append((latch, check.look))
+        self._timed -= set(was.values())
         return watched
 
-    def _recompile(self, was: _Watched, subject: Subject) -> _Watched:
-        latches = {latch.key: latch for latch in _latches(was)}
-        new = self._compile(was.watch.renewed(subject), latches)
-        kept = {latch.key: latch for latch in _latches(new)}
-        for key, latch in latches.items():
-            if latch in self._timed:
-                self._timed.discard(latch)
-                if key in kept:
-                    self._timed.add(kept[key])
-        return new
+    def _recompile(self, was: Watched, subject: Subject) -> Watched:
+        return self._compile(was.watch.renewed(subject), {latch.key: latch for latch in was.latches()})
 
     def _equip(self, line: str, state: _Line) -> None:
         kind = next((rule.kind for rule in self.rules.rules.values() if rule.looks_at == "line"), None)
         was, state.latch = state.latch, None
         if was is not None:
             self._timed.discard(was)
-        if kind is None or not (rule := self._rule(kind, None, line)).enabled:
+        if kind is None or not (rule := self._rules.at(kind, None, line)).enabled:
             return
         state.latch = Latch((kind, line), rule)
         if was is not None:
@@ -396,9 +315,6 @@ class Alarms:
             latch.raised, latch.pending = True, finding.since.timestamp()
             latch.value, latch.limit = finding.value, finding.limit
             latch.extreme, latch.phase = finding.extreme, finding.phase
-
-    def _forget(self, watched: _Watched) -> None:
-        self._timed -= set(_latches(watched))
 
     def _close_strays(self, at: datetime) -> list[Change]:
         """Findings of points, and of rules at them, that are no more."""
@@ -423,12 +339,12 @@ class Alarms:
 
     def _all_latches(self) -> Iterator[Latch]:
         for watched in self._watched.values():
-            yield from _latches(watched)
+            yield from watched.latches()
         yield from (line.latch for line in self._lines.values() if line.latch is not None)
 
     def _latch(self, point: str, looks_at: str) -> Latch | None:
         watched = self._watched.get(point)
-        return None if watched is None else watched.latches.get(looks_at)
+        return None if watched is None else watched.by_other.get(looks_at)
 
     def _line_of(self, point: str) -> _Line | None:
         watched = self._watched.get(point)
@@ -522,20 +438,3 @@ class Alarms:
         cause = self._cause(self.rule(kind, subject), subject)
         change = self._findings.promote(key, cause, at)
         return [] if change is None else [change]
-
-
-def _usable(rule: Rule, subject: Subject) -> bool:
-    """Whether a point has this rule."""
-    if not rule.enabled or not all(subject.has(need) for need in rule.needs):
-        return False
-    match rule.looks_at:
-        case "silence":
-            return subject.line is not None and not subject.point.virtual
-        case "reverse_power" if subject.generates:
-            return False
-    return rule.pickup is not None
-
-
-def _latches(watched: _Watched) -> Iterator[Latch]:
-    yield from watched.latches.values()
-    yield from (latch for latch, _ in watched.checks)

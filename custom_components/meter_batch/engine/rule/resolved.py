@@ -1,0 +1,67 @@
+"""Which rules hold where: the book of rules after all overrides, and what a point needs for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..errors import ConfigError
+from ..sentences import Sentence, say
+from .book import Override, Rule, RuleBook, scopes
+from .watch import Subject
+from .words import kind_name
+
+
+class Resolved:
+    """The rules of a site as they hold at its points and lines; ConfigError as `RuleBook.check`."""
+
+    def __init__(self, book: RuleBook, overrides: Iterable[Override]) -> None:
+        self._book = book
+        self._overrides = {(one.kind, one.scope): one for one in overrides}
+        for one in self._overrides.values():
+            book.check(one)
+
+    def at(self, kind: str, subject: Subject | None, id_: str) -> Rule:
+        """A rule at a point, without one at a line or the site of this id; ConfigError for an unknown kind."""
+        rule = self._book.rules.get(kind)
+        if rule is None:
+            raise ConfigError(say("rule_unknown", kind=kind, kinds=", ".join(self._book.rules)))
+        if not self._overrides:
+            return rule
+        own = scopes(line=id_) if subject is None else _scopes(subject)
+        return self._book.resolve(
+            kind, (one for scope in own if (one := self._overrides.get((kind, scope))) is not None)
+        )
+
+    def usable(self, subject: Subject) -> list[Rule]:
+        """The rules that a point has: switched on, with a limit, and with all that they need there."""
+        return [rule for rule in self._all(subject) if _usable(rule, subject)]
+
+    def unusable(self, subject: Subject) -> Iterator[Sentence]:
+        """Rules that an override means for a point, its line or its area, and that lack what they need there."""
+        for rule in self._all(subject):
+            missing = [need for need in rule.needs if not subject.has(need)]
+            meant = any((rule.kind, scope) in self._overrides for scope in _scopes(subject)[1:])
+            if meant and rule.enabled and missing:
+                needed = ", ".join(need.replace("|", " / ") for need in missing)
+                yield say("rule_lacks", kind=kind_name(rule.kind), name=subject.point.name, missing=needed)
+
+    def _all(self, subject: Subject) -> Iterator[Rule]:
+        for kind, rule in self._book.rules.items():
+            if rule.subject == "point":
+                yield self.at(kind, subject, subject.point.id)
+
+
+def _scopes(subject: Subject) -> tuple[str, ...]:
+    return scopes(area=subject.area, line=subject.line, point=subject.point.id)
+
+
+def _usable(rule: Rule, subject: Subject) -> bool:
+    """Whether a point has this rule."""
+    if not rule.enabled or not all(subject.has(need) for need in rule.needs):
+        return False
+    match rule.looks_at:
+        case "silence":
+            return subject.line is not None and not subject.point.virtual
+        case "reverse_power" if subject.generates:
+            return False
+    return rule.pickup is not None
