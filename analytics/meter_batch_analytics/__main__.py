@@ -123,7 +123,7 @@ def _archive(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     if options.until_eof:
         # As the child of a server: it ends with the server, however that ended.
-        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+        threading.Thread(target=_end_with_stdin, args=(stop,), daemon=True).start()
     keys = _keys(options)
     if keys is None and options.encrypt:
         raise ConfigError("--encrypt needs a place for the key: --key-file or --keyring")
@@ -206,6 +206,11 @@ def _worker(options: argparse.Namespace) -> int:
     from .server.worker import work
 
     return work(options.data, options.archive, _keys(options))
+
+
+def _end_with_stdin(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -132,17 +132,14 @@ class Session:
         """
         there = self.site.points
         lines = {route.line for point in there.values() for route in point.routes}
-        seen = {
-            "point": lambda subject: subject in there,
-            "line": lambda subject: subject in lines,
-            "site": lambda _: self.identity.scope is None,
-        }
+        seen = {"point": set(there), "line": lines, "site": set[str]()}
+        all_ = self.identity.scope is None
         return sorted(
             (
                 one
                 for one in self._mirror.alarms()
                 if one.since < until and (one.until is None or one.until > since)
-                if seen[one.subject_kind](one.subject)
+                if all_ or one.subject in seen[one.subject_kind]
             ),
             key=lambda one: (one.since, one.id),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from jupyter_server.auth.authorizer import Authorizer
 from jupyter_server.auth.identity import IdentityProvider, User
@@ -16,20 +16,21 @@ from ..session import THEMES, Identity
 from ..words import language_of
 from . import screens
 from .identity import HEADER, SignIns, verified
+from .pool import KernelPool
 from .settings import BASE
 
 COOKIE = "meter_batch_session"
 
 
 @dataclass
-class Person(User):  # type: ignore[misc]
+class Person(User):
     """Somebody who is signed in, as Jupyter wants it. `by_proxy`: Home Assistant vouches for this very request."""
 
     identity: Identity | None = None
     by_proxy: bool = False
 
 
-class People(IdentityProvider):  # type: ignore[misc]
+class People(IdentityProvider):
     """Signed by the proxy, or signed in here; nobody else."""
 
     server_token: str = ""
@@ -50,12 +51,12 @@ class People(IdentityProvider):  # type: ignore[misc]
         identity = None if cookie is None else self.signed_in.find(cookie.decode())
         return None if identity is None else _person(identity, by_proxy=False)
 
-    def should_check_origin(self, handler: JupyterHandler) -> bool:
+    def should_check_origin(self, handler: RequestHandler) -> bool:
         """The proxy has checked it against its own address, which we do not know."""
         user = handler.current_user
         return not (isinstance(user, Person) and user.by_proxy)
 
-    def is_token_authenticated(self, handler: JupyterHandler) -> bool:
+    def is_token_authenticated(self, handler: RequestHandler) -> bool:
         """Nobody is."""
         return False
 
@@ -68,7 +69,7 @@ def _person(identity: Identity, *, by_proxy: bool) -> Person:
     return Person(username=identity.user, name=identity.name, identity=identity, by_proxy=by_proxy)
 
 
-class Owners(Authorizer):  # type: ignore[misc]
+class Owners(Authorizer):
     """A kernel is for the person it was handed to, as long as they may see what they might see then."""
 
     def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
@@ -121,8 +122,13 @@ class Answers(RequestHandler):
         self.say(status_code, key, link=link)
 
 
-class Signed(Answers, JupyterHandler):  # type: ignore[misc]
+class Signed(Answers, JupyterHandler):
     """A handler for people: who is not signed in is sent to sign in, or refused."""
+
+    @property
+    def pool(self) -> KernelPool:
+        """All kernels."""
+        return cast("KernelPool", self.settings["kernel_manager"])
 
     def get_login_url(self) -> str:
         """Where to sign in; a page in Home Assistant's frame is refused instead: its proxy signs people in."""

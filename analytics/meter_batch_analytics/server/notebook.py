@@ -37,7 +37,7 @@ class Page(NotebookRenderer):  # type: ignore[misc]
         return str(kernel_id)
 
     async def _jinja_cell_generator(self, nb: Any, kernel_id: str) -> AsyncIterator[Any]:
-        nb, _ = ClearOutputPreprocessor().preprocess(nb, {})
+        nb, _ = ClearOutputPreprocessor().preprocess(nb, {})  # type: ignore[no-untyped-call]
         try:
             for index, cell in enumerate(nb.cells):
                 if cell.cell_type != "code":
@@ -89,7 +89,8 @@ def _ours() -> set[str]:
 def said(message: str) -> Any:
     """A message as the output of a cell."""
     html = message_html(message)
-    return new_output("display_data", data={"text/html": html, "text/plain": message}, metadata={})
+    data = {"text/html": html, "text/plain": message}
+    return new_output("display_data", data=data, metadata={})  # type: ignore[no-untyped-call]
 
 
 def message_html(message: str) -> str:

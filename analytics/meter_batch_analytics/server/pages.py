@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.handlers import KernelHandler
@@ -62,7 +61,7 @@ class AppHandler(Signed):
             raise HTTPError(404)
         if not (self.ours.archive_folder / "manifest.json").exists():
             return self.say(503, "empty", refresh_s=EMPTY_S)
-        pool: KernelPool = self.kernel_manager
+        pool = self.pool
         try:
             place = await pool.reserve(identity, self.request.query, self.language)
         except Busy:
@@ -121,16 +120,16 @@ class AppHandler(Signed):
             await pool.shutdown_kernel(place.kernel, now=True)
 
 
-class Connection(ZMQChannelsWebsocketConnection):  # type: ignore[misc]
+class Connection(ZMQChannelsWebsocketConnection):
     """A page's way to its kernel. What a callback raised is logged; the page gets a sentence."""
 
     def _on_error(self, channel: str, msg: Any, msg_list: Any) -> None:
         if channel != "iopub":
             return
-        msg["header"] = self.get_part("header", msg["header"], msg_list)
+        msg["header"] = self.get_part("header", msg["header"], msg_list)  # type: ignore[no-untyped-call]
         if msg["header"]["msg_type"] != "error":
             return
-        content: Mapping[str, Any] = self.get_part("content", msg["content"], msg_list)
+        content: Mapping[str, Any] = self.get_part("content", msg["content"], msg_list)  # type: ignore[no-untyped-call]
         _LOGGER.error("A callback raised:\n%s", "\n".join(content.get("traceback", [])))
         owned = self.multi_kernel_manager.owners.get(self.kernel_id)
         say = screens.words("en" if owned is None else owned.language)
@@ -176,7 +175,7 @@ def _type_of(message: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-class KernelModel(Answers, KernelHandler):  # type: ignore[misc]
+class KernelModel(Answers, KernelHandler):
     """What is to be said of a kernel, for its owner."""
 
 
@@ -187,8 +186,8 @@ class Shutdown(Signed):
     async def post(self, kernel_id: str) -> None:
         """For its owner; one that is gone already is fine."""
         if not self.authorizer.is_authorized(self, self.current_user, "write", "kernels"):
-            raise HTTPError(403 if kernel_id in self.kernel_manager else 404)
-        await ensure_async(self.kernel_manager.shutdown_kernel(kernel_id, now=True))
+            raise HTTPError(403)
+        await self.pool.shutdown_kernel(kernel_id, now=True)
         self.set_status(204)
 
 

@@ -89,7 +89,7 @@ class OurKernel(KernelSpecManager):
         return []
 
 
-class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
+class KernelPool(AsyncMappingKernelManager):
     """All kernels of the server."""
 
     limit = Integer(10, config=True)
@@ -97,7 +97,7 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
     environment = Dict(config=True)
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(**more)
+        super().__init__(**more)  # type: ignore[no-untyped-call]
         self.owners: dict[str, Owned] = {}
         self._places: list[Place] = []
         self._warm: list[tuple[str, Any]] = []
@@ -192,10 +192,10 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
             )
         except ZMQError as error:
             raise KernelFailed(str(error)) from error
-        client = self.get_kernel(kernel_id).client()
+        client: Any = self.get_kernel(kernel_id).client()
         try:
             client.start_channels()
-            await client.wait_for_ready(timeout=START_S)
+            await ensure_async(client.wait_for_ready(timeout=START_S))
             await _run(client, WARM_CODE, START_S)
         except BaseException as error:
             client.stop_channels()
@@ -218,10 +218,12 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
             if owned.identity.user == user:
                 await self._end(kernel_id)
 
-    async def shutdown_kernel(self, kernel_id: str, now: bool = False, restart: bool = False) -> None:
+    async def shutdown_kernel(  # type: ignore[override]
+        self, kernel_id: str, now: bool = False, restart: bool = False
+    ) -> None:
         """Ends a kernel; its place is free at once."""
         self.owners.pop(kernel_id, None)
-        await super().shutdown_kernel(kernel_id, now=now, restart=restart)
+        await super().shutdown_kernel(kernel_id, now=now, restart=restart)  # type: ignore[no-untyped-call]
         self.fill()
 
     async def _end(self, kernel_id: str) -> None:
@@ -237,7 +239,7 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
             if kernel_id not in self:
                 self.owners.pop(kernel_id, None)
                 continue
-            kernel = self.get_kernel(kernel_id)
+            kernel: Any = self.get_kernel(kernel_id)
             if not await ensure_async(kernel.is_alive()):
                 _LOGGER.warning("The kernel %s of %s died", kernel_id, owned.identity.name)
                 await self._end(kernel_id)
@@ -257,7 +259,8 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
 
     def idle_s(self, kernel_id: str) -> float:
         """Seconds since somebody made it do something."""
-        last: datetime = self.get_kernel(kernel_id).last_activity
+        kernel: Any = self.get_kernel(kernel_id)
+        last: datetime = kernel.last_activity
         return (datetime.now(last.tzinfo) - last).total_seconds()
 
     async def _reclaim(self) -> None:
@@ -275,7 +278,7 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
 
     def _handle_kernel_died(self, kernel_id: str) -> None:
         self.owners.pop(kernel_id, None)
-        super()._handle_kernel_died(kernel_id)
+        super()._handle_kernel_died(kernel_id)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """Ends all kernels."""
@@ -287,7 +290,7 @@ class KernelPool(AsyncMappingKernelManager):  # type: ignore[misc]
         self._warm.clear()
         self.owners.clear()
         await asyncio.gather(
-            *(ensure_async(self.shutdown_kernel(kernel_id, now=True)) for kernel_id in self.list_kernel_ids()),
+            *(self.shutdown_kernel(kernel_id, now=True) for kernel_id in self.list_kernel_ids()),
             return_exceptions=True,
         )
         # Else it waits, when it is forgotten, for messages to kernels that are no more.

@@ -66,6 +66,7 @@ class Scheduler:
             self._folder = await asyncio.to_thread(ScheduleFolder, self._settings.data, zone)
         self._folder.plan.zone = zone
         now, plan = self._now(), self._folder.look()
+        self._tasks = {key: task for key, task in self._tasks.items() if not task.done()}
         for run in plan.due(now):
             key = (run.schedule, run.fire)
             if key in self._tasks:
@@ -77,7 +78,6 @@ class Scheduler:
                 await self._failed(plan, run, period, "the analytics server ended while it was at it, every time")
                 continue
             self._tasks[key] = asyncio.create_task(self._make(begun))
-            self._tasks[key].add_done_callback(lambda _, key=key: self._tasks.pop(key, None))
         self._folder.save()
         self._say(self._folder.problem)
 

@@ -190,7 +190,7 @@ class Logout(SignInHandler):
         self.clear_cookie(COOKIE, path=BASE)
         ended = None if cookie is None else self.sign_ins.remove(cookie.decode())
         if ended is not None:
-            await end(ended, self.provider, self.kernel_manager, self.sign_ins)
+            await end(ended, self.provider, self.pool, self.sign_ins)
         self.say(200, "signed_out", title_key="title", link=(f"{BASE}/login", "again"))
 
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,15 @@ def work(data: Path, archive: Path | None, keys: KeyProvider | None) -> int:
         answers.write(json.dumps({"id": id_, **what}, ensure_ascii=False) + "\n")
         answers.flush()
 
+    def progress(id_: str, done: float) -> None:
+        say(id_, progress=done)
+
     for line in sys.stdin:
         request = json.loads(line)
         id_ = request.pop("id")
         try:
             session = session_for(request, data, archive, keys)
-            report = run_report(session, request, progress=lambda done, id_=id_: say(id_, progress=done))
+            report = run_report(session, request, progress=partial(progress, id_))
         except MeterBatchError as error:
             say(id_, error=str(error))
         except Exception as error:  # the top of a job: the next one shall be made
