@@ -248,8 +248,8 @@ async def test_an_automation_starts_for_what_it_asked_for_and_for_nothing_else(r
 @pytest.mark.parametrize(
     ("name", "title", "message", "link"),
     [
-        ("alarm_notification.yaml", "Warning: Lathe", "(Hall), since 20", "[Open](/config/devices/device/"),
-        ("alarm_notification_zh-Hans.yaml", "警告：Lathe", "（Hall），20", "[打开](/config/devices/device/"),
+        ("alarm_notification.yaml", "Warning: Lathe", " Hall, since 20", "[Open](/config/devices/device/"),
+        ("alarm_notification_zh-Hans.yaml", "警告：Lathe", "Hall，自 20", "[打开](/config/devices/device/"),
     ],
 )
 async def test_the_blueprint_tells_people_with_a_link_and_takes_it_back(
