@@ -15,7 +15,9 @@ from ..comparable import Match, with_last_year, with_previous
 from ..periods import Resolution
 from ..plots import Curve as Drawn
 from ..words import Words
-from .reading import Days, Group, Quantity, Reader, Told, broken
+from .curves import Group, Quantity, broken
+from .days import Days
+from .reading import Reader, Told
 
 LEAST_KNOWN = 0.9
 """Of a day, over all points: below, it is not compared."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from ..export import Sheet
 from ..periods import Resolution
 from ..session import Session
 from . import comparison
-from .comparison import Comparison
+from .curves import ADDITIVE, DIGITS, UNITS, Curve, Group, Quantity, broken, groups_of
 from .page import Page
-from .peaks import MOST_POINT_DAYS, NONE, Peak, peaks
-from .reading import ADDITIVE, DIGITS, ESTIMATED, UNITS, Curve, Days, Group, Quantity, broken, digits_of, groups_of
+from .peaks import MOST_POINT_DAYS, peaks
+from .summary import Shown, items, points_table, values_table
 from .work import Step
 
 MOST_CURVES = 12
@@ -27,31 +26,6 @@ _AUTO: tuple[tuple[int, Resolution], ...] = ((4, "interval"), (45, "hour"), (20_
 _AUTO_BARS: tuple[tuple[int, Resolution], ...] = ((3, "hour"), (100, "day"), (20_000, "month"))
 """Up to how many days which resolution is chosen."""
 _PERIODS: dict[str, str | int] = {"hour": 3_600_000, "day": 86_400_000, "month": "M1"}
-
-
-@dataclass(slots=True)
-class Shown:
-    """What is on the page: for zooming, tables and files."""
-
-    values: Mapping[str, Any]
-    first: date
-    last: date
-    begin: datetime
-    end: datetime
-    days: Days
-    groups: list[Group]
-    drawn: list[Group]
-    resolution: Resolution
-    quantity: Quantity
-    curves: list[Curve]
-    peaks: list[Peak]
-    compared: Comparison | None = None
-    beside: plots.Curve | None = None
-
-    @property
-    def chosen(self) -> list[str]:
-        """All points."""
-        return list(self.days.points)
 
 
 class App(Page):
@@ -284,8 +258,8 @@ class App(Page):
         self._show_rows(shown)
 
     def _show_rows(self, shown: Shown) -> None:
-        self.figures.items = self._items(shown)
-        table = self._points_table(shown) if shown.values["rows"] == "points" else self._values_table(shown)
+        self.figures.items = items(self, shown)
+        table = points_table(self, shown) if shown.values["rows"] == "points" else values_table(self, shown)
         columns, rows, total = table
         if len(next(iter(rows.values()), ())) > MOST_ROWS:
             self.warn(self.words("first_rows", n=self.words.number(MOST_ROWS)))
@@ -294,152 +268,17 @@ class App(Page):
             rows = {**rows, "start": self.reader.wall(rows["start"])}
         self.table.show(columns, rows, total=total)
 
-    def _items(self, shown: Shown) -> list[dict[str, Any]]:
-        words, days = self.words, shown.days
-        total = days.total()
-        count = len(days.days)
-        per_day = words("per_day", kwh=words.number(float(total) / max(1, count), 1))
-        items = [
-            {
-                "label": words("energy_total"), "value": words.number(total, digits_of(total)), "unit": "kWh",
-                "note": per_day,
-            }
-        ]  # fmt: skip
-        if shown.compared is not None:
-            change = shown.compared.change()
-            items.append(
-                {
-                    "label": words(f"against_{shown.compared.kind}"), "value": self._percent(change),
-                    "note": shown.compared.note(words),
-                }
-            )  # fmt: skip
-        elif shown.values["compare"] != "none":
-            items.append(
-                {
-                    "label": words(f"against_{shown.values['compare']}"), "value": "–",
-                    "note": words("nothing_to_compare"),
-                }
-            )  # fmt: skip
-        if shown.peaks:
-            peak = shown.peaks[-1]
-            at = self.reader.wall([peak.at])[0].astype(object) if peak.kw == peak.kw else None
-            said = words.instant(at) if at is not None else ""
-            items += [
-                {
-                    "label": words("peak"), "value": words.number(peak.kw, 2), "unit": "kW",
-                    "note": words("peak_at", at=said, minutes=peak.length_s // 60) if at is not None else "",
-                },
-                {
-                    "label": words("load_factor"), "value": words.number(peak.load_factor, 2),
-                    "note": words("mean_power", kw=words.number(peak.mean_kw, 2)),
-                },
-                {"label": words("night_share"), "value": words.percent(peak.night), "note": words("night_hours")},
-            ]  # fmt: skip
-        known = days.completeness()
-        guessed = self._estimated_share(days)
-        items.append(
-            {
-                "label": words("completeness"), "value": words.percent(known),
-                "note": words("estimated_share", share=words.percent(guessed)),
-                "tone": "good" if known >= 0.995 else "warning" if known >= 0.9 else "bad",
-            }
-        )  # fmt: skip
-        return items
-
-    def _percent(self, change: float | None) -> str:
-        if change is None:
-            return "–"
-        sign = "+" if change > 0 else "−" if change < 0 else ""
-        return sign + self.words.percent(abs(change))
-
-    @staticmethod
-    def _estimated_share(days: Days, points: Sequence[str] | None = None) -> float:
-        """Share of the energy that stands on days with estimates, as far as those are not known."""
-        rows = range(len(days.points)) if points is None else [days.place(one) for one in points]
-        kwh = np.where(np.isfinite(days.kwh), days.kwh, 0)[list(rows)]
-        guessed = ((days.flags & ESTIMATED) > 0)[list(rows)] * (1 - days.known[list(rows)])
-        total = np.abs(kwh).sum()
-        return float((np.abs(kwh) * guessed).sum() / total) if total else 0.0
-
-    # --- tables ---
-
-    def _points_table(self, shown: Shown) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-        words, days, groups = self.words, shown.days, shown.groups
-        totals = [days.total(one.points) for one in groups]
-        whole = days.total()
-        digits = max([digits_of(one) for one in [*totals, whole]] or [0])
-        columns: list[dict[str, Any]] = [
-            {"key": "name", "label": words("name"), "kind": "text"},
-            {"key": "kwh", "label": words("quantity_energy"), "unit": "kWh", "digits": digits, "bar": True},
-            {"key": "share", "label": words("share"), "kind": "percent", "digits": 1},
-        ]
-        rows: dict[str, Any] = {
-            "name": [one.name for one in groups],
-            "kwh": np.array([float(one) for one in totals]),
-            "share": np.array([float(one / whole) if whole else np.nan for one in totals]),
-        }
-        total: dict[str, Any] = {"name": words("sum"), "kwh": float(whole), "share": 1.0 if whole else None}
-        if shown.compared is not None:
-            columns.append({"key": "change", "label": words(f"against_{shown.compared.kind}"), "kind": "percent"})
-            rows["change"] = np.array([_or_nan(shown.compared.change(one.points)) for one in groups])
-            total["change"] = shown.compared.change()
-        if shown.peaks:
-            mine = shown.peaks[: len(groups)]
-            columns += [
-                {"key": "peak", "label": words("peak"), "unit": "kW", "digits": 2},
-                {"key": "peak_at", "label": words("peak_time"), "kind": "instant"},
-                {"key": "load_factor", "label": words("load_factor"), "digits": 2},
-                {"key": "night", "label": words("night_share"), "kind": "percent"},
-            ]
-            rows["peak"] = np.array([one.kw for one in mine])
-            at = self.reader.wall([one.at for one in mine])
-            at[np.isnan(rows["peak"])] = np.datetime64("NaT", "ms")
-            rows["peak_at"] = at
-            rows["load_factor"] = np.array([one.load_factor for one in mine])
-            rows["night"] = np.array([one.night for one in mine])
-            whole_peak = shown.peaks[-1] if shown.peaks else NONE
-            total |= {"peak": whole_peak.kw, "load_factor": whole_peak.load_factor, "night": whole_peak.night}
-        columns.append({"key": "known", "label": words("completeness"), "kind": "percent", "tone": "tone"})
-        rows["known"] = np.array([days.completeness(one.points) for one in groups])
-        rows["tone"] = [
-            "" if not one < 0.995 else "warning" if one >= 0.9 else "bad" for one in rows["known"].tolist()
-        ]  # fmt: skip
-        total["known"] = days.completeness()
-        return columns, rows, total
-
-    def _values_table(self, shown: Shown) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-        words, curves = self.words, shown.curves
-        columns: list[dict[str, Any]] = [{"key": "start", "label": words("start"), "kind": "instant"}]
-        times = np.unique(np.concatenate([one.start for one in curves])) if curves else np.array([], np.int64)
-        rows: dict[str, Any] = {"start": times}
-        unit = UNITS[shown.quantity]
-        known = np.zeros((len(curves), len(times)))
-        for number, one in enumerate(curves):
-            place = np.searchsorted(times, one.start)
-            values = np.full(len(times), np.nan)
-            values[place] = one.value
-            known[number, place] = one.known
-            key = f"v{number}"
-            columns.append(
-                {"key": key, "label": one.group.name, "unit": unit, "digits": DIGITS[shown.quantity], "width": 120}
-            )  # fmt: skip
-            rows[key] = values
-        columns.append({"key": "known", "label": words("completeness"), "kind": "percent", "tone": "tone"})
-        rows["known"] = known.mean(axis=0) if len(curves) else np.array([])
-        rows["tone"] = ["warning" if one < 0.9995 else "" for one in rows["known"].tolist()]
-        return columns, rows, {}
-
     def sheets(self) -> list[Sheet]:
         """The table that is shown, then the other one."""
         shown = self.shown
         if shown is None or not self.table.columns:
             return []
-        columns, rows, _ = self._points_table(shown)
+        columns, rows, _ = points_table(self, shown)
         if "peak_at" in rows:
             at = [one.at if one.kw == one.kw else None for one in shown.peaks[: len(shown.groups)]]
             rows = {**rows, "peak_at": at}
         found = [Sheet(self.words("rows_points"), columns, rows)]
-        columns, rows, _ = self._values_table(shown)
+        columns, rows, _ = values_table(self, shown)
         found.append(Sheet(self.words(f"quantity_{shown.quantity}"), columns, rows))
         return found if shown.values["rows"] == "points" else found[::-1]
 
@@ -491,7 +330,3 @@ def _whole(shown: Shown) -> Group:
 
 def _total(name: str, chosen: Sequence[str]) -> Group:
     return Group(name, tuple(chosen))
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value

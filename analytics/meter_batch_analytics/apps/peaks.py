@@ -8,7 +8,8 @@ from datetime import datetime
 
 import numpy as np
 
-from .reading import Group, Reader, Told
+from .curves import Group
+from .reading import Reader, Told
 
 NIGHT = (22, 6)
 """Hours of wall clock between which it is night."""

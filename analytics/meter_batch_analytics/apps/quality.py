@@ -13,8 +13,9 @@ from meter_batch_engine.model.interval import Gap, GapReason
 
 from .. import plots
 from ..export import Sheet
+from .curves import EDITED, ESTIMATED, SUSPECT
+from .days import Days
 from .page import Page
-from .reading import EDITED, ESTIMATED, SUSPECT, Days
 from .work import Step
 
 MOST_DRAWN = 60

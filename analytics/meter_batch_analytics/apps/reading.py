@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 
-from meter_batch_engine.model.interval import Quality
-
 from ..archive.rows import BITS, codes_of
 from ..periods import Resolution, edges, zone_of
 from ..session import Session
+from .curves import ADDITIVE, Curve, Group, Quantity
+from .days import Days
 
-type Quantity = Literal["energy", "power", "power_max", "reactive", "voltage", "power_factor"]
 type Told = Callable[[float], None]
 """Is told how far it is, 0 to 1; may raise to end the work."""
 
-UNITS: dict[Quantity, str] = {
-    "energy": "kWh", "power": "kW", "power_max": "kW", "reactive": "kvarh", "voltage": "V", "power_factor": "",
-}  # fmt: skip
-DIGITS: dict[Quantity, int] = {
-    "energy": 2, "power": 2, "power_max": 2, "reactive": 2, "voltage": 1, "power_factor": 3,
-}  # fmt: skip
 _COLUMNS: dict[Quantity, tuple[str, str | None]] = {
     "energy": ("energy_import_kwh", "energy_gross_kwh"),
     "power": ("demand_mean_kw", None),
@@ -36,104 +27,9 @@ _COLUMNS: dict[Quantity, tuple[str, str | None]] = {
     "voltage": ("voltage_mean_v", None),
     "power_factor": ("power_factor", None),
 }
-ADDITIVE = frozenset({"energy", "power", "reactive"})
-ESTIMATED, EDITED, SUSPECT = (BITS[one] for one in (Quality.ESTIMATED, Quality.EDITED, Quality.SUSPECT))
 SLOT_MS, DAY_MS = 900_000, 86_400_000
 GRACE_MS = 600_000
 """What is younger is not missed yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Points that make one curve: one point, all of an area or line, or all that were chosen."""
-
-    name: str
-    points: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A quantity of a group over time, by start; NaN where nothing is known."""
-
-    group: Group
-    start: Any
-    """Milliseconds since 1970."""
-    end: Any
-    value: Any
-    low: Any | None
-    high: Any | None
-    known: Any
-    """Share of each period's time and members that is known: 0 to 1."""
-    flags: Any
-
-    @property
-    def doubtful(self) -> Any:
-        """True where a value is incomplete, estimated in part, or suspect."""
-        return (self.known < 0.9995) | ((self.flags & SUSPECT) > 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """Daily values of points: arrays of points × days; NaN where there is no row."""
-
-    points: tuple[str, ...]
-    days: tuple[date, ...]
-    start: Any
-    """Milliseconds at which each day begins; one more for the end of the last."""
-    kwh: Any
-    kvarh: Any
-    demand_kw: Any
-    """Highest power that was read on the day."""
-    known: Any
-    """Share of the day that is known, of all its seconds; 0 without a row."""
-    flags: Any
-    since: Any
-    """For each point the day (place) on which its record begins; days before are not missing."""
-
-    def place(self, point: str) -> int:
-        """The row of a point."""
-        return self.points.index(point)
-
-    def total(self, points: Sequence[str] | None = None, places: Any = None) -> Decimal:
-        """Energy of points (all without) on days (places; all without), exact: the sum of the ledger's decimals."""
-        rows = list(range(len(self.points))) if points is None else [self.place(one) for one in points]
-        chosen = self.kwh[rows] if places is None else self.kwh[rows][:, places]
-        return exact_sum(chosen)
-
-    def completeness(self, points: Sequence[str] | None = None) -> float:
-        """Share of the time since each point's record began, until the last of the days, that is known."""
-        rows = range(len(self.points)) if points is None else [self.place(one) for one in points]
-        length = np.diff(self.start).astype(np.float64)
-        due = known = 0.0
-        for row in rows:
-            there = slice(int(self.since[row]), None)
-            due += float(length[there].sum())
-            known += float((length * self.known[row])[there].sum())
-        return known / due if due else float("nan")
-
-
-def exact_sum(values: Any) -> Decimal:
-    """The sum of numbers that stand for decimals, as a decimal without trailing zeros.
-
-    Every number is the one nearest to a decimal of at most 15 digits and seven places, so the decimal is got back, and
-    whole numbers add up without error.
-    """
-    there = values[np.isfinite(values)]
-    if not there.size:
-        return Decimal(0)
-    whole = len(str(int(np.abs(there).max())))
-    places = max(0, min(7, 15 - whole))
-    counts = np.rint(there * 10.0**places).astype(np.int64)
-    # Not more at once than 64 bits hold.
-    total = sum(int(one) for one in np.add.reduceat(counts, range(0, len(counts), 4096)))
-    found = Decimal(total).scaleb(-places).normalize()
-    return found.quantize(Decimal(1)) if found == found.to_integral_value() else found
-
-
-def digits_of(value: Decimal, most: int = 3) -> int:
-    """How many decimals a sum has, so that it can be shown as it is."""
-    exponent = value.as_tuple().exponent
-    return min(most, max(0, -exponent)) if isinstance(exponent, int) else 0
 
 
 class Reader:
@@ -464,31 +360,6 @@ class Reader:
                 high = _extreme(np.maximum, which[np.isfinite(above)], above[np.isfinite(above)], len(times))
         found = np.where(np.bincount(which[there], minlength=len(times)) > 0, found, np.nan)
         return Curve(group, times, ends, found, low, high, known, bits)
-
-
-def groups_of(session: Session, chosen: Sequence[str], by: str, words: Mapping[str, str]) -> list[Group]:
-    """The chosen points one by one, by area, by line, or as one; in the order of the site."""
-    site = session.site
-    if by == "total":
-        return [Group(words["total_of"].format(n=len(chosen)), tuple(chosen))] if chosen else []
-    if by in ("area", "line"):
-        found: dict[str, list[str]] = {}
-        names = {one: name for name, ids in (site.areas if by == "area" else site.lines).items() for one in ids}
-        for point in chosen:
-            found.setdefault(names.get(point, words[f"no_{by}"]), []).append(point)
-        return [Group(name, tuple(ids)) for name, ids in sorted(found.items())]
-    return [Group(site.name(one), (one,)) for one in chosen]
-
-
-def broken(start: Any, end: Any, value: Any) -> tuple[Any, Any, Any]:
-    """Places, times and values with a NaN where time is missing between two, and the end of the last: for a line."""
-    if not len(start):
-        return np.array([], np.int64), start, value
-    holes = np.flatnonzero(start[1:] > end[:-1]) + 1
-    places = np.insert(np.arange(len(start)), holes, -1)
-    times = np.insert(start, holes, end[holes - 1])
-    values = np.insert(value.astype(np.float64), holes, np.nan)
-    return np.append(places, len(start) - 1), np.append(times, end[-1]), np.append(values, value[-1])
 
 
 def _coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any]:

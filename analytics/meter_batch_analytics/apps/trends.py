@@ -17,8 +17,9 @@ from ..comparable import feast_of
 from ..export import Sheet
 from ..session import Session
 from ..words import CHINESE
+from .curves import ESTIMATED
+from .days import Days
 from .page import Page
-from .reading import ESTIMATED, Days
 from .work import Step, Worker
 
 LEAST_KNOWN = 0.9
@@ -247,9 +248,8 @@ class App(Page):
         known = dict(zip(shown.days, shown.kwh.tolist(), strict=True))
         last = shown.days[-1].year
         years = [self._year(year, known) for year in range(last, last - self._years(shown), -1)]
-        marks = any(one.marks for one in years)
-        legend = self.words("calendar_legend") if marks else ""
-        return plots.calendar(self.look, years, self._weekdays(), unit="kWh", legend=legend)
+        signs = {one: self.words(f"class_{one}") for one in ("holiday", "makeup")} if self.country else {}
+        return plots.calendar(self.look, years, self._weekdays(), unit="kWh", signs=signs)
 
     def _year(self, year: int, known: Mapping[date, float]) -> plots.Year:
         words, chinese = self.words, self.session.language == CHINESE
@@ -271,7 +271,7 @@ class App(Page):
             said = f"{words.number(value, 1)} kWh" if value == value else "–"
             texts[weekday][week] = f"{words.day(day)}, {kind}{f' ({feast})' if feast else ''}<br>{said}"
             if makeup or class_ is DayClass.HOLIDAY:
-                marks.append((week, weekday, words("mark_makeup" if makeup else "mark_holiday")))
+                marks.append((week, weekday, "makeup" if makeup else "holiday"))
         return plots.Year(str(year), z, texts, marks, months)
 
     def _weekdays(self) -> list[str]:

@@ -94,8 +94,14 @@ class Year:
     """Week in which a month begins, and its name."""
 
 
-def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit: str, legend: str = "") -> Figure:
-    """Years as rows of weeks; holidays and make-up days carry their sign."""
+def calendar(
+    look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit: str, signs: Mapping[str, str]
+) -> Figure:
+    """Years as rows of weeks; days with a sign carry a mark. `signs`: what "holiday" and "makeup" are called; empty
+    where nobody knows the holidays.
+    """
+    looks = {"holiday": ("circle", look.ink["mark"]), "makeup": ("diamond", look.colour(1))}
+    marks = {sign: (name, *looks[sign]) for sign, name in signs.items()}
     data: list[Figure] = []
     layout: Figure = {}
     highest = max((float(np.nanmax(one.z)) for one in years if np.isfinite(one.z).any()), default=1.0)
@@ -112,8 +118,8 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
                 "text": one.texts,
                 "hovertemplate": "%{text}<extra></extra>",
                 "hoverongaps": False,
-                "xgap": 2,
-                "ygap": 2,
+                "xgap": 1,
+                "ygap": 1,
                 "colorscale": SCALES[look.theme],
                 "zmin": min(0.0, lowest),
                 "zmax": highest,
@@ -122,26 +128,29 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
                 **({"colorbar": scale(look, unit)} if number == 0 else {"showscale": False}),
             }
         )
-        if one.marks:
-            bright = (np.array([one.z[day, week] for week, day, _ in one.marks]) - min(0.0, lowest)) > 0.55 * (
-                highest - min(0.0, lowest)
-            )
-            dark_on_light = look.theme == "light"
-            colours = np.where(bright == dark_on_light, "#ffffff", "#1c1c1c")
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "text",
-                    "x": [week for week, _, _ in one.marks],
-                    "y": [weekdays[day] for _, day, _ in one.marks],
-                    "text": [sign for _, _, sign in one.marks],
-                    "textfont": {"size": 9, "color": colours.tolist()},
-                    "hoverinfo": "skip",
-                    "showlegend": False,
-                    "xaxis": f"x{suffix}",
-                    "yaxis": f"y{suffix}",
-                }
-            )
+        for key, (name, symbol, colour) in marks.items():
+            mine = [(week, day) for week, day, sign in one.marks if sign == key]
+            # The first year's stand in the legend for all, also where it has none.
+            if mine or number == 0:
+                data.append(
+                    {
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": name,
+                        "x": [week for week, _ in mine] or [None],
+                        "y": [weekdays[day] for _, day in mine] or [None],
+                        "marker": {
+                            "symbol": symbol,
+                            "size": 5,
+                            "color": colour,
+                            "line": {"width": 0.8, "color": look.ink["card"]},
+                        },
+                        "hoverinfo": "skip",
+                        "showlegend": number == 0,
+                        "xaxis": f"x{suffix}",
+                        "yaxis": f"y{suffix}",
+                    }
+                )
         upper = 1 - number * height
         layout[f"xaxis{suffix}"] = look.axis(
             anchor=f"y{suffix}",
@@ -153,6 +162,8 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
             range=[-0.6, 53.6],
             fixedrange=True,
             ticks="",
+            tickangle=0,
+            tickfont={"size": 11},
         )
         layout[f"yaxis{suffix}"] = look.axis(
             anchor=f"x{suffix}",
@@ -165,21 +176,7 @@ def calendar(look: Look, years: Sequence[Year], weekdays: Sequence[str], *, unit
             tickmode="array",
             tickvals=[weekdays[0], weekdays[2], weekdays[4], weekdays[6]],
         )
-    if legend:
-        layout["annotations"] = [
-            {
-                "text": legend,
-                "xref": "paper",
-                "yref": "paper",
-                "x": 0,
-                "y": 1.01,
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 12, "color": look.ink["quiet"]},
-            }
-        ]
-    return look.figure(data, hovermode="closest", showlegend=False, **layout)
+    return look.figure(data, hovermode="closest", showlegend=bool(marks), **layout)
 
 
 def profiles(look: Look, week: tuple[Sequence[str], Any], year: tuple[Sequence[str], Any], *, level: str) -> Figure:

@@ -226,9 +226,9 @@ def test_every_view_of_a_trend_is_a_figure(session: Opened, view: str) -> None:
     app = opened(trends.App, session(points="main", view=view, lang="zh"))
     valid(app)
     if view == "calendar":
-        marks = [one for one in app.chart.figure["data"] if one.get("mode") == "text"]
-        # The Mid-autumn Festival of 2026, and the Sunday that is worked for the National Day.
-        assert {"休", "班"} == set(marks[0]["text"])
+        marks = {one["name"]: one for one in app.chart.figure["data"] if one.get("mode") == "markers"}
+        assert (24 + 14, "周五") in zip(marks["节假日"]["x"], marks["节假日"]["y"], strict=True), "Mid-autumn Festival"
+        assert (37, "周日") in zip(marks["调休上班"]["x"], marks["调休上班"]["y"], strict=True), "20 September"
         said_ = "\n".join(itertools.chain(*app.chart.figure["data"][0]["text"]))
         assert "2026年9月25日, 节假日 (中秋)" in said_
 
