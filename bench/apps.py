@@ -158,8 +158,8 @@ def _visits(server: Server, python: Path) -> list[Figure]:
             if "chart" not in seen:
                 raise SystemExit("the app drew no chart")
             server.settle()
-            cpu = {"server": cpu_s(server.family()) - ours, "browser": cpu_s(family(reader.pid)) - browsers}
-            visits.append(seen | cpu)
+            spent = {"server": cpu_s(server.family()) - ours, "browser": cpu_s(family(reader.pid)) - browsers}
+            visits.append(seen | spent)
         session = _session_mb(server)
     finally:
         reader.stdin.close()

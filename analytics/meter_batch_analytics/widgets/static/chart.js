@@ -79,13 +79,15 @@ export default {
       plot.style.height = box.style.minHeight = `${model.get("height")}px`;
       const { data = [], layout = {}, config = {} } = revive(model.get("figure"));
       if (!Plotly || ended) return;
-      const narrow = plot.clientWidth < NARROW;
+      const narrow = plot.clientWidth < NARROW, colours = getComputedStyle(box);
       const shown = {
+        modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.getPropertyValue("--mb-text-2"), activecolor: colours.getPropertyValue("--mb-accent") },
         ...layout, height: model.get("height"), width: plot.clientWidth || undefined, autosize: false,
         // a wide legend would leave nothing of a narrow chart
         ...(narrow && layout.showlegend !== false ? { legend: { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.18, yanchor: "top" } } : {}),
       };
-      const settings = { displaylogo: false, responsive: false, locale, doubleClick: "reset", modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "zoomIn2d", "zoomOut2d"], ...config };
+      // Only these buttons: one of plotly's own would send the chart to its maker's cloud.
+      const settings = { doubleClick: "reset", ...config, displaylogo: false, responsive: false, locale, plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d"], ["autoScale2d", "resetScale2d"]] };
       if (narrow) settings.displayModeBar = false;
       drawing = drawing.then(() => Plotly.react(plot, data, shown, settings)).then(() => wait.remove(), fail);
     }
