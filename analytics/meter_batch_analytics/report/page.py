@@ -45,13 +45,7 @@ class Page:
         self.facts = facts
         self.voice = Voice(facts, language)
         self.language = self.voice.language
-        # The dearest first; without prices as the tariff names them.
-        prices: dict[str, Decimal] = {}
-        for bill in facts.cost.bills if facts.cost else ():
-            for part in (part for line in bill.lines for part in line.parts):
-                prices[part.period] = max(part.price, prices.get(part.period, part.price))
-        keys = [one.key for one in facts.tariff_periods]
-        keys.sort(key=lambda key: -prices.get(key, Decimal(0)))
+        keys = self.voice.dearest_first()
         self._colours = dict(zip(keys, charts.colours(len(keys)), strict=True))
         self.html: str = _environment().get_template("page.html.j2").render(self._context())
         """The page, self-contained: it asks for nothing else. The same facts give the same text."""

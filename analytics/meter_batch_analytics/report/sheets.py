@@ -31,6 +31,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 _WIDTHS = {"text": 18, "percent": 11, "factor": 10, "whole": 9, "at": 17}
 _WIDTH = 13
+_LEFT = ("text", "day", "at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,9 @@ class Sheets:
         self.bold = self.book.add_format({"bold": True})
         self.title = self.book.add_format({"bold": True, "font_size": 16, "font_color": SERIES[3]})
         self.section = self.book.add_format({"bold": True, "font_size": 12, "font_color": SERIES[3]})
-        self.head = self.book.add_format(
-            {"bold": True, "text_wrap": True, "valign": "top", "bg_color": "#E8EDF2", "bottom": 1}
-        )
+        head = {"bold": True, "text_wrap": True, "valign": "bottom", "bg_color": "#E8EDF2", "bottom": 1}
+        self.head = self.book.add_format(head)
+        self.number_head = self.book.add_format(head | {"align": "right"})
 
     def sheet(self, key: str) -> Any:
         """A new sheet, named in the reader's language, that prints on A4 with its name and pages."""
@@ -93,13 +94,16 @@ class Sheets:
         """Writes heads and rows; returns the row after the last."""
         for place, column in enumerate(columns):
             sheet.set_column(place, place, column.width or _WIDTHS.get(column.kind, _WIDTH))
-            sheet.write_string(top, place, column.head, self.head)
+            look = self.head if column.kind in _LEFT else self.number_head
+            sheet.write_string(top, place, column.head, look)
+        sheet.set_row(top, 30)
         for number, one in enumerate(rows, top + 1):
             for place, column in enumerate(columns):
                 self.cell(sheet, number, place, column.kind, column.value(one), self.plain)
         end = top + len(rows) + 1
         if top == 0:
             sheet.repeat_rows(0)
+            sheet.print_area(0, 0, end, len(columns) - 1)
         if filtered and rows:
             sheet.autofilter(top, 0, end - 1, len(columns) - 1)
         return end

@@ -51,6 +51,14 @@ class Voice:
         """The name of a tariff period."""
         return self.named(self._periods.get(key, {}), key)
 
+    def dearest_first(self) -> list[str]:
+        """Keys of tariff periods by their price; without prices as the tariff names them."""
+        prices: dict[str, Decimal] = {}
+        for bill in self.facts.cost.bills if self.facts.cost else ():
+            for part in (part for line in bill.lines for part in line.parts):
+                prices[part.period] = max(part.price, prices.get(part.period, part.price))
+        return sorted(self._periods, key=lambda key: -prices.get(key, Decimal(0)))
+
     def line(self, line: CostLine) -> str:
         """What a line of a bill is for."""
         return (

@@ -23,7 +23,7 @@ class Workbook(Sheets):
 
     def __init__(self, facts: Facts, language: str) -> None:
         super().__init__(facts, language)
-        self._periods = [(one.key, self.voice.named(one.name, one.key)) for one in facts.tariff_periods]
+        self._periods = [(key, self.voice.tariff_period(key)) for key in self.voice.dearest_first()]
 
     def bytes(self) -> bytes:
         """The file; the same facts give the same bytes."""
@@ -79,7 +79,7 @@ class Workbook(Sheets):
                 sheet.write_formula(row, 1, formula, self.plain[kind], _number(value))
             else:
                 self.cell(sheet, row, 1, kind, value, self.plain)
-            sheet.write_string(row, 2, unit)
+            sheet.write_string(row, 2, f" {unit}")
             row += 1
         row += 1
         compared = (total.previous, total.last_year)
@@ -100,6 +100,8 @@ class Workbook(Sheets):
         if chart is not None:
             sheet.insert_chart(row, 0, chart)
             row += 17
+        if not voice.notes():
+            return
         sheet.write_string(row, 0, say("notes"), self.section)
         for number, text in enumerate(voice.notes(), row + 1):
             sheet.write_string(number, 0, text)
@@ -203,7 +205,7 @@ class Workbook(Sheets):
         ]
         for place, (head, width) in enumerate(zip(heads, (40, 14, 9, 12, 16, 16), strict=True)):
             sheet.set_column(place, place, width)
-            sheet.write_string(0, place, head, self.head)
+            sheet.write_string(0, place, head, self.head if place in (0, 2) else self.number_head)
         sheet.freeze_panes(1, 1)
         sheet.repeat_rows(0)
         row, totals = 1, []
@@ -230,7 +232,7 @@ class Workbook(Sheets):
             for part in line.parts:
                 sheet.write_string(row, 0, "   " + self.voice.tariff_period(part.period))
                 self.cell(sheet, row, 1, "kwh", part.kwh, self.plain)
-                sheet.write_string(row, 2, "kWh")
+                sheet.write_string(row, 2, " kWh")
                 self.cell(sheet, row, 3, "price", part.price, self.plain)
                 self._product(sheet, row, 4, part.kwh * part.price == part.amount, part.amount)
                 row += 1
@@ -260,6 +262,7 @@ class Workbook(Sheets):
             chart.set_title({"name": say("energy_cost"), "name_font": {"size": 11}})
             chart.set_legend({"none": True})
             chart.set_y_axis({"reverse": True})
+            chart.set_x_axis({"num_format": "#,##0", "major_gridlines": {"visible": False}})
             chart.set_size({"width": 480, "height": 220})
             sheet.insert_chart(first, 7, chart, {"description": say("alt_shares")})
         return row + 2
@@ -271,7 +274,7 @@ class Workbook(Sheets):
         sheet.write_string(row, 0, label)
         kind = "kwh" if line.unit == "kWh" else "number"
         self.cell(sheet, row, 1, kind, line.quantity, self.plain)
-        sheet.write_string(row, 2, self.voice.unit(line) if line.quantity is not None else "")
+        sheet.write_string(row, 2, f" {self.voice.unit(line)}" if line.quantity is not None else "")
         self.cell(sheet, row, 3, "price", line.price, self.plain)
         digits = self.facts.cost.digits if self.facts.cost else 2
 
@@ -335,7 +338,7 @@ class Workbook(Sheets):
         end = self.table(sheet, 0, columns, rows, filtered=True)
         sheet.freeze_panes(1, 1)
         if rows:
-            bars = {"type": "data_bar", "bar_color": SERIES[2], "bar_solid": True}
+            bars = {"type": "data_bar", "bar_color": "#BBD3E4", "bar_solid": True}
             bars |= {"min_type": "num", "min_value": 0, "max_type": "num", "max_value": 1}
             sheet.conditional_format(1, 3, end - 1, 3, bars)
 
@@ -354,7 +357,8 @@ class Workbook(Sheets):
             if self._periods
             else [(place, 3)]
         )
-        for column, colour in each or [(place, 3)]:
+        # The first of stacked columns is the lowest: the cheapest.
+        for column, colour in reversed(each or [(place, 3)]):
             chart.add_series(
                 {
                     "name": [name, 0, column],
