@@ -34,6 +34,8 @@ _LOGGER = logging.getLogger(__name__)
 BASE: Final = f"/api/{DOMAIN}/analytics"
 """Below this everything of the server is: at its own address and at Home Assistant's."""
 LOOKS: Final = timedelta(seconds=30)
+REPORTS_EVERY: Final = 20
+"""With every so many looks the list of reports is read, too: who changes it tells us."""
 AWAY_LONG: Final = timedelta(minutes=15)
 """Away for longer than this it is worth a repair."""
 ISSUE_AWAY: Final = "analytics_away"
@@ -249,12 +251,18 @@ class Analytics(DataUpdateCoordinator[Status]):
             hass, _LOGGER, config_entry=entry, name="Analytics server", update_interval=LOOKS, always_update=False
         )
         self.client = client_of(hass, entry)
+        self._looks = 0
+
+    async def async_fresh(self) -> None:
+        """Looks now, and at the list of reports, too."""
+        self._looks = 0
+        await self.async_refresh()
 
     @override
     async def _async_update_data(self) -> Status:
         try:
             status = await self.client.async_status()
-            reports = await self.client.async_reports()
+            reports = self.data.reports if self._looks else await self.client.async_reports()
         except TokenRefused as problem:
             raise ConfigEntryAuthFailed(
                 translation_domain=DOMAIN,
@@ -268,6 +276,7 @@ class Analytics(DataUpdateCoordinator[Status]):
                 translation_key=problem.key,
                 translation_placeholders=problem.placeholders,
             ) from problem
+        self._looks = (self._looks + 1) % REPORTS_EVERY
         async_note_back(self.hass)
         return Status(status.version, status.apps, status.said, reports)
 

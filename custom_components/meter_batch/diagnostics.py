@@ -8,26 +8,29 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from homeassistant.components.diagnostics.util import async_redact_data
+from homeassistant.config_entries import ConfigEntryState
 from homeassistant.const import CONF_TOKEN
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import AnyDeviceEntry
 
-from .analytics import Analytics, AnalyticsEntry
+from .analytics import AnalyticsEntry
 from .commands import state_of
 from .const import CONF_HOST, DOMAIN
 from .engine import BackfillHealth, ClockReading
 from .engine.wire import point_as_dict
 from .entity import LineEntry
 from .gaps import Missing
+from .link import is_line
 
 
 async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEntry | AnalyticsEntry) -> dict[str, Any]:
     """A line and all that is known of its points, without their values; or what the analytics server says."""
-    if isinstance(entry.runtime_data, Analytics):
-        return _server(entry, entry.runtime_data)
+    if not is_line(entry):
+        return _server(cast("AnalyticsEntry", entry))
+    entry = cast("LineEntry", entry)
     coordinator = entry.runtime_data.coordinator
     report, site = coordinator.data, coordinator.site
     return {
@@ -53,13 +56,16 @@ async def async_get_config_entry_diagnostics(_hass: HomeAssistant, entry: LineEn
     }
 
 
-def _server(entry: LineEntry | AnalyticsEntry, server: Analytics) -> dict[str, Any]:
-    reports = Counter(one.kind for one in server.data.reports)
+def _server(entry: AnalyticsEntry) -> dict[str, Any]:
+    data = async_redact_data(dict(entry.data), {CONF_TOKEN})
+    if entry.state is not ConfigEntryState.LOADED:
+        return {"data": data, "answers": False, "reason": entry.reason}
+    server = entry.runtime_data
     return {
-        "data": async_redact_data(dict(entry.data), {CONF_TOKEN}),
+        "data": data,
         "answers": server.last_update_success,
         "status": async_redact_data(dict(server.data.said), {CONF_TOKEN, "token", "by", "name"}),
-        "reports": dict(reports),
+        "reports": dict(Counter(one.kind for one in server.data.reports)),
     }
 
 
@@ -72,8 +78,9 @@ async def async_get_device_diagnostics(
     hass: HomeAssistant, entry: LineEntry | AnalyticsEntry, device: AnyDeviceEntry
 ) -> dict[str, Any]:
     """A point with its last values."""
-    if isinstance(entry.runtime_data, Analytics):
-        return _server(entry, entry.runtime_data)
+    if not is_line(entry):
+        return _server(cast("AnalyticsEntry", entry))
+    entry = cast("LineEntry", entry)
     points = entry.runtime_data.coordinator.site.registry.points
     return {
         id_: {**point_as_dict(points[id_]), **state_of(hass, points[id_])}

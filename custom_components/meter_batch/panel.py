@@ -116,7 +116,7 @@ async def list_reports(hass: HomeAssistant, connection: ActiveConnection, msg: d
     access.check_user(connection.user, Operation.READ)
     try:
         server = analytics(hass)
-        await server.async_refresh()
+        await server.async_fresh()
         reports = server.data.reports if server.last_update_success else ()
     except ServerProblem:
         reports = ()

@@ -117,7 +117,7 @@ async def _made(server: Analytics, job: Mapping[str, Any]) -> Report:
         raise refuse("report_takes_long", minutes=str(round(WAIT_S / 60))) from error
     if state["state"] == "failed":
         raise refuse("report_failed", reason=str(state.get("error") or "?"))
-    await server.async_refresh()
+    await server.async_fresh()
     found = state.get("report")
     report = server.report(str(found["id"] if isinstance(found, dict) else found))
     if report is None:
@@ -219,7 +219,7 @@ async def async_tell(hass: HomeAssistant, told: ReportEvent) -> None:
     entry = analytics_entry(hass)
     if told.event == READY and entry is not None:
         try:
-            await analytics(hass).async_refresh()
+            await analytics(hass).async_fresh()
         except ServerProblem:
             _LOGGER.debug("A report is ready while its server is away")
     hass.bus.async_fire(EVENT, {"event": told.event, **told.as_dict()})

@@ -312,10 +312,14 @@ async def test_whoami_is_for_who_is_signed_in(there: None, hass_client_no_auth: 
 
 async def test_diagnostics_hide_the_token(hass: HomeAssistant, entry: ConfigEntry[Any], server: StandIn) -> None:
     server.reports.append(a_report())
-    await entry.runtime_data.async_refresh()
+    await entry.runtime_data.async_fresh()
     found = await async_get_config_entry_diagnostics(hass, entry)
     assert found["data"]["token"] == REDACTED and TOKEN not in json.dumps(found)
     assert found["reports"] == {"monthly": 1} and found["answers"] is True
+    await server.stop()
+    await hass.config_entries.async_reload(entry.entry_id)
+    found = await async_get_config_entry_diagnostics(hass, entry)
+    assert found["answers"] is False and TOKEN not in json.dumps(found)
 
 
 @pytest.mark.parametrize("text", ["http://h:8130", "http://h:8130/", "http://h:8130/api/meter_batch/analytics/"])

@@ -148,7 +148,7 @@ async def test_files_are_for_who_sees_all_their_points(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.reports = [a_report("whole"), a_report("mine", ["p1"]), a_report("both", ["p1", "p2"])]
-    await entry.runtime_data.async_refresh()
+    await entry.runtime_data.async_fresh()
     reader = await hass_client(hass_read_only_access_token)
     name = "energy_2026-10.pdf"
     assert {id_: (await reader.get(f"{reports.FILES}/{id_}/{name}")).status for id_ in ("whole", "mine")} == {
@@ -168,7 +168,7 @@ async def test_files_of_a_server_that_is_away_are_told_in_words(
     hass: HomeAssistant, entry: MockConfigEntry, server: StandIn, hass_client: ClientSessionGenerator
 ) -> None:
     server.reports = [a_report()]
-    await entry.runtime_data.async_refresh()
+    await entry.runtime_data.async_fresh()
     client = await hass_client()
     await server.stop()
     answer = await client.get(f"{reports.FILES}/r1/energy_2026-10.pdf")
@@ -210,7 +210,7 @@ async def test_reports_are_in_the_media_browser_by_kind_and_period(
     hass_client_no_auth: ClientSessionGenerator,
 ) -> None:
     server.reports = [a_report(), a_report("d", kind="daily", period="2026-10-31"), a_report("s", period="2026-09")]
-    await entry.runtime_data.async_refresh()
+    await entry.runtime_data.async_fresh()
     client = await hass_client_no_auth()
     socket = await hass_ws_client(hass)
 
@@ -241,7 +241,7 @@ async def test_the_media_browser_shows_and_opens_nothing_of_what_one_may_not_see
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.reports = [a_report("whole"), a_report("mine", ["p1"], period="2026-09")]
-    await entry.runtime_data.async_refresh()
+    await entry.runtime_data.async_fresh()
     client = await hass_client_no_auth()
     reader = await hass_ws_client(hass, hass_read_only_access_token)
     resolve = {

@@ -204,6 +204,10 @@ class AnalyticsPanel extends HTMLElement {
     return this.#hass?.themes?.darkMode ? "dark" : "light";
   }
 
+  get #timeZone() {
+    return this.#hass.locale?.time_zone === "server" ? this.#hass.config.time_zone : undefined;
+  }
+
   get #prefix() {
     return this.#route?.prefix ?? `/${location.pathname.split("/")[1]}`;
   }
@@ -441,7 +445,7 @@ class AnalyticsPanel extends HTMLElement {
     const texts = this.#texts;
     const at = new Date(report.made_at);
     const facts = [
-      Number.isNaN(at.valueOf()) ? null : at.toLocaleString(this.#language, { dateStyle: "medium", timeStyle: "short" }),
+      Number.isNaN(at.valueOf()) ? null : at.toLocaleString(this.#language, { dateStyle: "medium", timeStyle: "short", timeZone: this.#timeZone }),
       report.completeness === null
         ? null
         : `${report.completeness.toLocaleString(this.#language, { style: "percent", maximumFractionDigits: 1 })} ${texts.known}`,
