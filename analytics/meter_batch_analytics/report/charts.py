@@ -12,7 +12,7 @@ from html import escape
 from math import ceil, floor, log10
 
 FONT = "Noto Sans CJK SC, Noto Sans SC, PingFang SC, Microsoft YaHei, sans-serif"
-SERIES = ("#c0532b", "#e3a13c", "#5b93b5", "#24567d", "#7d6b9c", "#8a8f98")
+SERIES = ("#c0532b", "#e3a13c", "#4581a8", "#24567d", "#7d6b9c", "#8a8f98")
 """Of the dearest period first: warm is dear, cold is cheap; told apart in grey too."""
 INK, MUTED, GRID, LINE, ALARM = "#1c2430", "#5d6875", "#dfe3e8", "#1c2430", "#a4262c"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 20, 22

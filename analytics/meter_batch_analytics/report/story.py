@@ -223,14 +223,11 @@ class Voice:
         if total.demand.max_kw is not None and total.demand.at is not None:
             kw = f"{self.kw(total.demand.max_kw)} kW"
             said.append(self.say("said_demand", demand=kw, at=self.when(total.demand.at)))
-        whole = total.completeness >= 1 and not total.estimated_share
         measured, estimated = self.share(total.completeness), self.share(total.estimated_share)
-        said.append(
-            self.say("said_quality_whole")
-            if whole
-            else self.say("said_quality", measured=measured, estimated=estimated)
-        )
-        return said
+        key = "said_quality" if total.estimated_share else "said_quality_no_estimates"
+        if total.completeness >= 1 and not total.estimated_share:
+            key = "said_quality_whole"
+        return [*said, self.say(key, measured=measured, estimated=estimated)]
 
     def _comparisons(self, previous: Compared, last_year: Compared) -> list[str]:
         if previous.change is None and last_year.change is None:
