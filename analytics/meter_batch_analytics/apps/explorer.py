@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from .. import plots
 from ..downsample import peaks as drawn_places
 from ..export import Sheet
-from ..periods import Resolution
+from ..periods import Resolution, begin_of
 from ..session import Session
 from . import comparison
 from .curves import ADDITIVE, DIGITS, UNITS, Curve, Group, Quantity, broken, groups_of
@@ -168,23 +169,34 @@ class App(Page):
             names, values = [one.group.name for one in shown.curves], [one.value for one in shown.curves]
             unit = UNITS[shown.quantity]
             return plots.duration(self.look, names, values, unit=unit, share=self.words("share_of_time"))
-        compared = shown.compared
-        if compared is not None and len(shown.curves) == 1:
-            name = self.words(f"compare_{compared.kind}")
-            group = shown.curves[0].group
-            shown.beside = comparison.beside(
-                self.reader, compared, group, shown.resolution, shown.quantity, name, told
-            )  # fmt: skip
-        return self._bars(shown) if view == "bars" else self._curves(shown, shown.curves, shown.resolution, ())
+        shown.beside = self._beside(shown, shown.curves, shown.resolution, (shown.begin, shown.end), told)
+        return (
+            self._bars(shown)
+            if view == "bars"
+            else self._curves(shown, shown.curves, shown.resolution, (), shown.beside)
+        )
+
+    def _beside(
+        self, shown: Shown, curves: Sequence[Curve], resolution: Resolution, span: tuple[datetime, datetime],
+        told: Callable[[float], None],
+    ) -> plots.Curve | None:  # fmt: skip
+        """What a single curve is compared with, over the days in sight."""
+        if shown.compared is None or len(curves) != 1:
+            return None
+        name = self.words(f"compare_{shown.compared.kind}")
+        first, last = (one.astimezone(self.reader.zone).date() for one in span)
+        pairs = tuple(one for one in shown.compared.pairs if first <= one[0] <= last)
+        found = replace(shown.compared, pairs=pairs)
+        return comparison.beside(self.reader, found, curves[0].group, resolution, shown.quantity, name, told)
 
     def _curves(
-        self, shown: Shown, curves: Sequence[Curve], resolution: Resolution, zoom: Sequence[str]
-    ) -> plots.Figure:
+        self, shown: Shown, curves: Sequence[Curve], resolution: Resolution, zoom: Sequence[str],
+        beside: plots.Curve | None,
+    ) -> plots.Figure:  # fmt: skip
         unit = self._unit(shown.quantity, resolution)
         steps = shown.quantity in ("energy", "power", "reactive", "power_max")
         drawn = [self._drawn(one) for one in curves]
         digits = DIGITS[shown.quantity]
-        beside = shown.beside if resolution == shown.resolution else None
         return plots.curves(
             self.look, drawn, unit=unit, digits=digits, doubtful=self.words("doubtful"), beside=beside, steps=steps,
             from_zero=steps, zoom=zoom, revision=f"{shown.first}{shown.last}{shown.quantity}",
@@ -307,15 +319,18 @@ class App(Page):
         self._worker.start(lambda told: self._zoom_work(shown, [str(one) for one in zoom], told))
 
     def _zoom_work(self, shown: Shown, zoom: Sequence[str], told: Callable[[float], None]) -> Iterator[Step]:
-        curves, resolution = shown.curves, shown.resolution
+        curves, resolution, beside = shown.curves, shown.resolution, shown.beside
         if len(zoom) == 2:
             begin, end = (self.reader.instant(one) for one in zoom)
             span = end - begin
-            begin, end = max(shown.begin, begin - span), min(shown.end, end + span)
             resolution = self._resolution(shown.values["resolution"], "curve", span / timedelta(days=1))
+            # Whole days, so that no period is cut.
+            begin = max(shown.begin, begin_of(begin - span, "day", self.reader.zone))
+            end = min(shown.end, end + span)
             if end > begin:
                 curves = self.reader.curves(shown.drawn, begin, end, resolution, shown.quantity, told)
-        figure = self._curves(shown, curves, resolution, zoom)
+                beside = self._beside(shown, curves, resolution, (begin, end), told)
+        figure = self._curves(shown, curves, resolution, zoom, beside)
 
         def show() -> None:
             self.chart.figure = figure

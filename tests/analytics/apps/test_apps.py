@@ -130,18 +130,20 @@ def test_last_week_is_compared_on_like_days_and_today_is_not(session: Opened) ->
 
 
 def test_zooming_in_loads_what_is_finer_and_out_again_the_whole(session: Opened) -> None:
-    app = opened(explorer.App, session(points="p1", compare="none", **WHOLE))
-    assert len(app.chart.figure["data"][0]["x"]) == 61
+    app = opened(explorer.App, session(points="p1", period="2026-08-31..2026-09-29", resolution="auto"))
+    hours = len(app.chart.figure["data"][-1]["x"])
+    assert hours == 30 * 24 + 1
     app.chart.zoom = ["2026-09-08 06:00", "2026-09-09 18:00:00.5"]
     app.join()
-    x = app.chart.figure["data"][0]["x"]
-    assert x[1] - x[0] == np.timedelta64(15, "m")
-    assert x[0] <= np.datetime64("2026-09-08T06:00")
-    assert x[-1] >= np.datetime64("2026-09-09T18:00")
+    beside, line = app.chart.figure["data"]
+    for x in (beside["x"], line["x"]):
+        assert x[1] - x[0] == np.timedelta64(15, "m")
+        assert x[0] <= np.datetime64("2026-09-08T06:00")
+        assert x[-1] >= np.datetime64("2026-09-09T18:00")
     assert app.chart.figure["layout"]["xaxis"]["range"] == ["2026-09-08 06:00", "2026-09-09 18:00:00.5"]
     app.chart.zoom = []
     app.join()
-    assert len(app.chart.figure["data"][0]["x"]) == 61
+    assert len(app.chart.figure["data"][-1]["x"]) == hours
 
 
 def test_sums_of_intervals_are_what_the_frame_has_also_of_virtual_points(session: Opened) -> None:

@@ -84,7 +84,7 @@ export default {
         modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.getPropertyValue("--mb-text-2"), activecolor: colours.getPropertyValue("--mb-accent") },
         ...layout, height: model.get("height"), width: plot.clientWidth || undefined, autosize: false,
         // a wide legend would leave nothing of a narrow chart
-        ...(narrow && layout.showlegend !== false ? { legend: { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.18, yanchor: "top" } } : {}),
+        ...(narrow && layout.showlegend !== false ? { legend: { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -80 / model.get("height"), yanchor: "top" } } : {}),
       };
       // Only these buttons: one of plotly's own would send the chart to its maker's cloud.
       const settings = { doubleClick: "reset", ...config, displaylogo: false, responsive: false, locale, plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d"], ["autoScale2d", "resetScale2d"]] };
@@ -101,7 +101,10 @@ export default {
     async function picture({ name, width, height }) {
       await drawing;
       const { legend = {} } = model.get("figure").layout ?? {};
-      const layout = { ...plot.layout, legend, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
+      // on its own it must say what it shows
+      const title = { text: model.get("title"), x: 0.01, xanchor: "left", yref: "container", y: 0.985, yanchor: "top", font: { size: 16 } };
+      const margin = { ...plot.layout.margin, t: 56 };
+      const layout = { ...plot.layout, legend, title, margin, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
       const address = await Plotly.toImage({ data: plot.data, layout, config: { locale } }, { format: "png", width, height, scale: 2 });
       // not by fetch: the page may speak to nobody but its kernel
       save(name, "image/png", Uint8Array.from(atob(address.split(",")[1]), (one) => one.charCodeAt(0)));
