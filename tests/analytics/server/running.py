@@ -31,6 +31,7 @@ session = Session.from_environment()
 import ipywidgets
 button = ipywidgets.Button(description=" ".join([session.language, *sorted(session.site.points)]))
 shown = ipywidgets.Label(json.dumps(sorted(os.environ)))
+picture = ipywidgets.Image(value=b"travels as bytes")
 def clicked(_):
     print("noise")
     raise ValueError("a secret")
@@ -75,7 +76,9 @@ class Running:
 
     def children(self) -> dict[int, str]:
         """Their arguments by pid."""
-        found = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        found = subprocess.run(
+            ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ).stdout
         rows = [line.split(maxsplit=2) for line in found.splitlines()]
         return {int(row[0]): row[2] for row in rows if len(row) == 3 and int(row[1]) == self.process.pid}
 
@@ -158,7 +161,7 @@ class Socket:
         while True:
             message = await self._socket.receive(timeout=seconds)
             assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
-            data = message.data if isinstance(message.data, str) else message.data[_offset(message.data) :]
+            data = message.data if isinstance(message.data, str) else _text(message.data)
             found = json.loads(data)
             if found["parent_header"].get("msg_id") == parent:
                 seen.append(found["header"]["msg_type"])
@@ -166,5 +169,7 @@ class Socket:
                     return found["content"], seen
 
 
-def _offset(data: bytes) -> int:
-    return int.from_bytes(data[4:8], "big")
+def _text(data: bytes) -> bytes:
+    """Of a message with bytes its first part; all begin with how many parts there are, and where each begins."""
+    count, first, second = (int.from_bytes(data[place : place + 4], "big") for place in (0, 4, 8))
+    return data[first : second if count > 1 else None]
