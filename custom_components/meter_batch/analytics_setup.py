@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from homeassistant.const import CONF_URL, Platform
-from homeassistant.core import HomeAssistant, SupportsResponse, callback
+from typing import Any
+
+from homeassistant.const import CONF_URL, EVENT_CORE_CONFIG_UPDATE, Platform
+from homeassistant.core import Event, HomeAssistant, SupportsResponse, callback
 
 from . import access, announcement, panel, proxy
 from .analytics import Analytics, AnalyticsEntry, async_note_back
@@ -28,6 +30,12 @@ async def async_setup(hass: HomeAssistant) -> None:
 async def async_setup_entry(hass: HomeAssistant, entry: AnalyticsEntry) -> bool:
     """Looks whether the server is there; its page stands in the sidebar whether it is or not."""
     await panel.async_show(hass)
+
+    async def follow_language(event: Event[dict[str, Any]]) -> None:
+        if "language" in event.data:
+            await panel.async_rename(hass)
+
+    entry.async_on_unload(hass.bus.async_listen(EVENT_CORE_CONFIG_UPDATE, follow_language))
     coordinator = Analytics(hass, entry)
     await coordinator.async_config_entry_first_refresh()
     entry.runtime_data = coordinator

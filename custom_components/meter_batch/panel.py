@@ -65,6 +65,13 @@ async def _async_serve(hass: HomeAssistant) -> str:
     return url
 
 
+async def async_rename(hass: HomeAssistant) -> None:
+    """Gives it its name again, in the language the house has now."""
+    if frontend.async_panel_exists(hass, URL_PATH):
+        frontend.async_remove_panel(hass, URL_PATH)
+        await async_show(hass)
+
+
 @callback
 def async_hide(hass: HomeAssistant) -> None:
     """Takes it out again."""

@@ -229,9 +229,10 @@ async def async_tell(hass: HomeAssistant, told: ReportEvent) -> None:
 
 async def _async_alarm(site: Site, told: ReportEvent) -> None:
     facts = {"kind": told.kind, "period": told.period}
-    if told.event == FAILED:
+    if told.event == FAILED and told.schedule is not None:
+        # Who asked for one by hand was told; of what a schedule could not make nobody would know.
         site.alarms.async_raise(REPORT_FAILED, {**facts, "reason": told.reason or ""})
-    else:
+    elif told.event == READY:
         site.alarms.async_clear(REPORT_FAILED, facts)
 
 

@@ -35,9 +35,8 @@ async def test_the_page_stands_in_the_sidebar_for_everybody(hass: HomeAssistant,
 
 
 async def test_its_title_is_in_the_language_of_the_house(hass: HomeAssistant, entry: MockConfigEntry) -> None:
-    panel.async_hide(hass)
-    hass.config.language = "zh-Hans"
-    await panel.async_show(hass)
+    await hass.config.async_update(language="zh-Hans")
+    await hass.async_block_till_done()
     assert shown(hass).sidebar_title == "分析"
 
 

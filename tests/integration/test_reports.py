@@ -279,22 +279,27 @@ async def test_a_report_that_is_ready_is_told_to_automations_and_shown(
     assert (await client.get(event.data["files"][0]["path"])).status == 200  # the list is fresh
 
 
-async def test_a_report_that_failed_is_an_alarm_until_one_is_ready(
+async def test_a_scheduled_report_that_failed_is_an_alarm_until_one_is_ready(
     hass: HomeAssistant, entry: MockConfigEntry, server: StandIn, hass_client: ClientSessionGenerator
 ) -> None:
     client = await hass_client()
+    site = await async_get_site(hass)
     events = async_capture_events(hass, "meter_batch_report")
     failed = {"event": "report_failed", "kind": "daily", "period": "2026-10-31", "reason": "the disk is full"}
-    assert (await client.post(EVENT, json=failed)).status == 200
-    await hass.async_block_till_done()
+
+    async def tell(**body: Any) -> list[str]:
+        assert (await client.post(EVENT, json=body)).status == 200
+        await hass.async_block_till_done()
+        return [one.kind for one in site.alarms.open if one.until is None]
+
+    assert await tell(**failed) == []  # who asked for it was told
     assert events[0].data == {
         "event": "failed", "report": "daily", "period": "2026-10-31", "schedule": None, "reason": "the disk is full",
     }  # fmt: skip
-    site = await async_get_site(hass)
-    assert [one.kind for one in site.alarms.open if one.until is None] == ["report_failed"]
-    await client.post(EVENT, json={"event": "report_ready", "report": a_report()})
-    await hass.async_block_till_done()
-    assert [one for one in site.alarms.open if one.until is None] == []
+    state = hass.states.get("event.analytics_reports")
+    assert state is not None and state.attributes["event_type"] == "failed"
+    assert await tell(**failed, schedule="every day") == ["report_failed"]
+    assert await tell(event="report_ready", report=a_report()) == []
 
 
 @pytest.mark.parametrize(
