@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ from meter_batch_engine.errors import ConfigError
 
 from ..session import Identity
 
+_LOGGER = logging.getLogger(__name__)
+
 HEADER = "X-Meter-Batch-Identity"
+CLOCKS_S = 120.0
+"""So much may the clocks of Home Assistant and this machine differ."""
 IDLE_S, CHECK_S, TRUST_S = 1800.0, 300.0, 1800.0
 """A session ends when nobody used it for so long; Home Assistant is asked so often whether it still holds; and while
 Home Assistant is away, its last answer counts for so long."""
@@ -27,7 +32,7 @@ def signed(identity: Identity, token: str, expires: float) -> str:
 
 
 def verified(text: str, token: str, now: float) -> Identity | None:
-    """The inverse; None for what is not signed by whoever holds the token, or has expired."""
+    """The inverse; None for what was not signed by whoever holds the token, or too long ago."""
     payload, _, signature = text.partition(".")
     if not payload.isascii() or not signature.isascii():
         return None
@@ -36,9 +41,13 @@ def verified(text: str, token: str, now: float) -> Identity | None:
         if not hmac.compare_digest(expected, _bytes(signature)):
             return None
         data = json.loads(_bytes(payload))
-        return Identity.from_dict(data) if now < float(data["exp"]) else None
+        found, expired_s = Identity.from_dict(data), now - float(data["exp"])
     except ValueError, TypeError, LookupError, ConfigError:
         return None
+    if expired_s >= CLOCKS_S:
+        _LOGGER.warning("Home Assistant signed a request %.0f s too long ago: are both clocks right?", expired_s)
+        return None
+    return found
 
 
 def _text(data: bytes) -> str:

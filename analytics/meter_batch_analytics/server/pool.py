@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 WARM_CODE = """
 import importlib
-for _name in ("meter_batch_analytics.session", "meter_batch_analytics.apps.explorer",
+for _name in ("pandas", "meter_batch_analytics.session", "meter_batch_analytics.apps.explorer",
               "meter_batch_analytics.apps.trends", "meter_batch_analytics.apps.quality"):
     try:
         importlib.import_module(_name)
@@ -93,7 +93,7 @@ class KernelPool(AsyncMappingKernelManager):
     """All kernels of the server."""
 
     limit = Integer(10, config=True)
-    spare = Integer(1, config=True)
+    spare = Integer(2, config=True)
     environment = Dict(config=True)
 
     def __init__(self, **more: Any) -> None:

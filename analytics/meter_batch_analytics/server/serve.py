@@ -90,6 +90,8 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> int:
         made |= {
             "cookie_secret": hmac.digest(token.encode(), b"cookies", hashlib.sha256),
             "headers": pages.SECURITY, "login_url": f"{BASE}/login", "default_handler_class": NotFound,
+            # A proxy before us may say another host than the browser does.
+            "allow_origin": settings.address or "",
             "compress_response": True, "ws_ping_interval": PING_MS, "ws_ping_timeout": PING_MS,
             "log_function": _log, "websocket_max_message_size": 64 * 2**20,
         }  # fmt: skip

@@ -83,7 +83,7 @@ async def test_nothing_is_shown_to_who_is_not_signed_in_but_code_and_health(
         for headers in (
             {},
             {"X-Meter-Batch-Identity": "a.b"},
-            server.by_proxy(ALL, -1),
+            server.by_proxy(ALL, -1000),
             {"Cookie": "meter_batch_session=x"},
         ):
             async with client.get(server.url(path), headers=headers, allow_redirects=False) as answer:
