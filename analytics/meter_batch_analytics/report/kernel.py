@@ -71,7 +71,7 @@ class Kernel:
 
     def close(self) -> None:
         """Ends the process."""
-        self._runner.run(self._stop())
+        self._runner.run(self._end())
         self._runner.close()
 
     def __enter__(self) -> Self:
@@ -156,6 +156,14 @@ class Kernel:
             await self._stop()
             raise
         self._run = 0
+
+    async def _end(self) -> None:
+        # What a signal tore us out of still waits for its cell.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await self._stop()
 
     async def _stop(self) -> None:
         if self._client is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +124,38 @@ def test_a_process_that_has_grown_is_replaced(tmp_path: Path) -> None:
         first = kernel.pid
         kernel.run(book(tmp_path, "pass"), {})
         assert kernel.pid != first
+
+
+def test_a_worker_that_is_ended_in_the_middle_of_a_report_takes_its_process_with_it_and_complains_of_nothing(
+    tmp_path: Path,
+) -> None:
+    short = book(tmp_path, "pass").rename(tmp_path / "short.ipynb")
+    long = book(tmp_path, f"open({str(tmp_path / 'begun')!r}, 'w').close()", "import time; time.sleep(60)")
+    program = f"""
+import signal, sys
+from pathlib import Path
+from meter_batch_analytics.report.run import kept_kernel
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+kernel = kept_kernel()
+kernel.run(Path({str(short)!r}), {{}})
+print(kernel.pid, flush=True)
+kernel.run(Path({str(long)!r}), {{}})
+"""
+    (tmp_path / "worker.py").write_text(program)
+    worker = subprocess.Popen(
+        [sys.executable, tmp_path / "worker.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        worker.terminate()
+        _, complaints = worker.communicate(timeout=30)
+    finally:
+        worker.kill()
+    assert (worker.returncode, complaints) == (0, "")
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize("broken", ["missing", "text", "untagged"])
