@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from meter_batch_analytics.__main__ import _parser as analytics_parser
 from meter_batch_cli.main import COMMANDS, app
 from meter_batch_engine.template import available, load
 
@@ -171,8 +173,19 @@ def test_the_list_of_models_is_that_of_the_templates(language: str) -> None:
     assert listed == there
 
 
-def options(command: str) -> set[str]:
+ANALYTICS = {
+    name: parser
+    for action in analytics_parser()._actions  # noqa: SLF001  # argparse has no other way to ask
+    for name, parser in (action.choices if isinstance(action.choices, dict) else {}).items()
+    if name != "report-worker"  # a child of the server, no command for people
+}
+
+
+def options(command: str, program: str = "script/meter-batch") -> set[str]:
     """The long options of a command, and of its own commands where it has some."""
+    if program == "script/meter-batch-analytics":
+        actions = [one for one in ANALYTICS[command]._actions if one.help != argparse.SUPPRESS]  # noqa: SLF001
+        return {option for one in actions for option in one.option_strings if option.startswith("--")}
     one = typer.main.get_command(importlib.import_module(f"meter_batch_cli.{command}").app)
     parameters = [*one.params, *(it for under in getattr(one, "commands", {}).values() for it in under.params)]
     return {option for it in parameters for option in (*it.opts, *it.secondary_opts) if option.startswith("--")}
@@ -193,14 +206,16 @@ def shown_commands() -> Iterator[tuple[str, list[str], str]]:
 def test_commands_that_are_shown_exist_with_their_options() -> None:
     seen = set()
     for page, words, _ in shown_commands():
-        assert words[0] == "script/meter-batch", page
-        assert {word for word in words[2:] if word.startswith("--")} <= options(words[1]), f"{page}: {words}"
-        seen.add(words[1])
-    assert seen == set(COMMANDS), "every command has an example"
+        assert {word for word in words[2:] if word.startswith("--")} <= options(words[1], words[0]), f"{page}: {words}"
+        seen.add((words[0], words[1]))
+    there = {("script/meter-batch", one) for one in COMMANDS}
+    there |= {("script/meter-batch-analytics", one) for one in ANALYTICS}
+    assert seen == there, "every command has an example"
 
 
 def test_options_that_are_described_exist_and_none_is_left_out() -> None:
     known = set().union(*map(options, COMMANDS)) | {"--help"}
+    known = known.union(*(options(one, "script/meter-batch-analytics") for one in ANALYTICS))
     for language in LANGUAGES:
         text = (MANUAL / language / "command-line.md").read_text(encoding="utf-8")
         described = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
