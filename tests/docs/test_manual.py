@@ -175,7 +175,7 @@ def test_the_list_of_models_is_that_of_the_templates(language: str) -> None:
 
 ANALYTICS = {
     name: parser
-    for action in analytics_parser()._actions  # noqa: SLF001  # argparse has no other way to ask
+    for action in analytics_parser()._actions  # argparse has no other way to ask
     for name, parser in (action.choices if isinstance(action.choices, dict) else {}).items()
     if name != "report-worker"  # a child of the server, no command for people
 }
@@ -184,7 +184,7 @@ ANALYTICS = {
 def options(command: str, program: str = "script/meter-batch") -> set[str]:
     """The long options of a command, and of its own commands where it has some."""
     if program == "script/meter-batch-analytics":
-        actions = [one for one in ANALYTICS[command]._actions if one.help != argparse.SUPPRESS]  # noqa: SLF001
+        actions = [one for one in ANALYTICS[command]._actions if one.help != argparse.SUPPRESS]
         return {option for one in actions for option in one.option_strings if option.startswith("--")}
     one = typer.main.get_command(importlib.import_module(f"meter_batch_cli.{command}").app)
     parameters = [*one.params, *(it for under in getattr(one, "commands", {}).values() for it in under.params)]
