@@ -49,7 +49,7 @@ BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
 BUDGET: Final = "daily_budget"
 BUDGET_ATTRIBUTE: Final = "daily_budget_kwh"
 PLACES_S: Final = 1.0
-"""Changes of areas are gathered for so long."""
+"""Changes of areas, and of what is read, are gathered for so long."""
 RANK: Final = {severity: place for place, severity in enumerate(Severity)}
 """Order of severities, the worst first."""
 
@@ -88,7 +88,7 @@ class SiteAlarms:
         self._registry.async_listen(lambda _: self._set_points())
         self.rules.async_listen(self._rules_changed)
         self._hass.bus.async_listen(dr.EVENT_DEVICE_REGISTRY_UPDATED, self._device_changed)
-        self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._place_changed)
+        self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._set_points_soon)
 
     def _restore(self, findings: Iterable[Finding]) -> None:
         self._engine.restore(findings)
@@ -117,8 +117,9 @@ class SiteAlarms:
     async def async_stop(self) -> None:
         """Writes what waits; from now on nothing happens by itself."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer[1]()
+        for cancel in (self._timer[1] if self._timer else None, self._places):
+            if cancel is not None:
+                cancel()
         await self.store.async_stop()
 
     @callback
@@ -126,10 +127,11 @@ class SiteAlarms:
         if event.data["action"] == "create" or (
             event.data["action"] == "update" and "area_id" in event.data["changes"]
         ):
-            self._place_changed(event)
+            self._set_points_soon()
 
     @callback
-    def _place_changed(self, _event: Event[Any]) -> None:
+    def _set_points_soon(self, _event: Event[Any] | None = None) -> None:
+        """Lines start one after the other, and devices get their areas by the hundred."""
         if self._places is None:
             job = HassJob(self._set_points, cancel_on_shutdown=True)
             self._places = async_call_later(self._hass, PLACES_S, job)
@@ -139,7 +141,7 @@ class SiteAlarms:
         """What is read of points, from the line that reads them."""
         if any(self._registers.get(id_) != obis for id_, obis in registers.items()):
             self._registers.update(registers)
-            self._set_points()
+            self._set_points_soon()
 
     @callback
     def _set_points(self, _now: datetime | None = None) -> None:
@@ -153,7 +155,7 @@ class SiteAlarms:
         self._take(changes)
 
     def _subject(self, point: Point) -> Subject:
-        if point.virtual:
+        if not point.meters:
             return Subject(point, self._area(point), self._registry.home(point), frozenset())
         # While its line does not run, all that its meter has, so that what was found before is kept.
         template = self._templates.get(point.meter.template)

@@ -288,6 +288,7 @@ async def test_what_a_rule_of_a_point_needs_is_read_although_it_has_no_entity(ri
     hass = rig.hass
     await act(hass, "import_points", content="name,detail\nLathe,lean\nPress,lean\n")
     await hass.async_block_till_done()
+    await asyncio.sleep(1.5)  # what was asked already has come
     await rig.at_once("over_voltage")
     rig.fault(SWELL)
     await asyncio.sleep(1.5)
@@ -296,4 +297,22 @@ async def test_what_a_rule_of_a_point_needs_is_read_although_it_has_no_entity(ri
     await wait_for(lambda: rig.alarm("Lathe").state == "on")
     assert hass.states.get("sensor.hall_lathe_voltage_l1") is None
     await act(hass, "set_alarm_rule", kind="over_voltage", point="Lathe", reset=True)
-    assert rig.alarm("Lathe").state == "off"  # a rule that is no more has no alarm
+    await wait_for(lambda: rig.alarm("Lathe").state == "off")  # nobody reads its voltages any more
+
+
+async def test_alarms_follow_a_point_that_is_moved_to_another_area(rig: Rig) -> None:
+    hass = rig.hass
+    await rig.at_once("over_voltage")
+    await act(hass, "import_points", content="name,area\nLathe,Attic\n")
+    areas = ar.async_get(hass)
+    attic = await wait_for(lambda: areas.async_get_area_by_name("Attic"))
+    unique_id = f"{DOMAIN}_site_area_{attic.id}_alarms"
+    entities = er.async_get(hass)
+    await wait_for(lambda: entities.async_get_entity_id("event", DOMAIN, unique_id))
+    assert entities.async_get_entity_id("event", DOMAIN, f"{DOMAIN}_site_area_hall_alarms") is None
+    told = events_of(hass, rig.entity("event", unique_id))
+    rig.fault(SWELL)
+    await wait_for(lambda: told)
+    assert (told[0]["point"], told[0]["area"]) == ("Lathe", "Attic")
+    (listed,) = (await act(hass, "list_alarms", areas=["Attic"]))["alarms"]
+    assert listed["area"] == "Attic"
