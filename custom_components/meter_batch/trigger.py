@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast, override
 
 import probatio
@@ -47,7 +48,9 @@ class Audience(TargetEntityChangeTracker):
     def _handle_entities_update(self, tracked_entities: set[str]) -> None:
         registry = er.async_get(self._hass)
         entries = (registry.async_get(entity_id) for entity_id in tracked_entities)
-        self.members = frozenset(one.unique_id for one in entries if one is not None and one.platform == DOMAIN)
+        ids = (one.unique_id for one in entries if one is not None and one.platform == DOMAIN)
+        # The editor offers what is wrong with a meter, too: who chooses that means the point.
+        self.members = frozenset(re.sub("_problem$", "_alarm", id_) for id_ in ids)
 
 
 class AlarmTrigger(Trigger):

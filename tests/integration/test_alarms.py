@@ -225,6 +225,7 @@ async def test_an_automation_starts_for_what_it_asked_for_and_for_nothing_else(r
         everything=raised,
         area={**raised, "target": {"area_id": "hall"}, "options": {"severity": "warning", "kinds": ["over_voltage"]}},
         point={**raised, "target": {"entity_id": "binary_sensor.hall_lathe_alarm"}, "options": {"severity": "info"}},
+        problem={**raised, "target": {"entity_id": "binary_sensor.hall_lathe_problem"}},
         line={**raised, "target": {"entity_id": "event.east_alarms"}},
         device={**raised, "target": {"device_id": [device_at(rig.hass, "sensor.hall_lathe_voltage_l1").id]}},
         another_area={**raised, "target": {"area_id": "yard"}},
@@ -236,7 +237,7 @@ async def test_an_automation_starts_for_what_it_asked_for_and_for_nothing_else(r
     rig.fault(SWELL)
     await wait_for(lambda: rig.alarm("Lathe").state == "on")
     await rig.hass.async_block_till_done()
-    assert set(told) == {"everything", "area", "point", "line", "device"}
+    assert set(told) == {"everything", "area", "point", "problem", "line", "device"}
     assert all("Lathe" in one["text"] for one in told.values())
     assert all(one["link"].startswith("/config/devices/device/") for one in told.values())
     told.clear()
