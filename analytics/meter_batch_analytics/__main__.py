@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -175,7 +176,10 @@ def _serve(options: argparse.Namespace) -> int:
     from .server.serve import log_to_stderr, serve
 
     log_to_stderr()
-    return serve(settings, lambda address: print(f"ready: {address}", flush=True))  # noqa: T201
+    code = serve(settings, lambda address: print(f"ready: {address}", flush=True))  # noqa: T201
+    logging.shutdown()
+    # All is closed and every child has ended; taking the libraries of the kernels apart would take five seconds more.
+    os._exit(code)
 
 
 def _trust(authority: Path | None) -> None:

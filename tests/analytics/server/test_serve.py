@@ -353,7 +353,9 @@ async def test_a_report_is_made_and_given_to_whoever_may_see_it(
 
 
 def test_killed_at_once_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    with running("http://127.0.0.1:9", tmp_path / "data", notebooks_in=notebooks(tmp_path / "n")) as it:
+    with running(
+        "http://127.0.0.1:9", tmp_path / "data", "--kernels", "1", notebooks_in=notebooks(tmp_path / "n")
+    ) as it:
         eventually(lambda: len(it.children()) == 3)
         children = it.children()
         it.process.kill()
