@@ -1,8 +1,8 @@
 """Checks what Home Assistant's hassfest and HACS ask of a custom integration, offline: `script/check` runs it.
 
 Manifest keys and order, imported components among the dependencies, requirements that Home Assistant's own constraints
-allow and the lock holds, languages with the same keys and placeholders, actions described in every file, exception keys
-that exist, all 54 rules of the quality scale, hacs.json, the brand icon.
+allow and the lock holds, languages with the same keys and placeholders, actions and triggers described in every file,
+exception keys that exist, all 54 rules of the quality scale, hacs.json, the brand icon.
 """
 
 from __future__ import annotations
@@ -185,6 +185,29 @@ def actions() -> None:
         )
 
 
+def triggers() -> None:
+    """Every trigger stands in triggers.yaml, icons.json and the translations, with all its fields."""
+    described = yaml.safe_load((HERE / "triggers.yaml").read_text(encoding="utf-8"))
+    described = {name: one for name, one in described.items() if not name.startswith(".")}
+    icons = json.loads((HERE / "icons.json").read_text(encoding="utf-8")).get("triggers", {})
+    english = json.loads((HERE / "translations" / "en.json").read_text(encoding="utf-8"))
+    texts = english.get("triggers", {})
+    check(
+        set(described) == set(texts), f"triggers: triggers.yaml has {sorted(described)}, translations {sorted(texts)}"
+    )
+    check(set(described) == set(icons), "triggers: icons.json does not list the same triggers")
+    for name, trigger in described.items():
+        fields = trigger.get("fields", {})
+        check(
+            set(fields) == set(texts.get(name, {}).get("fields", {})),
+            f"triggers: the fields of {name} differ in the translations",
+        )
+        for field, one in fields.items():
+            select = one.get("selector", {}).get("select", {})
+            known = english["selector"].get(select.get("translation_key"), {}).get("options", {})
+            check(set(select.get("options", ())) <= set(known), f"triggers: options of {name}.{field} have no names")
+
+
 def quality_scale() -> None:
     """Each of the 54 rules has a status, and an exemption its reason."""
     rules = yaml.safe_load((HERE / "quality_scale.yaml").read_text(encoding="utf-8"))["rules"]
@@ -219,7 +242,7 @@ def borders() -> None:
 
 def main() -> int:
     """Runs every check; 1 where something is wrong."""
-    for part in (manifest, translations, actions, quality_scale, repository, borders):
+    for part in (manifest, translations, actions, triggers, quality_scale, repository, borders):
         part()
     for problem in problems:
         print(problem)
