@@ -196,8 +196,7 @@ class Site:
         """Imported energy of intervals summed over groups of points (ids), month by month, from the archive alone: the
         quick way to load curves and demands (`sources.sums`). ConfigError for an unknown point.
         """
-        for group in groups:
-            self.choose(group)
+        self.choose(sorted({point for group in groups for point in group}))
         for source in self._sources:
             if isinstance(source, ArchiveSource):
                 yield from source.sums(groups, since, until, progress)

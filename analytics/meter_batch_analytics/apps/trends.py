@@ -26,7 +26,7 @@ LEAST_KNOWN = 0.9
 """Of a day, for its energy to count; or it is estimated."""
 MOST_YEARS = 3
 """Of a calendar."""
-_CHUNK = 16
+_CHUNK = 64
 
 
 @dataclass(slots=True)
@@ -313,7 +313,7 @@ class App(Page):
         done = len(found) == count
         self._left = "" if done else self.words("ranking_progress", done=len(found), all=count)
         self._share = len(found) / count
-        if done or len(found) % (_CHUNK * 4) == 0:
+        if done or len(found) % (_CHUNK * 2) == 0:
             columns, rows = self._ranking_table(found)
             self.table.show(columns, rows, sort={"key": "share", "descending": True} if done else {})
         if not self.chart.busy:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from ..archive.rows import codes_of, filled, milliseconds
 from ..archive.store import Archive
 
 COLUMNS = ("point", "start", "length_s", "energy_import", "step", "exponent", "flags", "known_s")
-_HOUR = 3_600_000
+HOUR_MS = 3_600_000
+STEPS = (60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600)
+"""Lengths of slots: what divides an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,75 +54,107 @@ def sums(
     parts = sorted({part for group in groups for part in group})
     weight = np.array([[group.get(part, 0) for part in parts] for group in groups], np.float64)
     begin, end = milliseconds(since), milliseconds(until)
-    pending: list[pa.Table] = []
-    month: int | None = None
+    month: _Month | None = None
     for table in read.rows(archive, parts, since, until, COLUMNS):
         first = table["start"][0].as_py()
-        now = first.year * 12 + first.month
-        if pending and now != month:
-            yield _summed(pending, parts, weight, begin, end)
-            pending = []
-            progress(min(1.0, (milliseconds(first) - begin) / (end - begin)))
-        month = now
-        pending.append(table)
-    if pending:
-        yield _summed(pending, parts, weight, begin, end)
+        if month is None or month.name != (first.year, first.month):
+            if month is not None:
+                yield month.sums(weight)
+                progress(min(1.0, (milliseconds(first) - begin) / (end - begin)))
+            month = _Month((first.year, first.month), parts, begin, end)
+        month.take(table)
+    if month is not None:
+        yield month.sums(weight)
 
 
-def _summed(tables: Sequence[pa.Table], parts: Sequence[str], weight: Any, begin: int, end: int) -> Sums:
-    table = pa.concat_tables([one.select(list(COLUMNS)) for one in tables]).unify_dictionaries()
-    codes, names = codes_of(table["point"])
-    numbers = {part: number for number, part in enumerate(parts)}
-    place = np.array([numbers.get(str(one), -1) for one in names], np.int64)[codes]
-    start = table["start"].cast(pa.int64()).to_numpy()
-    length = table["length_s"].to_numpy().astype(np.int64)
-    counts, there = filled(table["energy_import"], np.int64)
-    # Whole numbers of the seventh decimal would be exact, too; a division rounds once, which is enough.
-    kwh = counts * table["step"].to_numpy() / 10.0 ** (-table["exponent"].to_numpy().astype(np.float64))
-    flags = table["flags"].to_numpy().astype(np.uint8)
-    known = table["known_s"].to_numpy().astype(np.float64)
-    step = _step(place, length, len(parts))
-    first = max(int(start.min()), begin) // _HOUR * _HOUR
-    slots = -(-(min(int((start + length * 1000).max()), end) - first) // (step * 1000))
-    if (long := length > step).any():
-        times = np.where(long, -(-length // step), 1)
-        which = np.repeat(np.arange(len(start)), times)
-        number = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
-        start = start[which] + number * step * 1000
-        kwh, known = kwh[which] / times[which], known[which] / times[which]
-        place, flags, there = place[which], flags[which], there[which]
-    slot = (start - first) // (step * 1000)
-    inside = there & (slot >= 0) & (slot < slots)
-    flat = (place * slots + slot)[inside]
-    shape = (len(parts), slots)
-    size = len(parts) * slots
-    energy = np.bincount(flat, kwh[inside], size).reshape(shape)
-    count = np.bincount(flat, minlength=size).reshape(shape) > 0
-    told = np.minimum(np.bincount(flat, known[inside], size).reshape(shape) / step, 1.0)
-    bits = np.zeros(size, np.uint8)
-    np.bitwise_or.at(bits, flat, flags[inside])
-    count, bits = count.astype(np.float32), bits.reshape(shape)
-    rows = [_row(one, energy, count, told, bits) for one in weight]
-    kwh, share, flags = (np.array([one[place] for one in rows]) for place in range(3))
-    return Sums(first + np.arange(slots) * step * 1000, step, kwh, share, flags)
+class _Month:
+    """What the members used in a month, slot by slot; it takes tables as they are read, so that few are held."""
+
+    def __init__(self, name: tuple[int, int], parts: Sequence[str], begin: int, end: int) -> None:
+        self.name, self._numbers = name, {part: number for number, part in enumerate(parts)}
+        year, month = name
+        after = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+        self._first = max(milliseconds(datetime(year, month, 1, tzinfo=UTC)), begin // HOUR_MS * HOUR_MS)
+        self._last = min(milliseconds(after), end)
+        self._step = 0
+        self._shape = (len(parts), 0)
+        self._seen = (1 << 62, 0)
+
+    def take(self, table: pa.Table) -> None:
+        """Adds rows of some members."""
+        codes, names = codes_of(table["point"])
+        place = np.array([self._numbers.get(str(one), -1) for one in names], np.int64)[codes]
+        start = table["start"].cast(pa.int64()).to_numpy()
+        length = table["length_s"].to_numpy().astype(np.int64)
+        counts, there = filled(table["energy_import"], np.int64)
+        # As in `frame`: a division rounds once, a product with the inverse would round twice.
+        kwh = counts * table["step"].to_numpy() / 10.0 ** (-table["exponent"].to_numpy().astype(np.float64))
+        flags = table["flags"].to_numpy().astype(np.uint8)
+        known = table["known_s"].to_numpy().astype(np.float64)
+        self._seen = min(self._seen[0], int(start.min())), max(self._seen[1], int((start + length * 1000).max()))
+        self._coarsen(_step(place, length))
+        step = self._step
+        if (long := length > step).any():
+            times = np.where(long, -(-length // step), 1)
+            which = np.repeat(np.arange(len(start)), times)
+            number = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
+            start = start[which] + number * step * 1000
+            kwh, known = kwh[which] / times[which], known[which] / times[which]
+            place, flags, there = place[which], flags[which], there[which]
+        slot = (start - self._first) // (step * 1000)
+        inside = there & (place >= 0) & (slot >= 0) & (slot < self._shape[1])
+        # Of the few members of a table only their own rows are touched.
+        mine, row = np.unique(place[inside], return_inverse=True)
+        flat, size = row * self._shape[1] + slot[inside], len(mine) * self._shape[1]
+        self._energy[mine] += np.bincount(flat, kwh[inside], size).reshape(len(mine), -1)
+        self._known[mine] += np.bincount(flat, known[inside], size).reshape(len(mine), -1)
+        self._there[mine] |= (np.bincount(flat, minlength=size) > 0).reshape(len(mine), -1)
+        bits = np.zeros(size, np.uint8)
+        np.bitwise_or.at(bits, flat, flags[inside])
+        self._flags[mine] |= bits.reshape(len(mine), -1)
+
+    def _coarsen(self, step: int) -> None:
+        """Slots at least that long, and whole multiples of what they were; what is there already is added up."""
+        if not self._step:
+            slots = -(-(self._last - self._first) // (step * 1000))
+            self._shape = (len(self._numbers), slots)
+            self._energy, self._known = np.zeros(self._shape), np.zeros(self._shape, np.float32)
+            self._there, self._flags = np.zeros(self._shape, bool), np.zeros(self._shape, np.uint8)
+        elif step > self._step:
+            step = next(one for one in STEPS if one >= step and one % self._step == 0)
+            edges = np.arange(0, self._shape[1], step // self._step)
+            self._energy = np.add.reduceat(self._energy, edges, axis=1)
+            self._known = np.add.reduceat(self._known, edges, axis=1)
+            self._there = np.logical_or.reduceat(self._there, edges, axis=1)
+            self._flags = np.bitwise_or.reduceat(self._flags, edges, axis=1)
+            self._shape = (self._shape[0], len(edges))
+        self._step = max(step, self._step)
+
+    def sums(self, weight: Any) -> Sums:
+        """The sums of all groups; from the first to the last slot of which anything is known."""
+        width = self._step * 1000
+        low = max(0, (self._seen[0] - self._first) // width)
+        high = min(self._shape[1], -(-(self._seen[1] - self._first) // width))
+        told = np.minimum(self._known[:, low:high] / self._step, 1.0)
+        parts = (self._energy[:, low:high], self._there[:, low:high], told, self._flags[:, low:high])
+        rows = [_row(one, *parts) for one in weight]
+        kwh, share, flags = (np.array([one[place] for one in rows]) for place in range(3))
+        return Sums(self._first + np.arange(low, high) * width, self._step, kwh, share, flags)
 
 
-def _row(weight: Any, energy: Any, count: Any, told: Any, bits: Any) -> tuple[Any, Any, Any]:
+def _row(weight: Any, energy: Any, there: Any, told: Any, bits: Any) -> tuple[Any, Any, Any]:
     """Energy, known share and flags of one group."""
     mine = np.flatnonzero(weight)
     if len(mine) == 1 and weight[mine[0]] == 1:
-        return np.where(count[mine[0]] > 0, energy[mine[0]], np.nan), told[mine[0]], bits[mine[0]]
-    found = np.where(count[mine].sum(axis=0) > 0, weight[mine] @ energy[mine], np.nan)
+        return np.where(there[mine[0]], energy[mine[0]], np.nan), told[mine[0]], bits[mine[0]]
+    found = np.where(there[mine].any(axis=0), weight[mine] @ energy[mine], np.nan)
     share = told[mine].mean(axis=0) if len(mine) else np.zeros(energy.shape[1])
     return found, share, np.bitwise_or.reduce(bits[mine], axis=0)
 
 
-def _step(place: Any, length: Any, parts: int) -> int:
-    """The interval that most rows of a part have; of all parts the longest that does not cross an hour."""
-    found = 0
-    for one in range(parts):
-        mine = length[place == one]
-        if len(mine):
-            found = max(found, int(np.median(mine)))
-    found = min(max(found, 60), 3600)
-    return next(one for one in (60, 120, 180, 240, 300, 360, 600, 720, 900, 1200, 1800, 3600) if one >= found)
+def _step(place: Any, length: Any) -> int:
+    """The interval that most rows of a member have; of all members the longest."""
+    found = int(length[0])
+    if (length != found).any():
+        found = max(int(np.median(length[place == one])) for one in np.unique(place))
+    return next((one for one in STEPS if one >= found), STEPS[-1])
