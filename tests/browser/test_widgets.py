@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, expect
 
 from ..conftest import ROOT, need
 from .conftest import free_port
@@ -78,13 +78,18 @@ def opened(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
 
     def open_(
         query: str = "lang=en&theme=light", width: int = 1440, name: str = "all", script: bool = True,
-        before: Callable[[Page], object] = lambda page: None,
+        before: Callable[[Page], object] = lambda page: None, but: str = "nothing",
     ) -> Page:  # fmt: skip
         context = browser.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda one: complaints.append(one.text) if one.type in ("error", "warning") else None)
+
+        def heard(one: ConsoleMessage) -> None:
+            if one.type in ("error", "warning") and but not in one.text:
+                complaints.append(one.text)
+
+        page.on("console", heard)
 
         # what the real server serves from the wheel
         def served(route: Route) -> None:
@@ -279,6 +284,19 @@ def test_a_kernel_that_died_is_said_with_a_way_to_go_on(opened: Callable[..., Pa
     page.wait_for_selector("html[data-ready]", timeout=60_000)
     expect(page.locator("#mb-bar")).to_be_hidden()
     expect(page.get_by_role("radio", name="功率")).to_be_checked()
+
+
+def test_a_session_that_was_ended_elsewhere_is_said_when_it_is_used_again(opened: Callable[..., Page]) -> None:
+    sockets = list[str]()
+    page = opened(before=lambda page: page.on("websocket", lambda one: sockets.append(one.url)), but="404")
+    kernel = urlsplit(sockets[0]).path.split("/")[-2]
+    assert page.request.post(f"{page.url.split('/voila/')[0]}/voila/api/shutdown/{kernel}").status == 204
+    page.locator(".mb-segments label").nth(1).click()
+    expect(page.locator("#mb-bar")).to_contain_text("This session has ended", timeout=20_000)
+    # what was chosen last is kept, too
+    page.get_by_role("button", name="Reload").click()
+    page.wait_for_selector("html[data-ready]", timeout=60_000)
+    expect(page.get_by_role("radio", name="Power")).to_be_checked()
 
 
 def test_what_a_callback_raised_is_said_and_the_page_goes_on(opened: Callable[..., Page]) -> None:

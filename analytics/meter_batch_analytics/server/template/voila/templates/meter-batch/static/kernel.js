@@ -2,6 +2,8 @@
 
 const PROTOCOL = "v1.kernel.websocket.jupyter.org";
 const WAITS = [0.5, 1, 2, 4, 8, 15];
+/** After so many seconds without any answer the server is asked whether the kernel is still there. */
+const DOUBT_S = 4;
 const text = new TextEncoder(), bytes = new TextDecoder();
 
 /** One message as bytes: how many parts, where they begin (the last number: where all ends), then the parts. */
@@ -59,6 +61,8 @@ export class Kernel {
   }
 
   take({ header, parent, content, buffers, metadata }) {
+    clearTimeout(this.doubt);
+    this.doubt = null;
     const type = header.msg_type;
     if (type.startsWith("comm_")) this.oncomm?.(type, content, buffers, metadata);
     // errors of cells stand in the page already
@@ -80,20 +84,27 @@ export class Kernel {
     const wait = WAITS[Math.min(this.tries++, WAITS.length - 1)];
     await new Promise((done) => { this.waiting = done; setTimeout(done, wait * 1000); });
     this.waiting = null;
-    try {
-      const answer = await fetch(`${this.base}api/kernels/${this.id}`, { redirect: "manual", cache: "no-store" });
-      if (answer.status === 404) return this.end("ended");
-      if (answer.status === 401 || answer.status === 403 || answer.type === "opaqueredirect") return this.end("signed_out");
-      if (!answer.ok) return this.lost();
-    } catch {
-      return this.lost();
-    }
-    this.connect();
+    const there = await this.ask();
+    if (there) this.connect();
+    else if (!this.over) this.lost();
   }
 
-  /** Now, not when the waiting ends: the page is looked at again, or the network is back. */
+  /** Asks the server whether the kernel is still there; an end that is certain is said. */
+  async ask() {
+    try {
+      const answer = await fetch(`${this.base}api/kernels/${this.id}`, { redirect: "manual", cache: "no-store" });
+      if (answer.status === 404) this.end("ended");
+      else if (answer.status === 401 || answer.status === 403 || answer.type === "opaqueredirect") this.end("signed_out");
+      return answer.ok;
+    } catch {
+      return false;
+    }
+  }
+
+  /** The page is looked at again, or the network is back: now, not when the waiting ends. */
   again() {
-    this.waiting?.();
+    if (this.waiting) this.waiting();
+    else if (this.open) this.ask();
   }
 
   end(word) {
@@ -108,6 +119,8 @@ export class Kernel {
   send(type, content, buffers, metadata) {
     if (!this.open) return null;
     const header = { msg_id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), username: "", session: this.session, date: new Date().toISOString(), msg_type: type, version: "5.3" };
+    // a kernel that was ended says nothing; a busy one does not either
+    this.doubt ??= setTimeout(() => { this.doubt = null; this.ask(); }, DOUBT_S * 1000);
     this.socket.send(packed("shell", { header, content, buffers, metadata }));
     return header.msg_id;
   }
