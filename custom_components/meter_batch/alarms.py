@@ -5,6 +5,7 @@ From a report of a line to the entities, events and triggers nothing waits: no t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from .engine import (
     Alarms,
     AlarmState,
     Change,
+    ConfigError,
     Finding,
     JournalEntry,
     Override,
@@ -44,6 +46,8 @@ from .engine.model.obis import Obis
 from .place import area_name, area_of
 from .registry import Registry
 from .wording import in_words
+
+_LOGGER = logging.getLogger(__name__)
 
 BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
 BUDGET: Final = "daily_budget"
@@ -67,6 +71,7 @@ class SiteAlarms:
     ) -> None:
         self._hass, self._registry, self._templates = hass, registry, templates
         self.rules, self.store, self.words = rules, store, AlarmWords(hass, registry)
+        self._refused: set[tuple[str, str]] = set()
         self._overrides = self.overrides
         self._engine = Alarms(rules.book, self._overrides, new_id=ulid_now)
         self._registers: dict[str, frozenset[Obis]] = {}
@@ -179,7 +184,18 @@ class SiteAlarms:
                 merged[f"point:{point.id}", BUDGET] = {"pickup": float(point.attributes[BUDGET_ATTRIBUTE])}
         for key, settings in self.rules.settings.items():
             merged[key] = {**merged.get(key, {}), **settings}
-        return [as_override(scope, kind, settings) for (scope, kind), settings in merged.items()]
+        return [one for key, settings in merged.items() if self._holds(one := as_override(*key, settings))]
+
+    def _holds(self, override: Override) -> bool:
+        """Whether the rules take it: a rule may be gone since it was changed, a budget may be no number."""
+        try:
+            self.rules.book.check(override)
+        except ConfigError as error:
+            if (override.scope, override.kind) not in self._refused:
+                self._refused.add((override.scope, override.kind))
+                _LOGGER.warning("A changed alarm rule is left out: %s", error.text)
+            return False
+        return True
 
     def budgeted(self, points: Iterable[str]) -> frozenset[str]:
         """Those whose energy of a day is limited."""

@@ -184,6 +184,19 @@ async def test_rules_survive_a_restart(hass: HomeAssistant, site: Site, hass_sto
     assert again.settings == site.alarms.rules.settings
 
 
+async def test_a_rule_that_is_no_more_and_a_budget_that_is_no_number_are_left_out(
+    hass: HomeAssistant, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.alarms.rules._settings["site", "high_tide"] = {"enabled": False}
+    bad = make_point("p1", "Lathe", "1", attributes={"daily_budget_kwh": "nan", "nominal_v": "230"})
+    await site.registry.async_apply({"p1": bad}, SYSTEM, "change")
+    again = SiteAlarms(hass, site.registry, site.templates, site.alarms.rules, site.alarms.store)
+    assert {one.kind for one in again.overrides} == {"over_voltage", "communication_lost", "line_lost"}
+    assert "high_tide" in caplog.text
+    measure(site.alarms, p1=260.0)
+    assert await kinds(hass) == [("Lathe", "over_voltage")]
+
+
 async def test_findings_of_a_point_that_is_removed_are_closed_and_one_that_is_renamed_is_called_so(
     hass: HomeAssistant, site: Site
 ) -> None:
