@@ -34,8 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     archive = commands.add_parser("archive", help="follow the ledger of a Home Assistant into an archive")
-    archive.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
-    archive.add_argument("--token-file", required=True, type=Path, help="file with a long-lived access token")
+    _home_assistant(archive)
     _folder(archive)
     archive.add_argument("--once", action="store_true", help="end when there is no more")
     archive.add_argument("--encrypt", action="store_true", help="make a new archive encrypted, and its key if need be")
@@ -57,21 +56,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _server(commands: Any) -> None:
     serve = commands.add_parser("serve", help="the analytics server: archive, apps and reports, by Home Assistant")
-    serve.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
-    serve.add_argument("--token-file", required=True, type=Path, help="file with an administrator's long-lived token")
+    _home_assistant(serve)
     serve.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder in which all of it is kept")
     serve.add_argument("--listen", default="127.0.0.1:8130", metavar="HOST:PORT", help="default: 127.0.0.1:8130")
     serve.add_argument("--address", metavar="URL", help="how Home Assistant and browsers reach it, if not as --listen")
     serve.add_argument("--sign-in", metavar="URL", help="how browsers reach Home Assistant, if not as --url")
     serve.add_argument("--kernels", type=int, metavar="N", help="most sessions at a time; default: by the memory")
-    serve.add_argument("--ca", type=Path, metavar="FILE", help="the certificate authority of Home Assistant (https)")
     serve.add_argument("--notebooks", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     _folder(serve, required=False)
     serve.set_defaults(work=_serve)
     forget = commands.add_parser("forget", help="Home Assistant unlearns the analytics server")
-    forget.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
-    forget.add_argument("--token-file", required=True, type=Path, help="file with an administrator's long-lived token")
-    forget.add_argument("--ca", type=Path, metavar="FILE", help="the certificate authority of Home Assistant (https)")
+    _home_assistant(forget)
     forget.set_defaults(work=_forget)
     lab = commands.add_parser("lab", help="JupyterLab on the apps' notebooks, for whoever may read the folder")
     lab.add_argument("--data", required=True, type=Path, metavar="DIR", help="the folder of the server")
@@ -83,6 +78,12 @@ def _server(commands: Any) -> None:
     worker.add_argument("--data", required=True, type=Path)
     _folder(worker, required=False)
     worker.set_defaults(work=_worker)
+
+
+def _home_assistant(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", required=True, help="Home Assistant, for example http://homeassistant.local:8123")
+    parser.add_argument("--token-file", required=True, type=Path, help="file with an administrator's long-lived token")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="its certificate authority, where that is your own")
 
 
 def _folder(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -114,6 +115,7 @@ def _has(keys: Any) -> bool:
 
 
 def _archive(options: argparse.Namespace) -> int:
+    _trust(options.ca)
     from .archive.store import Archive
     from .archive.subscriber import SUBSCRIBER, follow, patiently
     from .sources.http import Api, token_of

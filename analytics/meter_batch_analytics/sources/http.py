@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
@@ -119,6 +120,12 @@ class Api:
             raise self._refusal(error) from error
         except (URLError, HTTPException, OSError, EOFError) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, SSLCertVerificationError):
+                raise AwayError(
+                    f"Home Assistant at {self.url} has a certificate that is not trusted here "
+                    f"({reason.verify_message}): name the certificate authority that signed it with --ca or in "
+                    "SSL_CERT_FILE"
+                ) from error
             raise AwayError(f"Home Assistant at {self.url} does not answer: {reason}") from error
 
     def _refusal(self, error: HTTPError) -> Exception:
