@@ -109,12 +109,12 @@ type Fleet = list[dict[str, Any]]
 
 
 def dashboards(
-    fleet: Fleet, lines: list[dict[str, str]], site: dict[str, str], language: str
+    fleet: Fleet, lines: list[dict[str, str]], site: dict[str, str], kinds: list[str], language: str
 ) -> list[tuple[str, str, str, Card]]:
     """Every dashboard as (address, title, icon, configuration)."""
     text = TEXTS[language]
     first = overview(fleet, lines, text, REASONS[language])
-    first["sections"][1]["cards"][:0] = alarms(fleet, site, text)
+    first["sections"][1]["cards"][:0] = alarms(fleet, site, kinds, text)
     views = [first, table(fleet, text), curves(fleet, text)]
     return [("meter-batch", text["title"], "mdi:meter-electric", {"title": text["title"], "views": views})]
 
@@ -193,7 +193,7 @@ def overview(fleet: Fleet, lines: list[dict[str, str]], text: dict[str, str], re
     }
 
 
-def alarms(fleet: Fleet, site: dict[str, str], text: dict[str, str]) -> list[Card]:
+def alarms(fleet: Fleet, site: dict[str, str], kinds: list[str], text: dict[str, str]) -> list[Card]:
     """How many alarms there are, which, and a button that says that somebody has seen them."""
     keys = [key for key in site if key.startswith("alarms_")]
     ordered = [key for key in text if key in keys]
@@ -214,10 +214,14 @@ def alarms(fleet: Fleet, site: dict[str, str], text: dict[str, str]) -> list[Car
         {
             "type": "button",
             "name": text["acknowledge"],
-            "icon": "mdi:check-all",
+            "show_icon": False,
             "show_state": False,
-            "tap_action": {"action": "perform-action", "perform_action": "meter_batch.acknowledge_alarms", "data": {}},
-            "grid_options": {"columns": 12, "rows": 2},
+            "tap_action": {
+                "action": "perform-action",
+                "perform_action": "meter_batch.acknowledge_alarms",
+                "data": {"kinds": kinds},
+            },
+            "grid_options": {"columns": 12, "rows": 1},
         },
     ]
 

@@ -33,6 +33,7 @@ media_source:
 persistent_notification:
 repairs:
 diagnostics:
+automation: !include automations.yaml
 """
 
 
@@ -48,6 +49,8 @@ def prepare(folder: Path, port: int, certificate: Path | None = None) -> None:
     storage = folder / ".storage"
     storage.mkdir(parents=True, exist_ok=True)
     (folder / "configuration.yaml").write_text(CONFIGURATION, encoding="utf-8")
+    if not (automations := folder / "automations.yaml").exists():
+        automations.write_text("[]\n", encoding="utf-8")
     http = {
         "stable": {
             "server_host": ["127.0.0.1"],

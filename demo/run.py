@@ -351,7 +351,7 @@ def _announce(options: argparse.Namespace, facts: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(facts), flush=True)
     say(
-        f"6/7  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
+        f"7/7  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
         f"     Truth     {facts['truth']}\n\n     Ctrl-C stops everything.\n"
         f"     kill -USR1 {os.getpid()} freezes the meters, and again lets them go on.\n"
     )

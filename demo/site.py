@@ -32,7 +32,8 @@ async def set_up(home: Home, lines: list[dict[str, Any]], points: Path, language
     content = points.read_text(encoding="utf-8")
     await home.action("meter_batch", "import_points", {"content": content})
     await _wait_for_entities(home)
-    made = dashboards(await fleet(home), await line_entities(home), await site_entities(home), language)
+    kinds = sorted((await home.action("meter_batch", "list_alarm_rules", {}))["rules"])
+    made = dashboards(await fleet(home), await line_entities(home), await site_entities(home), kinds, language)
     for url_path, title, icon, config in made:
         await home.ask(
             "lovelace/dashboards/create", url_path=url_path, title=title, icon=icon, mode="storage",
