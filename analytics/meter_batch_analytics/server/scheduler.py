@@ -115,9 +115,9 @@ class Scheduler:
             return zone_of(registry.time_zone)
         try:
             manifest = json.loads((self._settings.archive_folder / "manifest.json").read_bytes())
-        except OSError, ValueError:
+            return zone_of(str(manifest["archive"]["time_zone"]))
+        except OSError, ValueError, KeyError, TypeError:
             return None
-        return zone_of(str(manifest["time_zone"]))
 
     def _say(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
