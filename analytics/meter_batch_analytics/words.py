@@ -1,4 +1,4 @@
-"""What people read, in their language: words from TOML files, and numbers, days and months as they are written there."""
+"""What people read, in their language: words from TOML files, and numbers, days and months as written there."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Words:
         return cls(_table(file), language)
 
     def __call__(self, key: str, **facts: object) -> str:
+        """The text of a key, with its facts in place."""
         text = self._words[key]
         return text.format(**facts) if facts else text
 
