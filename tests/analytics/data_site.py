@@ -108,7 +108,8 @@ def intervals(days: int = DAYS) -> Iterator[Interval]:
                 known_s=0 if guessed else 900, parts=(int(not guessed), 1),
                 **({} if guessed else {
                     "demand_max_kw": round(kw * 1.1, 3), "power_factor": 0.8 if id_ == "p2" else 0.958,
-                    "voltage_min_v": round(mean - 2, 1), "voltage_mean_v": round(mean, 1), "voltage_max_v": round(mean + 2, 1),
+                    "voltage_min_v": round(mean - 2, 1), "voltage_mean_v": round(mean, 1),
+                    "voltage_max_v": round(mean + 2, 1),
                 }),
             )  # fmt: skip
 
