@@ -195,19 +195,32 @@ def loaded() -> bool:
     return "statsmodels.tsa.seasonal" in sys.modules
 
 
+def _statsmodels() -> tuple[Any, Any]:
+    """STL and LOWESS. It would load polars as well where that is installed, 25 MB that nobody uses here."""
+    hidden = "polars" not in sys.modules
+    if hidden:
+        sys.modules["polars"] = None  # type: ignore[assignment]
+    try:
+        from statsmodels.nonparametric.smoothers_lowess import lowess
+        from statsmodels.tsa.seasonal import STL
+    finally:
+        if hidden:
+            del sys.modules["polars"]
+    return STL, lowess
+
+
 def parts(values: Any) -> Parts | None:
     """What a run of days without holes in its calendar is made of (STL, robust); None below `LEAST_DAYS` days.
 
     For a picture: gaps (NaN) are bridged by the same weekday nearby while it is taken apart, and are gaps again in
     the rest. With two years or more the season of the year is told from the trend.
     """
-    from statsmodels.tsa.seasonal import STL
-
     y = np.asarray(values, dtype=np.float64)
     if np.isfinite(y).sum() < LEAST_DAYS or len(y) < LEAST_DAYS:
         return None
+    stl, _ = _statsmodels()
     whole = bridged(y)
-    weekly = STL(whole, period=7, seasonal=35, robust=True).fit()
+    weekly = stl(whole, period=7, seasonal=35, robust=True).fit()
     week = np.asarray(weekly.seasonal)
     plain = whole - week
     season = None
@@ -221,19 +234,17 @@ def parts(values: Any) -> Parts | None:
 
 def _season(plain: Any) -> Any:
     """The year's course that repeats, smooth, with mean 0: of monthly means, by STL over 52 weeks."""
-    from statsmodels.tsa.seasonal import STL
-
+    stl, _ = _statsmodels()
     weeks = len(plain) // 7
     means = plain[: weeks * 7].reshape(weeks, 7).mean(axis=1)
-    found = np.asarray(STL(means, period=52, seasonal=13, robust=True).fit().seasonal)
+    found = np.asarray(stl(means, period=52, seasonal=13, robust=True).fit().seasonal)
     middle = np.arange(weeks) * 7 + 3
     return np.interp(np.arange(len(plain)), middle, _smooth(found, 5))
 
 
 def _smooth(values: Any, width: int) -> Any:
     """Robust local lines (LOWESS) over `width` values."""
-    from statsmodels.nonparametric.smoothers_lowess import lowess
-
+    _, lowess = _statsmodels()
     count = len(values)
     share = min(1.0, max(width, 3) / count)
     return lowess(values, np.arange(count), frac=share, it=2, delta=max(1.0, width / 20), return_sorted=False)
