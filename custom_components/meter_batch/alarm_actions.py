@@ -48,7 +48,7 @@ _WHICH: Final[dict[Any, Any]] = {
 }
 LISTED: Final[dict[Any, Any]] = {
     **_WHICH,
-    probatio.Optional("state", default="open"): probatio.In(STATES),
+    probatio.Optional("state"): probatio.In(STATES),
     probatio.Optional("since"): cv.string,
     probatio.Optional("until"): cv.string,
     probatio.Optional("journal", default=False): cv.boolean,
@@ -138,12 +138,16 @@ def _in_state(state: str, one: Finding) -> bool:
 
 
 async def _listed(site: Site, asked: Mapping[str, Any], user: User | None) -> dict[str, Any]:
-    """The alarms that are asked for: without a period what is open, the worst first; else all of it, oldest first."""
+    """The alarms that are asked for: without a period what is open, the worst first; else all of it, oldest first.
+
+    Of a period all states are meant unless one is named.
+    """
     scope = None if user is None else access.scope(user)
     wanted = _chosen(site, asked)
-    state, journal = asked.get("state", "open"), asked.get("journal", False)
+    journal, period = asked.get("journal", False), any(asked.get(key) for key in ("since", "until"))
+    state = asked.get("state", "all" if period else "open")
     entries: dict[str, list[JournalEntry]] = {}
-    if state != "all" and not journal and not any(asked.get(key) for key in ("since", "until")):
+    if state != "all" and not journal and not period:
         found: Iterable[Finding] = site.alarms.open
     else:
         zone = await query.async_zone(site)

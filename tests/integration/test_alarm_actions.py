@@ -98,8 +98,9 @@ async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssi
     measure(site.alarms, p1=230.0)
     assert await kinds(hass, state="active") == [("Press", "over_voltage")]
     assert len(await kinds(hass, state="all")) == 2
-    assert len(await kinds(hass, since="2026-01-01")) == 1  # what is open; the lathe is over and seen
-    assert await kinds(hass, state="all", until="2026-01-01") == []
+    assert len(await kinds(hass, since="2026-01-01")) == 2  # of a period all; the lathe is over and seen
+    assert len(await kinds(hass, since="2026-01-01", state="open")) == 1
+    assert await kinds(hass, until="2026-01-01") == []
 
 
 @pytest.mark.parametrize(
@@ -245,6 +246,12 @@ async def test_screens_see_what_is_open_and_then_every_change(
     await client.send_json_auto_id({"type": "meter_batch/alarms/list", "points": ["Press"]})
     answer = await client.receive_json()
     assert [one["name"] for one in answer["result"]["alarms"]] == ["Press"]
+    await act(hass, "acknowledge_alarms", points=["Lathe"])
+    measure(site.alarms, p1=230.0)
+    await client.receive_json()
+    await client.receive_json()
+    await client.send_json_auto_id({"type": "meter_batch/alarms/list", "since": "2026-01-01"})
+    assert len((await client.receive_json())["result"]["alarms"]) == 2  # also what is over and seen
 
 
 async def test_programs_get_findings_with_their_journal_over_http(
