@@ -43,6 +43,7 @@ class Page(ABC):
         self.chart = Chart(language=language, height=440)
         self.table = Table(language=language)
         self._warnings: list[str] = []
+        self._facts: list[str] = []
         self._unknown = self._unknown_points()
         self.controls = Controls(self.fields(), self.defaults(), language=language)
         self.controls.take_query(session.query)
@@ -77,6 +78,7 @@ class Page(ABC):
     def renew(self) -> None:
         """Shows what the controls say."""
         self._warnings = [self.words("unknown_points", points=", ".join(self._unknown))] if self._unknown else []
+        self._facts = []
         self._busy(True)
         self.notice.say(self.words("reading"), progress=-1.0)
         values = dict(self.controls.values)
@@ -88,8 +90,8 @@ class Page(ABC):
 
     def _done(self) -> None:
         self._busy(False)
-        text = " ".join(dict.fromkeys(self._warnings))
-        self.notice.say(text, "warning" if text else "info")
+        text = " ".join(dict.fromkeys([*self._warnings, *self._facts]))
+        self.notice.say(text, "warning" if self._warnings else "info")
 
     def join(self) -> None:
         """Waits until all is shown; only where there is no loop."""
@@ -123,6 +125,10 @@ class Page(ABC):
     def warn(self, text: str) -> None:
         """Something the reader should know beside what is shown."""
         self._warnings.append(text)
+
+    def tell(self, text: str) -> None:
+        """Something that is as it should be, and worth a line."""
+        self._facts.append(text)
 
     def empty(self, text: str) -> None:
         """Nothing to show, and why."""

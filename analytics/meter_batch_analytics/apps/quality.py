@@ -116,7 +116,7 @@ class App(Page):
         if not shown.rows:
             self.warn(self.words("none_left"))
         if shown.values["show"] == "gaps":
-            self.warn(self._as_of(shown))
+            self.tell(self._as_of(shown))
         self.chart.height = 130 + 19 * min(max(len(shown.rows), 5), MOST_DRAWN)
         self.chart.title = f"{self.words('completeness')}, {self.period_text(shown.first, shown.last)}"
         self.chart.figure = chart
@@ -245,10 +245,10 @@ class App(Page):
             {"key": "name", "label": words("name"), "kind": "text"},
             {"key": "from", "label": words("gap_start"), "kind": "instant"},
             {"key": "to", "label": words("gap_end"), "kind": "instant"},
-            {"key": "hours", "label": words("hours"), "unit": "h", "digits": 1},
+            {"key": "hours", "label": words("hours"), "digits": 1},
             {"key": "missing", "label": words("missing_intervals")},
             {"key": "reason", "label": words("reason"), "kind": "text"},
-            {"key": "state", "label": words("lasting"), "kind": "text", "tone": "tone"},
+            {"key": "state", "label": words("state"), "kind": "text", "tone": "tone"},
             {"key": "memory", "label": words("recoverable"), "kind": "text"},
         ]
         rows: dict[str, Any] = {

@@ -324,8 +324,7 @@ class App(Page):
         super()._done()
         self.table.busy = bool(self._left)
         if self._left:
-            kind = "warning" if self.notice.text else "info"
-            self.notice.say(f"{self.notice.text} {self._left}".strip(), kind, self._share)
+            self.notice.say(f"{self.notice.text} {self._left}".strip(), self.notice.kind, self._share)
 
     def _ranking_failed(self, error: MeterBatchError | None) -> None:
         self._ranked_for, self._left, self.table.busy = None, "", False

@@ -102,8 +102,8 @@ export default {
       await drawing;
       const { legend = {} } = model.get("figure").layout ?? {};
       // on its own it must say what it shows
-      const title = { text: model.get("title"), x: 0.01, xanchor: "left", yref: "container", y: 0.965, yanchor: "middle", font: { size: 16 } };
-      const margin = { ...plot.layout.margin, t: 56 };
+      const title = { text: model.get("title"), x: 0.01, xanchor: "left", yref: "container", y: 1 - 24 / height, yanchor: "middle", font: { size: 16 } };
+      const margin = { ...plot.layout.margin, t: 100 };
       const layout = { ...plot.layout, legend, title, margin, width, height, autosize: false, paper_bgcolor: getComputedStyle(box).backgroundColor };
       const address = await Plotly.toImage({ data: plot.data, layout, config: { locale } }, { format: "png", width, height, scale: 2 });
       // not by fetch: the page may speak to nobody but its kernel
