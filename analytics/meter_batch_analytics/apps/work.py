@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import pyarrow as pa
+
 from meter_batch_engine.errors import MeterBatchError
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +88,9 @@ class Worker:
         except Exception:  # noqa: BLE001 the top of a thread: the page must say that something went wrong
             _LOG.exception("work for a page failed")
             self._do(number, lambda: self._failed(None))
+        finally:
+            # What was read is not needed any more, and Arrow would keep its memory: 20 MB of a session.
+            pa.default_memory_pool().release_unused()
 
     def _do(self, number: int, step: Step) -> None:
         def unless_late() -> None:
