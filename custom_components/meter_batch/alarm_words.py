@@ -91,7 +91,7 @@ class AlarmWords:
 
     def link(self, finding: Finding) -> str:
         """Where there is more: the page of the point, the line or the site."""
-        if (device := device_of(self._hass, finding.subject)) is not None:
+        if (device := device_of(self._hass, SITE if finding.subject_kind == "site" else finding.subject)) is not None:
             return f"/config/devices/device/{device.id}"
         return f"/config/integrations/integration/{DOMAIN}"
 

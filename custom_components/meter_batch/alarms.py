@@ -246,14 +246,23 @@ class SiteAlarms:
         self._take(self._engine.gaps(dt_util.utcnow(), missing))
 
     @callback
-    def async_raise(self, kind: str, facts: Mapping[str, str | float] | None = None) -> None:
-        """Says that something is wrong with the site as a whole."""
-        self._take(self._engine.raise_(kind, SITE, dt_util.utcnow(), facts or {}))
+    def async_raise(
+        self, kind: str, facts: Mapping[str, str | float] | None = None, *, part: str | None = None
+    ) -> None:
+        """Says that something is wrong with the site as a whole, or with a part of it that has a name."""
+        self._take(self._engine.raise_(kind, _site(part), dt_util.utcnow(), facts or {}))
 
     @callback
-    def async_clear(self, kind: str, facts: Mapping[str, str | float] | None = None) -> None:
+    def async_clear(self, kind: str, *, part: str | None = None) -> None:
         """Says that this is over."""
-        self._take(self._engine.clear(kind, SITE, dt_util.utcnow()))
+        self._take(self._engine.clear(kind, _site(part), dt_util.utcnow()))
+
+    @callback
+    def async_clear_others(self, kind: str, parts: Container[str]) -> None:
+        """Says that this is over where the part is none of these: there is no such part any more."""
+        for one in list(self.noted):
+            if one.kind == kind and one.subject.removeprefix(f"{SITE}:") not in parts:
+                self._take(self._engine.clear(kind, one.subject, dt_util.utcnow()))
 
     # --- what people do
 
@@ -378,6 +387,10 @@ class SiteAlarms:
     def _tick(self, now: datetime) -> None:
         self._timer = None
         self._take(self._engine.tick(now))
+
+
+def _site(part: str | None) -> str:
+    return SITE if part is None else f"{SITE}:{part}"
 
 
 def is_shown(finding: Finding) -> bool:

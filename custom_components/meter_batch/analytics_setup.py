@@ -10,7 +10,7 @@ from homeassistant.core import Event, HomeAssistant, SupportsResponse, callback
 from . import access, announcement, panel, proxy
 from .analytics import Analytics, AnalyticsEntry, async_note_back
 from .const import DOMAIN
-from .reports import GENERATE_REPORT, FileView, generate_report
+from .reports import GENERATE_REPORT, REPORT_FAILED, FileView, async_follow_schedules, generate_report
 from .site import async_get_site, flow_actor
 
 PLATFORMS = [Platform.EVENT]
@@ -39,8 +39,15 @@ async def async_setup_entry(hass: HomeAssistant, entry: AnalyticsEntry) -> bool:
     coordinator = Analytics(hass, entry)
     await coordinator.async_config_entry_first_refresh()
     entry.runtime_data = coordinator
+    site = await async_get_site(hass)
+
+    @callback
+    def looked() -> None:
+        if coordinator.last_update_success:
+            async_follow_schedules(site, coordinator.data.said)
+
     # It looks only while somebody listens.
-    entry.async_on_unload(coordinator.async_add_listener(lambda: None))
+    entry.async_on_unload(coordinator.async_add_listener(looked))
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     return True
 
@@ -57,6 +64,7 @@ async def async_remove_entry(hass: HomeAssistant, entry: AnalyticsEntry) -> None
     """There is no server any more."""
     _leave(hass)
     site = await async_get_site(hass)
+    site.alarms.async_clear_others(REPORT_FAILED, ())
     actor = flow_actor(access.Operation.CONFIGURE)
     await site.log.async_write(actor, "remove_analytics", before={CONF_URL: entry.data[CONF_URL]}, after=None)
 

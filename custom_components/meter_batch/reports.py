@@ -228,12 +228,21 @@ async def async_tell(hass: HomeAssistant, told: ReportEvent) -> None:
 
 
 async def _async_alarm(site: Site, told: ReportEvent) -> None:
-    facts = {"kind": told.kind, "period": told.period}
-    if told.event == FAILED and told.schedule is not None:
-        # Who asked for one by hand was told; of what a schedule could not make nobody would know.
-        site.alarms.async_raise(REPORT_FAILED, {**facts, "reason": told.reason or ""})
-    elif told.event == READY:
-        site.alarms.async_clear(REPORT_FAILED, facts)
+    if told.schedule is None:
+        return  # who asked for one by hand was told; of what a schedule could not make nobody would know
+    if told.event == FAILED:
+        facts = {"schedule": told.schedule, "kind": told.kind, "period": told.period, "reason": told.reason or ""}
+        site.alarms.async_raise(REPORT_FAILED, facts, part=told.schedule)
+    else:
+        site.alarms.async_clear(REPORT_FAILED, part=told.schedule)
+
+
+@callback
+def async_follow_schedules(site: Site, said: Mapping[str, Any]) -> None:
+    """Ends alarms of schedules that are no more, by what the server says of itself; not where it is unsure."""
+    schedules = said.get("schedules")
+    if isinstance(schedules, list) and not said.get("problems"):
+        site.alarms.async_clear_others(REPORT_FAILED, {one.get("name") for one in schedules if isinstance(one, dict)})
 
 
 class Reports(EventEntity):

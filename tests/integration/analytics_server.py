@@ -67,6 +67,8 @@ class StandIn:
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
     closed: list[int | None] = field(default_factory=list)
     job_fails: str | None = None
+    schedules: dict[str, Any] = field(default_factory=dict)
+    """`schedules` and `problems` of its status."""
     refuses: str | None = None
     url: str = ""
     port: int = 0
@@ -115,7 +117,7 @@ class StandIn:
         return handle
 
     async def _status(self, _request: web.Request) -> web.Response:
-        return web.json_response({"version": "1.2.3", "apps": APPS, "home_assistant": "ok", "schedules": []})
+        return web.json_response({"version": "1.2.3", "apps": APPS, "home_assistant": "ok", **self.schedules})
 
     async def _reports(self, _request: web.Request) -> web.Response:
         return web.json_response(self.reports)

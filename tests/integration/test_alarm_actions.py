@@ -224,11 +224,16 @@ async def test_a_budget_of_a_point_is_its_limit_of_the_day(hass: HomeAssistant, 
 
 
 async def test_what_hosts_raise_about_the_site_is_an_alarm_until_they_clear_it(hass: HomeAssistant, site: Site) -> None:
-    site.alarms.async_raise("report_failed", {"report": "monthly", "period": "2026-06", "reason": "disk full"})
-    (one,) = (await act(hass, "list_alarms"))["alarms"]
-    assert one["subject_kind"] == "site" and "disk full" in one["text"]
-    site.alarms.async_clear("report_failed", {})
-    assert await kinds(hass, state="active") == []
+    for part in ("daily", "monthly"):
+        site.alarms.async_raise(
+            "report_failed", {"schedule": part, "period": "2026-06", "reason": "disk full"}, part=part
+        )
+    daily, monthly = (await act(hass, "list_alarms"))["alarms"]
+    assert daily["subject_kind"] == "site" and "disk full" in daily["text"] and daily["text"] != monthly["text"]
+    assert daily["name"] == hass.config.location_name
+    site.alarms.async_clear("report_failed", part="daily")
+    (left,) = (await act(hass, "list_alarms", state="active"))["alarms"]
+    assert left["subject"] == "site:monthly"
 
 
 async def test_screens_see_what_is_open_and_then_every_change(

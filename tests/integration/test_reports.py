@@ -299,7 +299,29 @@ async def test_a_scheduled_report_that_failed_is_an_alarm_until_one_is_ready(
     state = hass.states.get("event.analytics_reports")
     assert state is not None and state.attributes["event_type"] == "failed"
     assert await tell(**failed, schedule="every day") == ["report_failed"]
-    assert await tell(event="report_ready", report=a_report()) == []
+    assert len(await tell(**failed, schedule="monthly for all")) == 2
+    assert len(await tell(event="report_ready", report=a_report(schedule="another"))) == 2
+    assert len(await tell(event="report_ready", report=a_report(schedule=None))) == 2
+    assert await tell(event="report_ready", report=a_report(schedule="monthly for all")) == ["report_failed"]
+
+
+async def test_the_alarm_of_a_schedule_that_is_no_more_ends(
+    hass: HomeAssistant, entry: MockConfigEntry, server: StandIn, hass_client: ClientSessionGenerator
+) -> None:
+    client = await hass_client()
+    site = await async_get_site(hass)
+    failed = {"event": "report_failed", "kind": "daily", "period": "2026-10-31", "reason": "full", "schedule": "gone"}
+    assert (await client.post(EVENT, json=failed)).status == 200
+
+    async def after(**status: Any) -> list[str]:
+        server.schedules = status
+        await entry.runtime_data.async_fresh()
+        return [one.kind for one in site.alarms.open if one.active]
+
+    assert await after(schedules=None) == ["report_failed"]  # it has not read them yet
+    assert await after(schedules=[{"name": "gone"}]) == ["report_failed"]
+    assert await after(schedules=[], problems=["schedules.toml: line 3"]) == ["report_failed"]
+    assert await after(schedules=[{"name": "other"}]) == []
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,9 @@ class Scheduler:
         self.problem: str | None = None
         """What is wrong with them, in words."""
 
-    def as_list(self) -> list[dict[str, Any]]:
-        """The schedules, each with the next time it is due."""
-        return [] if self._folder is None else self._folder.plan.as_list(self._now())
+    def as_list(self) -> list[dict[str, Any]] | None:
+        """The schedules, each with the next time it is due; None before they were read."""
+        return None if self._folder is None else self._folder.plan.as_list(self._now())
 
     async def run(self) -> None:
         """Until cancelled."""

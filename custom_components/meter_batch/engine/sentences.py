@@ -213,7 +213,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "alarm_communication_lost": "{name} does not answer.",
     "alarm_line_lost": "The line {name} is lost: {problem}",
     "alarm_data_gap": "{name}: {value} of the last 24 hours are missing.",
-    "alarm_report_failed": "The report for {period} could not be made: {reason}",
+    "alarm_report_failed": "The report “{schedule}” for {period} could not be made: {reason}",
     "alarm_other": "{name}: {kind}: {value}; the limit is {limit}.",
     "alarm_no_reason": "no reason is known",
     # what alarms are called

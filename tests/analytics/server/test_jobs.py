@@ -150,7 +150,8 @@ async def test_a_schedule_is_carried_out_when_it_is_due_and_once(data: Path, tmp
     scheduler = Scheduler(settings(folder), desk.add, desk.tell, lambda: now)
     await scheduler.look()
     assert desk.asked == []
-    assert scheduler.as_list()[0]["next"] == "2026-09-01T07:00:00+08:00"
+    listed = scheduler.as_list()
+    assert listed is not None and listed[0]["next"] == "2026-09-01T07:00:00+08:00"
     now += timedelta(minutes=1)
     for _ in range(3):
         await scheduler.look()
@@ -192,7 +193,7 @@ async def test_a_file_that_is_wrong_is_said_and_what_was_in_force_stays(tmp_path
     (folder / "schedules.toml").write_text(SCHEDULE.replace("07:00", "soon"))
     await scheduler.look()
     assert "at" in (scheduler.problem or "")
-    assert len(scheduler.as_list()) == 1
+    assert len(scheduler.as_list() or ()) == 1
     (folder / "schedules.toml").write_text(SCHEDULE)
     await scheduler.look()
     assert scheduler.problem is None

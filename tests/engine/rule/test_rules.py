@@ -509,9 +509,9 @@ def test_a_silent_meter_explains_its_gap(site) -> None:
 
 def test_a_host_raises_and_clears_what_only_it_knows(site) -> None:
     one = site()
-    facts = {"period": "2026-10", "reason": "the disk is full"}
+    facts = {"schedule": "monthly", "period": "2026-10", "reason": "the disk is full"}
     (change,) = one.alarms.raise_("report_failed", SITE, one.at(0), facts)
     assert change.notify and one.alarms.raise_("report_failed", SITE, one.at(10), facts) == []
-    assert sentence(change.finding, "") == "The report for 2026-10 could not be made: the disk is full"
+    assert sentence(change.finding, "") == "The report “monthly” for 2026-10 could not be made: the disk is full"
     (back,) = one.alarms.clear("report_failed", SITE, one.at(20))
     assert not back.notify and back.finding.until == one.at(20)

@@ -49,7 +49,8 @@ class Event(StrEnum):
 type SubjectKind = Literal["point", "line", "site"]
 
 SITE = "site"
-"""The one subject of findings about the site as a whole."""
+"""The subject of findings about the site as a whole. Where there may be several of a kind, as of reports that are made
+by a schedule, each is about a part of it: `site:<name>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Finding:
     """Key of the rule."""
     subject_kind: SubjectKind
     subject: str
-    """Id of the point, id of the line, or `SITE`."""
+    """Id of the point, id of the line, `SITE`, or a part of it."""
     severity: Severity
     since: datetime
     """When it began: the value, not the end of the delay."""

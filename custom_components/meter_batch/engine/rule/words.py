@@ -23,7 +23,7 @@ def sentence(finding: Finding, name: str) -> Sentence:
         "kind": kind_name(finding.kind),
         "value": _amount(finding.value, finding),
         "limit": _amount(finding.limit, finding, phase=False),
-        **{key: finding.facts.get(key, unknown) for key in ("problem", "period", "reason")},
+        **{key: finding.facts.get(key, unknown) for key in ("problem", "schedule", "period", "reason")},
     }
     return say(f"alarm_{finding.kind if f'alarm_{finding.kind}' in SENTENCES else 'other'}", **facts)
 
