@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from meter_batch_engine.errors import ConfigError
-from meter_batch_engine.model.point import InstalledMeter, Point
+from meter_batch_engine.model.point import InstalledMeter, Point, Term
 from meter_batch_engine.wire import RegistrySnapshot
 
 from .archive.keys import KeyProvider
@@ -57,12 +57,18 @@ class Site:
         self._now = now or (lambda: datetime.now(UTC))
 
     def limited(self, scope: frozenset[str] | None) -> Site:
-        """The same site with the points of a scope only (None: all); nothing of the others can be told from it."""
+        """The same site with the points of a scope only (None: all); nothing of the others can be told from it.
+
+        A point stands beneath the nearest of those that measure it too and are in the scope, so that no energy counts
+        twice. A virtual point of the scope is whole, whatever of its parts is: who was given a sum may see it. What it
+        is made of is told only where all of that is in the scope; else it is a sum of itself alone.
+        """
         if scope is None:
             return self
+        whole = self._registry.points
         points = {
-            id_: point if point.parent in scope else replace(point, parent=None)
-            for id_, point in self._registry.points.items()
+            id_: replace(point, parent=_nearest(whole, id_, scope), formula=_told(point, scope))
+            for id_, point in whole.items()
             if id_ in scope
         }
         there = {route.line for point in points.values() for route in point.routes}
@@ -283,6 +289,24 @@ def known(archive: Archive) -> RegistrySnapshot:
     always = (InstalledMeter(datetime(2000, 1, 1, tzinfo=UTC), ""),)
     points = {id_: Point(id_, id_, always, ()) for id_ in archive.points()}
     return RegistrySnapshot(points, {}, {}, archive.manifest.time_zone)
+
+
+def _nearest(points: Mapping[str, Point], id_: str, scope: frozenset[str]) -> str | None:
+    """The nearest point of a scope that measures a point too; there may be circles of parents."""
+    seen, above = {id_}, points[id_].parent
+    while above is not None and above not in seen and above in points:
+        if above in scope:
+            return above
+        seen.add(above)
+        above = points[above].parent
+    return None
+
+
+def _told(point: Point, scope: frozenset[str]) -> tuple[Term, ...]:
+    """What a virtual point is made of, as far as a scope may know it: all of it, or nothing but that it is a sum."""
+    if all(term.point in scope for term in point.formula):
+        return point.formula
+    return (Term(1, point.id),)
 
 
 def _windows(begin: datetime, end: datetime, resolution: Resolution, time_zone: str) -> list[tuple[datetime, datetime]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meter_batch_analytics.archive.store import Archive
 from meter_batch_analytics.mirror import GAPS, Mirror
+from meter_batch_analytics.report.hierarchy import members, terms
 from meter_batch_analytics.session import ARCHIVE, DATA, IDENTITY, QUERY, Identity, Session, open_data
+from meter_batch_analytics.site import Site
 from meter_batch_engine.errors import ConfigError
 
-from .data_site import ALL, NOW, SOME, build
+from .data_site import ALL, NOW, SOME, build, registry
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,33 @@ def test_a_point_from_others_is_whole_for_whoever_may_see_it_alone(data: Path) -
         == open_data(data, ALL).site.frame("rest", **asked)["energy_import_kwh"].tolist()
     )
     assert mine["energy_import_kwh"].sum() > 0
+
+
+def test_a_child_stands_beneath_the_nearest_point_that_may_be_seen(data: Path) -> None:
+    whole = registry()
+    points = dict(whole.points)
+    points["p2"] = replace(points["p2"], parent="p1")
+    points["p3"] = replace(points["p3"], parent="p2")
+    points["p4"], points["p5"] = replace(points["p4"], parent="p5"), replace(points["p5"], parent="p4")  # a circle
+    site = Site(replace(whole, points=points), []).limited(frozenset({"main", "p3", "p4"}))
+    assert {id_: point.parent for id_, point in site.points.items()} == {"main": None, "p3": "main", "p4": None}
+    assert members(site.points, {"main", "p3"}) == ("main",), "energy of p3 is in that of main already"
+
+
+def test_of_a_sum_it_is_told_what_it_is_made_of_only_to_who_may_see_all_of_that(data: Path) -> None:
+    parts = frozenset({"main", "p1", "p2", "p3", "p4", "p5"})
+    every = open_data(data, Identity("u", "U", False, "en", parts | {"rest"})).site
+    assert every.points["rest"] == registry().points["rest"]
+    without = open_data(data, Identity("u", "U", False, "en", parts)).site
+    assert "rest" not in without.points, "a sum that was not given is not there, even with all its parts"
+    some = open_data(data, Identity("u", "U", False, "en", frozenset({"main", "rest"}))).site
+    mine = some.points["rest"]
+    assert mine.virtual and not {term.point for term in mine.formula} & (parts - {"main"})
+    assert terms(some.points, "rest") == {"rest": 1} and members(some.points, some.points) == ("main",)
+    asked: dict[str, Any] = {"since": "2026-08-03", "until": "2026-08-05", "resolution": "day"}
+    assert some.frame("rest", **asked)["energy_import_kwh"].sum() == pytest.approx(
+        every.frame("rest", **asked)["energy_import_kwh"].sum()
+    )
 
 
 def test_alarms_are_those_of_the_period_and_of_the_points_that_may_be_seen(data: Path) -> None:
