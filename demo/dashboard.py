@@ -40,7 +40,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "alarms": "Alarms",
         "alarms_critical": "Critical",
         "alarms_warning": "Warning",
-        "alarms_info": "Information",
+        "alarms_info": "Notice",
         "alarms_unacknowledged": "Unacknowledged",
         "no_alarm": "No alarm.",
         "acknowledge": "Acknowledge all",
