@@ -81,7 +81,10 @@ def report(
     """
     wanted = _Wanted(kind.value, period, _formats(formats), _language(language), points, area, line)
     session = _session(data, url, token_file, archive, key_file, keyring, recorder=recorder)
-    said = _facts(session, wanted, _tariff(tariff, data))
+    tariffs = _tariff(tariff, data)
+    said = _facts(session, wanted, tariffs)
+    for problem in getattr(tariffs, "broken", {}).values():
+        typer.echo(f"meter-batch: {problem}", err=True)
     if output is None and data is not None:
         found = _kept(said, wanted, data, session)
     else:

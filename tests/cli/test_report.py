@@ -121,6 +121,23 @@ def test_wrong_usage_is_told_in_a_sentence(
     assert done.stdout == "" and "Traceback" not in done.stderr
 
 
+def test_a_broken_tariff_that_no_meter_has_stops_nothing_and_is_said(
+    meter_batch: Run, data: Path, tmp_path: Path
+) -> None:
+    wrong = data / "tariffs/shops.toml"
+    wrong.write_text((TARIFFS / "simple.toml").read_text(encoding="utf-8").replace("currency", "curency"))
+    try:
+        done = meter_batch(
+            "report", "daily", "--data", str(data), "--period", "2026-08-02", "--format", "html",
+            "--output", str(tmp_path),
+        )  # fmt: skip
+    finally:
+        wrong.unlink()
+    assert done.returncode == 0, done.stderr
+    assert f'{wrong}: "curency" is not known here; did you mean "currency"?' in done.stderr
+    assert Path(done.stdout.strip()).is_file()
+
+
 def test_a_broken_tariff_is_named_with_its_place_and_nothing_is_made(
     meter_batch: Run, data: Path, tmp_path: Path
 ) -> None:

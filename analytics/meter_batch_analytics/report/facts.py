@@ -31,6 +31,7 @@ NOTES = {
     "monthly_charges": "charges of a whole month (demand, power factor, fixed) are in monthly reports only",
     "no_contract": "the tariff bills by contract or capacity, and nobody says it: `tariff`, `attribute` of points",
     "not_billed": "`points` points of the total have no tariff: their cost is not in the total",
+    "tariff_broken": "`points` points have `tariff`, whose file is wrong (`problem`): nothing is said of their cost",
     "tariff_changed": "a new version of `tariff` applies from `day` on",
     "coarse": "`points` points have intervals longer than 15 minutes: their maximum demand may have been higher",
     "across_periods": "`share` of the energy is of intervals that reach into another tariff period than they begin in",

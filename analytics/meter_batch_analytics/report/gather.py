@@ -80,11 +80,17 @@ def facts(
     zone = zone_of(site.time_zone)
     chosen = sorted(site.choose(points))
     asked = period_of(kind_of(kind), period, now, zone)
-    made = _Made(site, asked, until_of(asked, now), chosen, tariffs_of(site.points, chosen, tariff))
+    mine, broken = tariffs_of(site.points, chosen, tariff)
+    made = _Made(site, asked, until_of(asked, now), chosen, mine)
     whole = points is None and session.identity.scope is None
     alarms = alarms_of(session.alarms(asked.start, made.until), site, asked.zone, None if points is None else chosen)
+    wrong = tariff.broken if isinstance(tariff, Tariffs) else {}
+    notes = [
+        Note("tariff_broken", {"tariff": name, "points": count, "problem": wrong[name]})
+        for name, count in broken.items()
+    ]
     found = made.facts(local(now.replace(microsecond=0), zone), alarms)
-    return replace(found, chosen=None if whole else tuple(chosen))
+    return replace(found, chosen=None if whole else tuple(chosen), notes=(*found.notes, *notes))
 
 
 def choose(

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from meter_batch_engine.errors import ConfigError
-
 from ..session import Session
 from ..words import language_of
 from .facts import Facts
@@ -79,9 +77,4 @@ def title(said: Facts, language: str) -> str:
 
 def _tariff(folder: Path, name: str | None) -> Tariff | Tariffs:
     tariffs = load_tariffs(folder)
-    if name is None:
-        return tariffs
-    if name not in tariffs.named:
-        there = ", ".join(sorted(tariffs.named)) or "none"
-        raise ConfigError(f'there is no tariff "{name}" in {folder}; there are: {there}')
-    return tariffs.named[name]
+    return tariffs if name is None else tariffs.named_so(name)

@@ -28,6 +28,8 @@ DAY_MINUTES = 1440
 HUNDREDTH = Decimal("0.01")
 ATTRIBUTE = "tariff"
 """The attribute of a point that names its tariff."""
+DEFAULT = "default"
+"""Name of the tariff of all points that name none."""
 
 type Basis = Literal["actual", "contract", "capacity"]
 type Excess = Literal["added_to_measured", "twice_over_contract", "measured", "none"]
@@ -159,43 +161,54 @@ class Tariffs:
 
     default: Tariff | None = None
     named: Mapping[str, Tariff] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Those whose files are wrong, by name: the file, the place in it and what to write."""
 
-    def named_so(self, name: str, point: str) -> Tariff:
-        """The tariff that a point names; ConfigError where there is none of that name."""
-        found = self.named.get(name.strip())
+    def named_so(self, name: str, whose: str = "") -> Tariff:
+        """A tariff by its name; ConfigError where its file is wrong or there is none, with the point that names it."""
+        if name in self.broken:
+            raise ConfigError(self.broken[name])
+        found = self.named.get(name)
         if found is None:
-            there = ", ".join(sorted(self.named)) or "none"
-            raise ConfigError(
-                f'meter "{point}" has the tariff "{name}", and there is no tariffs/{name}.toml; there are: {there}'
-            )
+            there = ", ".join(sorted({*self.named, *self.broken})) or "none"
+            said = f'meter "{whose}" has the tariff "{name}", and' if whose else f'tariff "{name}" was asked for, and'
+            raise ConfigError(f"{said} there is no tariffs/{name}.toml; there are: {there}")
         return found
 
 
 def tariffs_of(
     points: Mapping[str, Point], chosen: Sequence[str], tariff: Tariff | Tariffs | None
-) -> dict[str, Tariff]:
-    """The tariff of each point: its own, that of the nearest point that measures it too, the site's; some have none."""
+) -> tuple[dict[str, Tariff], dict[str, int]]:
+    """The tariff of each point: its own, that of the nearest point that measures it too, the site's; some have none.
+    And how many points have a broken one, by its name: they are as without. ConfigError where no other is left.
+    """
     if tariff is None:
-        return {}
+        return {}, {}
     if isinstance(tariff, Tariff):
-        return dict.fromkeys(chosen, tariff)
+        return dict.fromkeys(chosen, tariff), {}
     found: dict[str, Tariff] = {}
+    broken: dict[str, int] = {}
     for id_ in chosen:
         names = (
             (points[one].attributes.get(ATTRIBUTE, "").strip(), points[one].name)
             for one in (id_, *ancestors(points, id_))
         )
-        name, whose = next(((name, whose) for name, whose in names if name), ("", ""))
-        mine = tariff.named_so(name, whose) if name else tariff.default
-        if mine is not None:
-            found[id_] = mine
+        name, whose = next(((name, whose) for name, whose in names if name), (DEFAULT, ""))
+        if name in tariff.broken:
+            broken[name] = broken.get(name, 0) + 1
+        elif whose:
+            found[id_] = tariff.named_so(name, whose)
+        elif tariff.default is not None:
+            found[id_] = tariff.default
+    if broken and not found:
+        raise ConfigError(tariff.broken[next(iter(broken))])
     currencies = {(one.currency, one.digits): one.id for one in found.values()}
     if len(currencies) > 1:
         told = ", ".join(f"{name} in {currency}" for (currency, _), name in sorted(currencies.items()))
         raise ConfigError(
             f"one report needs one currency, and the tariffs of its meters are {told}: choose fewer points"
         )
-    return found
+    return found, broken
 
 
 def adjustment_percent(standard: Decimal, power_factor: Decimal, table: str) -> Decimal:

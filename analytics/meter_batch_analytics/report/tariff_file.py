@@ -10,11 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from meter_batch_engine.errors import ConfigError
 from meter_batch_engine.model.day import DayCalendar, DayClass
 
 from .facts import TariffPeriod
 from .tariff import (
     DAY_MINUTES,
+    DEFAULT,
     Basis,
     Charge,
     DayPlan,
@@ -25,13 +27,10 @@ from .tariff import (
     Version,
     power_factor_tables,
 )
-from .toml_table import Table, load_table
+from .toml_table import Table, load_table, meant
 
 EXAMPLES = Path(__file__).with_name("tariffs")
 EXCESSES = ("added_to_measured", "twice_over_contract", "measured", "none")
-DEFAULT = "default"
-"""Name of the tariff of all points that name none."""
-
 _SPAN = re.compile(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)")
 _DAY = re.compile(r"(\d\d?)-(\d\d?)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -59,14 +58,24 @@ def load_tariff(file: Path) -> Tariff:
 
 
 def load_tariffs(folder: Path) -> Tariffs:
-    """All tariffs of a folder; `default.toml` is that of points that name none. Without a folder there are none."""
-    found = {file.stem: load_tariff(file) for file in sorted(folder.glob("*.toml"))}
-    return Tariffs(found.get(DEFAULT), found)
+    """All tariffs of a folder; `default.toml` is that of points that name none. Without a folder there are none.
+
+    A file that is wrong stops no other: what is wrong with it is in `broken`.
+    """
+    found: dict[str, Tariff] = {}
+    broken: dict[str, str] = {}
+    for file in sorted(folder.glob("*.toml")):
+        try:
+            found[file.stem] = load_tariff(file)
+        except ConfigError as error:
+            broken[file.stem] = str(error)
+    return Tariffs(found.get(DEFAULT), found, broken)
 
 
 def _periods(top: Table) -> tuple[TariffPeriod, ...]:
     table = top.table("periods")
     if table is None:
+        top.meant("periods")
         raise top.wrong(
             None, 'there is no [periods]; write one with a line a period: peak = { en = "Peak", "zh-Hans" = "峰" }'
         )
@@ -87,6 +96,7 @@ def _version(table: Table, periods: tuple[str, ...]) -> Version:
     base = table.number("base", '"0.60"')
     prices, ratios = table.table("prices"), table.table("ratios")
     if (prices is None) == (ratios is None):
+        table.meant("prices", "ratios")
         raise table.wrong(
             None, 'write either prices = { peak = "0.98", … } or base = "0.60" and ratios = { peak = "1.64", … }'
         )
@@ -165,7 +175,8 @@ def _spans(table: Table, periods: tuple[str, ...]) -> tuple[tuple[int, int, str]
     for key, texts in (hours.rest() if hours is not None else {}).items():
         assert hours is not None
         if key not in periods:
-            raise hours.wrong(key, f"is no period of this tariff; there are {', '.join(periods)}")
+            known = meant(key, periods) or f"; there are {', '.join(periods)}"
+            raise hours.wrong(key, f"is no period of this tariff{known}")
         if not isinstance(texts, list):
             raise hours.wrong(key, f'is {texts!r} and must be a list; write {key} = ["10:00-14:00"]')
         for text in texts:
@@ -228,10 +239,17 @@ def _whole_year(table: Table, plans: tuple[DayPlan, ...]) -> None:
 
 def _demand(table: Table) -> DemandCharge:
     basis = cast(Basis, table.choice("basis", ("actual", "contract", "capacity")))
+    # The one that is needed is taken last: the other, which looks like it, is no misspelling.
+    if basis == "capacity":
+        per_kw = table.number("per_kw", '"40"')
+        per_kva = table.number("per_kva", '"25"', needed=True)
+    else:
+        per_kva = table.number("per_kva", '"25"')
+        per_kw = table.number("per_kw", '"40"', needed=True)
     found = DemandCharge(
         basis,
-        table.number("per_kw", '"40"', needed=basis != "capacity"),
-        table.number("per_kva", '"25"', needed=basis == "capacity"),
+        per_kw,
+        per_kva,
         table.number("contract_kw", '"550"'),
         table.number("transformer_kva", '"800"'),
         table.whole("minutes", 15, (15, 30, 60)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ def load_table(file: Path, what: str) -> Table:
 
 
 class Table:
-    """A table of a file: takes its keys one by one, says what is wrong with any, and refuses what nobody took."""
+    """A table of a file: takes its keys one by one, says what is wrong with any, and refuses what nobody took.
 
-    def __init__(self, file: str, place: str, data: Any) -> None:
-        self.file, self.place = file, place
+    `place` is where it stands, for people: "[[version]] from 2026-01-01, [[version.day]] 2"; `path` its name in TOML,
+    without numbers: "version.day".
+    """
+
+    def __init__(self, file: str, place: str, data: Any, path: str = "") -> None:
+        self.file, self.place, self._path = file, place, path
         if not isinstance(data, dict):
             raise self.wrong(None, "is no table")
         self._data: dict[str, Any] = dict(data)
@@ -47,8 +51,15 @@ class Table:
         self._known.append(key)
         found = self._data.pop(key, None)
         if found is None and needed:
+            self.meant(key)
             raise self.wrong(key, f"is missing; write {key} = {example}")
         return found
+
+    def meant(self, *keys: str) -> None:
+        """ConfigError where a key that nobody took yet looks like one of these, which are missing."""
+        for one in self._data:
+            if hint := meant(one, keys):
+                raise self.wrong(one, f"is not known here{hint}")
 
     def number(
         self, key: str, example: str, *, needed: bool = False, least: str = "0", most: str = "1e9"
@@ -114,19 +125,26 @@ class Table:
     def tables(self, key: str, *, needed: bool = False) -> Iterator[Table]:
         """Tables of which there may be several: [[key]]."""
         found = self.take(key, "", needed=False)
-        path = f"{self.place.strip('[]')}.{key}".lstrip(".") if self.place else key
-        path = re.sub(r"\]+ \d+", "", path)
+        path = self._named(key)
         if needed and not found:
+            self.meant(key)
             raise self.wrong(None, f"there is no [[{path}]]; write at least one")
         if found is not None and not isinstance(found, list):
             raise self.wrong(key, f"must be written as [[{path}]]")
         for number, one in enumerate(found or (), 1):
-            yield Table(self.file, f"{self.place}{' ' if self.place else ''}[[{path}]] {number}", one)
+            yield Table(self.file, self._within(f"[[{path}]] {number}"), one, path)
 
     def table(self, key: str) -> Table | None:
         """A table of which there may be one: [key]."""
         found = self.take(key, "")
-        return None if found is None else Table(self.file, f"{self.place} [{key}]".strip(), found)
+        path = self._named(key)
+        return None if found is None else Table(self.file, self._within(f"[{path}]"), found, path)
+
+    def _named(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def _within(self, place: str) -> str:
+        return f"{self.place}, {place}" if self.place else place
 
     def rest(self) -> dict[str, Any]:
         """All that is left, taken."""
@@ -136,7 +154,7 @@ class Table:
     def done(self) -> None:
         """ConfigError for keys that nobody took."""
         for key in self._data:
-            raise self.wrong(key, f"is not known here; there are {', '.join(self._known)}")
+            raise self.wrong(key, f"is not known here{meant(key, self._known) or _there(self._known)}")
 
     def texts(self, key: str, example: str) -> list[str] | None:
         """A list of texts, or one text; None where there is none."""
@@ -147,3 +165,13 @@ class Table:
         if not isinstance(found, list) or not found or not all(isinstance(one, str) and one.strip() for one in found):
             raise self.wrong(key, f"is {found!r} and must be a list of texts; write {key} = {example}")
         return [one.strip() for one in found]
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like a misspelt one, as the end of a sentence; nothing where none is."""
+    near = get_close_matches(word, list(known), 1, 0.7)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def _there(known: Iterable[str]) -> str:
+    return f"; there are {', '.join(known)}"

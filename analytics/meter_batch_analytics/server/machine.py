@@ -13,6 +13,7 @@ from tornado.web import HTTPError, RequestHandler
 from meter_batch_engine.errors import ConfigError, MeterBatchError
 
 from ..report.store import ReportStore
+from ..report.tariff_file import load_tariffs
 from ..words import LANGUAGES
 from . import screens
 from .jobs import Jobs
@@ -20,7 +21,7 @@ from .link import Link
 from .pages import shown_apps
 from .pool import KernelPool
 from .scheduler import Scheduler
-from .settings import BASE, REPORTS, Settings, our_version
+from .settings import BASE, REPORTS, TARIFFS, Settings, our_version
 
 
 class Machine(RequestHandler):
@@ -69,6 +70,10 @@ class Machine(RequestHandler):
 class Status(Machine):
     """How the server is."""
 
+    def tariff_problems(self) -> list[str]:
+        """What is wrong with files of tariffs, before a report needs them."""
+        return [*load_tariffs(self.ours.data / TARIFFS).broken.values()]
+
     async def get(self) -> None:
         """Apps, archive, mirror, kernels, Home Assistant as the server sees it, schedules."""
         known = screens.apps()
@@ -87,7 +92,10 @@ class Status(Machine):
                 "kernels": {"used": self.pool.used, "limit": self.pool.limit},
                 "home_assistant": self.link.home_assistant,
                 "schedules": self.scheduler.as_list(),
-                "problems": [*self.link.problems, *self.jobs.problems, *filter(None, [self.scheduler.problem])],
+                "problems": [
+                    *self.link.problems, *self.jobs.problems, *filter(None, [self.scheduler.problem]),
+                    *await asyncio.to_thread(self.tariff_problems),
+                ],
             }
         )  # fmt: skip
 

@@ -17,8 +17,8 @@ from ..session import ARCHIVE, DATA, KEY_FILE, KEYRING
 
 BASE = "/api/meter_batch/analytics"
 """Where all of it lies, under Home Assistant's address and its own alike."""
-REPORTS = "reports"
-"""Their folder, in the data folder."""
+REPORTS, TARIFFS = "reports", "tariffs"
+"""Folders of the data folder."""
 KERNEL_GB, OTHERS_GB = 0.3, 1.0
 """What a session may take of the memory, and what is left to the server, the follower and the report worker."""
 

@@ -422,6 +422,13 @@ def test_a_point_has_its_own_tariff_that_of_its_parent_or_the_sites(tmp_path: Pa
     assert sum(bare.total.by_period.values()) == 288
     with pytest.raises(ConfigError, match=r'meter "FEED" has the tariff "own", and there is no tariffs/own\.toml'):
         facts(session, "daily", "2026-05-01", ["feed"], Tariffs(china))
+    wrong = Tariffs(own, {"default": own}, {"own": 'own.toml: "currency" is missing'})
+    partly = facts(session, "daily", "2026-05-01", tariff=wrong)
+    said = {"tariff": "own", "points": 3, "problem": wrong.broken["own"]}
+    assert Note("tariff_broken", said) in partly.notes and partly.cost.bills[0].points == ("other",)
+    assert not [one for one in facts(session, "daily", "2026-05-01", ["other"], wrong).notes if "tariff" in one.key]
+    with pytest.raises(ConfigError, match=r'own\.toml: "currency" is missing'):
+        facts(session, "daily", "2026-05-01", ["feed", "child"], wrong)
     with pytest.raises(ConfigError, match="one report needs one currency"):
         facts(session, "daily", "2026-05-01", tariff=Tariffs(replace(china, currency="EUR"), {"own": own}))
 

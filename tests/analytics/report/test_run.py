@@ -75,7 +75,7 @@ def test_a_report_of_a_limited_scope_names_no_point_outside_it(data: Path, kerne
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"tariff": "night"}, 'no tariff "night".*default'),
+        ({"tariff": "night"}, '"night" was asked for.*default'),
         ({"formats": ["docx"]}, "no format docx"),
         ({"period": "2027-01"}, "2027"),
         ({"points": ["nothing"]}, "nothing"),

@@ -260,8 +260,9 @@ WRONG = [
     ('formats = ["pdf", "xlsx"]', 'formats = ["doc"]', r"\"formats\" has 'doc'; there are pdf, xlsx, html"),
     ('areas = ["Workshop 1"]', "areas = []", r'"areas" is \[\] and must be a list of texts'),
     ("keep = 30", "keep = 0", r'"Morning": "keep" is 0 and must be a number from 1 to 10000'),
-    ("keep = 30", "kepp = 30", r'"kepp" is not known here; there are name, report, at'),
-    ("[[schedule]]", "[[schedules]]", r'"schedules" is not known here; there are schedule'),
+    ("keep = 30", "kepp = 30", r'"kepp" is not known here; did you mean "keep"\?$'),
+    ("keep = 30", "colour = 30", r'"colour" is not known here; there are name, report, at'),
+    ("[[schedule]]", "[[schedules]]", r'"schedules" is not known here; did you mean "schedule"\?$'),
     ("[[schedule]]", "[[schedule]", "is no TOML"),
 ]  # fmt: skip
 

@@ -195,12 +195,13 @@ CHARGE = '[[version.charge]]\nkey = "{}"\nname = {{ en = "a", "zh-Hans" = "a" }}
 WRONG = [
     ('currency = "CNY"', "", r't\.toml: "currency" is missing; write currency = "CNY"'),
     ('currency = "CNY"', 'currency = "yuan"', '"currency" is \'yuan\' and must be a code of three letters'),
-    ("[periods]", "[period]", r"there is no \[periods\]; write one"),
+    ("[periods]", "[period]", r'"period" is not known here; did you mean "periods"\?'),
     ('peak = { en = "Peak", "zh-Hans" = "峰" }', 'peak = { en = "Peak" }', "must be a name in both"),
     ("from = 2018-01-01", 'from = "2018"', "\"from\" is '2018' and must be a day without quotes"),
     ('base = "0.60"', "", r'\[\[version\]\] from 2018-01-01: "base" is missing; ratios are of it'),
-    ('valley = "0.41"', 'vally = "0.41"', r'\[ratios\]: "valley" is missing'),
-    ('"1.64"', '"a lot"', r"\[ratios\]: \"peak\" is 'a lot' and must be a number"),
+    ('valley = "0.41"', 'vally = "0.41"', r'-01, \[version\.ratios\]: "vally" is not known here; did you mean "valley"\?$'),
+    (', valley = "0.41"', "", r'from 2018-01-01, \[version\.ratios\]: "valley" is missing; write valley'),
+    ('"1.64"', '"a lot"', r"\[version\.ratios\]: \"peak\" is 'a lot' and must be a number"),
     ('["23:00-07:00"]', '["23:00-06:00"]', None),
     ('otherwise = "flat"', "", r'"hours" 07:00 to 10:00 is in no period: add it to one, or write otherwise'),
     ('"17:00-21:00"]', '"13:00-21:00"]', r'"hours" 13:00 to 14:00 is in peak and in peak'),
@@ -209,19 +210,25 @@ WRONG = [
     ("valley = [", "night = [", r'"night" is no period of this tariff; there are peak, flat, valley'),
     ("[[version.day]]", "[[version.day]]\nmonths = [1, 2]", r"no \[\[version.day\]\] is for work days about 03-01"),
     ("[[version.day]]", '[[version.day]]\notherwise = "flat"\n[[version.day]]', "1 and 2 are both for work days"),
-    ("[[version.day]]", "[[version.day]]\nmonths = [13]", r'"months" is \[13\]'),
+    ("[[version.day]]", "[[version.day]]\nmonths = [13]", r': \[\[version\]\] from 2018-01-01, \[\[version\.day\]\] 1: "mon'),
+    ("valley = [", "vally = [", r'1, \[version\.day\.hours\]: "vally" is no period of this tariff; did you mean "valley'),
+    ("allowance = 1.05", "alowance = 1.05", r'\[version\.demand\]: "alowance" is not known here; did you mean "allow'),
+    ("[version.demand]", "[version.demnd]", r'2018-01-01: "demnd" is not known here; did you mean "demand"\?'),
+    ("[[version]]", "[[version]]\nfrom_ = 1\nbases = 2", r'"from_" is not known here; did you mean "from"\?'),
     ("[[version.day]]", '[[version.day]]\non = ["sunday"]', r'"on" is .* must be a list of work, rest, holiday'),
     ("[[version.day]]", '[[version.day]]\nseason = ["summer"]', r'"season" is .* write season'),
-    ('basis = "BASIS"', "", r'\[demand\]: "basis" is missing; write basis = "actual"'),
+    ('basis = "BASIS"', "", r'\[version\.demand\]: "basis" is missing; write basis = "actual"'),
     ('basis = "BASIS"', 'basis = "guess"', r"\"basis\" is 'guess' and must be one of actual, contract, capacity"),
-    ('per_kw = "40"', "", r'\[demand\]: "per_kw" is missing; write per_kw = "40"'),
+    ('per_kw = "40"', "", r'\[version\.demand\]: "per_kw" is missing; write per_kw = "40"'),
     ("allowance = 1.05", "allowance = 0.5", r'"allowance" is .* at least 1'),
     ("standard = 0.90", "standard = 0.91", r'"standard" is 0.91 and must be one of 0.90, 0.85, 0.80'),
-    ("standard = 0.90", "standard = 0.90\nstandart = 1", r'"standart" is not known here; there are table, standard'),
-    ("[version.power_factor]", '[[version.charge]]\nkey = "a"\n[version.power_factor]', r'1: "name" is missing'),
+    ("standard = 0.90", "standard = 0.90\nstandart = 1", r'"standart" is not known here; did you mean "standard"\?$'),
+    ("standard = 0.90", "standard = 0.90\ncolour = 1", r'"colour" is not known here; there are table, standard'),
+    ("[version.power_factor]", '[[version.charge]]\nkey = "a"\n[version.power_factor]', r'\[\[version\.charge\]\] 1: "name" is missing'),
     ("[version.power_factor]", CHARGE.format("energy") + "[version.power_factor]", "twice, or it is one of energy"),
     ("[version.power_factor]", CHARGE.format("a") * 2 + "[version.power_factor]", "twice, or it is one of energy"),
-    ("name =", "nam =", r'"name" is missing'),
+    ("name =", "nam =", r'"nam" is not known here; did you mean "name"\?'),
+    ("name =", "# =", r'"name" is missing'),
     ("[[version]]", "[[version]", "is no TOML"),
 ]  # fmt: skip
 
@@ -249,5 +256,12 @@ def test_a_folder_has_a_default_and_others_by_name(tmp_path: Path) -> None:
         ConfigError, match=r'"Lathe 3" has the tariff "x", and there is no tariffs/x\.toml; there are: default'
     ):
         found.named_so("x", "Lathe 3")
+    (tmp_path / "bad.toml").write_text("[[version]]\nform = 2018-01-01\n", encoding="utf-8")
+    again = load_tariffs(tmp_path)
+    assert set(again.named) == {"default", "office"} and again.default == found.default
+    with pytest.raises(ConfigError, match=r'bad\.toml: "currency" is missing; write currency = "CNY"'):
+        again.named_so("bad")
+    with pytest.raises(ConfigError, match=r'tariff "x" was asked for, and there is no .* bad, default, office'):
+        again.named_so("x")
     with pytest.raises(ConfigError, match="there is no tariff file"):
         load_tariff(tmp_path / "y.toml")

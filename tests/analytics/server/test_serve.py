@@ -186,8 +186,11 @@ async def test_when_all_places_are_taken_the_next_one_is_told_to_wait(
         pages.append((page, who))
         address = server.url(f"/api/kernels/{kernel_of(page)}/channels?session_id=1")
         sockets.append(await client.ws_connect(address, headers=server.by_proxy(who)))
+    (server.data / "tariffs").mkdir()
+    (server.data / "tariffs/shops.toml").write_text('curency = "CNY"')
     status = json.loads((await get(client, server.url("/status"), headers=server.by_machine))[1])
     assert status["kernels"] == {"used": 2, "limit": 2}
+    assert [one for one in status["problems"] if 'shops.toml: "curency" is not known here; did you' in one]
     for lang, words in (("en", "All places are taken"), ("zh", "当前使用人数已满")):
         async with client.get(server.url(f"/apps/trends?lang={lang}"), headers=server.by_proxy(ALL)) as answer:
             assert answer.status == 503
