@@ -38,7 +38,7 @@ from .jobs import Jobs
 from .link import Link, address_for, remember
 from .pool import WATCH_S, KernelPool, OurKernel, kernel_configuration
 from .scheduler import Scheduler
-from .settings import BASE, Settings, server_token
+from .settings import BASE, Settings, keep_private, server_token
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ def serve(settings: Settings, ready: Callable[[str], None] = lambda _: None) -> 
     token_of(settings.token_file)
     if not settings.notebooks.is_dir():
         raise ConfigError(f"{settings.notebooks} is no folder: the notebooks of the apps are expected there")
+    if (open_to_others := keep_private(settings.data)) is not None:
+        _LOGGER.warning("%s", open_to_others)
     return asyncio.run(_serve(settings, ready))
 
 

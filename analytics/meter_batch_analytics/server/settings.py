@@ -84,6 +84,21 @@ def origin_of(text: str, option: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def keep_private(data: Path) -> str | None:
+    """From now on what this process and its children make is for their owner only, the data folder too where it is not
+    there yet. Else what is to be done about it, where others can read it. ArchiveError where it cannot be made.
+    """
+    if os.name == "nt":
+        return None
+    os.umask(0o077)
+    with durable.failures(data):
+        data.mkdir(parents=True, exist_ok=True)
+        mode = data.stat().st_mode & 0o777
+    if mode & 0o077:
+        return f"others on this machine can read {data} ({mode:03o}): history, names and reports. chmod -R go= {data}"
+    return None
+
+
 def server_token(data: Path) -> str:
     """The secret that this server and Home Assistant share; made where there is none, readable by its owner only."""
     path = data / "server-token"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -172,8 +173,13 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path, house: House, capsys: pyte
         arguments = ["--url", url, "--token-file", str(tmp_path / "token"), "--data", str(tmp_path / "d")]
         books = tmp_path / "books"
         books.mkdir()
-        assert main(["serve", *arguments, "--listen", taken, "--notebooks", str(books)]) == 2
-    assert "cannot be listened on" in capsys.readouterr().err
+        umask = os.umask(0o022)
+        try:
+            assert main(["serve", *arguments, "--listen", taken, "--notebooks", str(books)]) == 2
+        finally:
+            os.umask(umask)
+    assert "cannot be listened on" in (said := capsys.readouterr().err) and "others" not in said
+    assert (tmp_path / "d").stat().st_mode & 0o777 == 0o700, "a folder that it made is for its owner only"
 
 
 def test_the_lab_wants_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

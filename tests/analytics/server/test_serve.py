@@ -98,6 +98,15 @@ async def test_nothing_is_shown_to_who_is_not_signed_in_but_code_and_health(
         assert answer.status == 401
 
 
+def test_what_the_server_keeps_is_for_its_owner_only(server: Running) -> None:
+    # This folder was there before, for all to read.
+    assert server.log.read_text().count(f"others on this machine can read {server.data}") == 1
+    made = [server.data / name for name in ("server-token", "server.json", "archive", "mirror")]
+    made += [one for folder in made[2:] for one in folder.rglob("*")]
+    assert len(made) > 6
+    assert [one for one in made if one.exists() and one.stat().st_mode & 0o077] == []
+
+
 async def test_an_app_runs_in_a_kernel_that_knows_whose_it_is_and_nothing_more(
     server: Running, client: aiohttp.ClientSession
 ) -> None:
