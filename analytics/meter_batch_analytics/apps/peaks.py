@@ -61,7 +61,7 @@ def peaks(reader: Reader, groups: Sequence[Group], begin: datetime, end: datetim
             night = (hour >= NIGHT[0]) | (hour < NIGHT[1])
             energy += kwh.sum(axis=1)
             dark += kwh[:, night].sum(axis=1)
-            hours += there.sum(axis=1) * part.length_s / 3600
+            hours += part.covered.sum(axis=1, dtype=np.float64) * part.length_s / 3600
     return [
         Peak(
             float(best[row]) if np.isfinite(best[row]) else float("nan"),

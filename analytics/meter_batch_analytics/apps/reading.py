@@ -241,8 +241,10 @@ class Reader:
 
     def slots(
         self, groups: Sequence[Group], begin: datetime, end: datetime, told: Told = lambda _: None
-    ) -> tuple[Any, int, Any, Any, Any] | None:
-        """Start, length (s), kWh, known share and flags of all intervals: arrays of groups × slots; None if empty."""
+    ) -> tuple[Any, int, Any, Any, Any, Any] | None:
+        """Start, length (s), kWh, known share, covered share and flags of all intervals: arrays of groups × slots; None
+        if empty.
+        """
         parts = list(
             self.site.sums([one.points for one in groups], begin, min(end, self.session.now()), progress=told)
         )  # fmt: skip
@@ -250,8 +252,10 @@ class Reader:
             return None
         step = max(one.length_s for one in parts)
         found = [_coarser(one, step) for one in parts]
-        start, kwh, known, flags = (np.concatenate([one[place] for one in found], axis=-1) for place in range(4))
-        return start, step, kwh, known, flags
+        start, kwh, known, covered, flags = (
+            np.concatenate([one[place] for one in found], axis=-1) for place in range(5)
+        )
+        return start, step, kwh, known, covered, flags
 
     def _summed(
         self, groups: Sequence[Group], begin: datetime, end: datetime, resolution: Resolution, quantity: Quantity,
@@ -260,8 +264,10 @@ class Reader:
         read = self.slots(groups, begin, end, told)
         if read is None:
             return []
-        start, step, kwh, known, flags = read
-        power = kwh * 3600 / step
+        start, step, kwh, known, covered, flags = read
+        # Not over the whole slot, which may have begun only.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            power = kwh * 3600 / (covered * step)
         if resolution == "interval":
             value = kwh if quantity == "energy" else power
             stop = start + step * 1000
@@ -277,7 +283,7 @@ class Reader:
             count = np.add.reduceat(there, first, axis=1)
             energy = np.where(count > 0, np.add.reduceat(np.where(there, kwh, 0), first, axis=1), np.nan)
             with np.errstate(invalid="ignore", divide="ignore"):
-                mean = energy * 3600 / (count * step)
+                mean = energy * 3600 / (np.add.reduceat(covered, first, axis=1, dtype=np.float64) * step)
             if quantity == "power_max":
                 value = np.maximum.reduceat(np.where(there, power, -np.inf), first, axis=1)
                 value = np.where(np.isfinite(value), value, np.nan)
@@ -285,10 +291,11 @@ class Reader:
                 value = energy if quantity == "energy" else mean
             flags = np.bitwise_or.reduceat(flags, first, axis=1)
             known, start, stop = np.minimum(share, 1.0), borders[slot[first]], borders[slot[first] + 1]
-        return [
+        found = [
             Curve(group, start, stop, value[row], None, None, known[row], flags[row])
             for row, group in enumerate(groups)
         ]
+        return found if resolution == "interval" else [self._running(one) for one in found]
 
     def _tabled(
         self, groups: Sequence[Group], begin: datetime, end: datetime, resolution: Resolution, quantity: Quantity,
@@ -362,17 +369,17 @@ class Reader:
         return Curve(group, times, ends, found, low, high, known, bits)
 
 
-def _coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any]:
+def _coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any, Any]:
     """Slots of a month at the step of all months."""
     if part.length_s == step:
-        return part.start, part.kwh, part.known, part.flags
+        return part.start, part.kwh, part.known, part.covered, part.flags
     slot = part.start // (step * 1000)
     first = np.flatnonzero(np.r_[True, slot[1:] != slot[:-1]])
     there = np.isfinite(part.kwh)
     kwh = np.add.reduceat(np.where(there, part.kwh, 0), first, axis=1)
     kwh = np.where(np.add.reduceat(there, first, axis=1) > 0, kwh, np.nan)
-    known = np.add.reduceat(part.known, first, axis=1) * part.length_s / step
-    return slot[first] * step * 1000, kwh, known, np.bitwise_or.reduceat(part.flags, first, axis=1)
+    known, covered = (np.add.reduceat(one, first, axis=1) * part.length_s / step for one in (part.known, part.covered))
+    return slot[first] * step * 1000, kwh, known, covered, np.bitwise_or.reduceat(part.flags, first, axis=1)
 
 
 def _extreme(find: Any, which: Any, values: Any, count: int) -> Any:

@@ -34,6 +34,10 @@ class Sums:
     """NaN where nothing is known of any member."""
     known: Any
     """Share of the members' time that is known: 0 to 1."""
+    covered: Any
+    """Share of each slot that intervals cover, of the member of which they cover most: 0 to 1. Mean power is the energy
+    over that time: the last slot may have begun only.
+    """
     flags: Any
     """Bits of all members (`archive.rows.BITS`)."""
 
@@ -99,7 +103,7 @@ class _Month:
             which = np.repeat(np.arange(len(start)), times)
             number = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
             start = start[which] + number * step * 1000
-            kwh, known = kwh[which] / times[which], known[which] / times[which]
+            kwh, known, length = (one[which] / times[which] for one in (kwh, known, length))
             place, flags, there = place[which], flags[which], there[which]
         slot = (start - self._first) // (step * 1000)
         inside = there & (place >= 0) & (slot >= 0) & (slot < self._shape[1])
@@ -108,7 +112,7 @@ class _Month:
         flat, size = row * self._shape[1] + slot[inside], len(mine) * self._shape[1]
         self._energy[mine] += np.bincount(flat, kwh[inside], size).reshape(len(mine), -1)
         self._known[mine] += np.bincount(flat, known[inside], size).reshape(len(mine), -1)
-        self._there[mine] |= (np.bincount(flat, minlength=size) > 0).reshape(len(mine), -1)
+        self._covered[mine] += np.bincount(flat, length[inside], size).reshape(len(mine), -1)
         bits = np.zeros(size, np.uint8)
         np.bitwise_or.at(bits, flat, flags[inside])
         self._flags[mine] |= bits.reshape(len(mine), -1)
@@ -118,14 +122,14 @@ class _Month:
         if not self._step:
             slots = -(-(self._last - self._first) // (step * 1000))
             self._shape = (len(self._numbers), slots)
-            self._energy, self._known = np.zeros(self._shape), np.zeros(self._shape, np.float32)
-            self._there, self._flags = np.zeros(self._shape, bool), np.zeros(self._shape, np.uint8)
+            self._energy, self._flags = np.zeros(self._shape), np.zeros(self._shape, np.uint8)
+            self._known, self._covered = np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32)
         elif step > self._step:
             step = next(one for one in STEPS if one >= step and one % self._step == 0)
             edges = np.arange(0, self._shape[1], step // self._step)
             self._energy = np.add.reduceat(self._energy, edges, axis=1)
             self._known = np.add.reduceat(self._known, edges, axis=1)
-            self._there = np.logical_or.reduceat(self._there, edges, axis=1)
+            self._covered = np.add.reduceat(self._covered, edges, axis=1)
             self._flags = np.bitwise_or.reduceat(self._flags, edges, axis=1)
             self._shape = (self._shape[0], len(edges))
         self._step = max(step, self._step)
@@ -135,21 +139,23 @@ class _Month:
         width = self._step * 1000
         low = max(0, (self._seen[0] - self._first) // width)
         high = min(self._shape[1], -(-(self._seen[1] - self._first) // width))
-        told = np.minimum(self._known[:, low:high] / self._step, 1.0)
-        parts = (self._energy[:, low:high], self._there[:, low:high], told, self._flags[:, low:high])
+        told, covered = (np.minimum(one[:, low:high] / self._step, 1.0) for one in (self._known, self._covered))
+        parts = (self._energy[:, low:high], covered, told, self._flags[:, low:high])
         rows = [_row(one, *parts) for one in weight]
-        kwh, share, flags = (np.array([one[place] for one in rows]) for place in range(3))
-        return Sums(self._first + np.arange(low, high) * width, self._step, kwh, share, flags)
+        kwh, share, most, flags = (np.array([one[place] for one in rows]) for place in range(4))
+        return Sums(self._first + np.arange(low, high) * width, self._step, kwh, share, most, flags)
 
 
-def _row(weight: Any, energy: Any, there: Any, told: Any, bits: Any) -> tuple[Any, Any, Any]:
-    """Energy, known share and flags of one group."""
+def _row(weight: Any, energy: Any, covered: Any, told: Any, bits: Any) -> tuple[Any, Any, Any, Any]:
+    """Energy, known share, covered share and flags of one group."""
     mine = np.flatnonzero(weight)
     if len(mine) == 1 and weight[mine[0]] == 1:
-        return np.where(there[mine[0]], energy[mine[0]], np.nan), told[mine[0]], bits[mine[0]]
-    found = np.where(there[mine].any(axis=0), weight[mine] @ energy[mine], np.nan)
+        most = covered[mine[0]]
+        return np.where(most > 0, energy[mine[0]], np.nan), told[mine[0]], most, bits[mine[0]]
+    most = covered[mine].max(axis=0, initial=0)
+    found = np.where(most > 0, weight[mine] @ energy[mine], np.nan)
     share = told[mine].mean(axis=0) if len(mine) else np.zeros(energy.shape[1])
-    return found, share, np.bitwise_or.reduce(bits[mine], axis=0)
+    return found, share, most, np.bitwise_or.reduce(bits[mine], axis=0)
 
 
 def _step(place: Any, length: Any) -> int:

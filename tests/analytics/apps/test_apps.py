@@ -18,7 +18,9 @@ import plotly.graph_objects as go
 import pytest
 
 from meter_batch_analytics.apps import explorer, quality, trends
+from meter_batch_analytics.apps.curves import Group
 from meter_batch_analytics.apps.page import WORDS, Page
+from meter_batch_analytics.apps.reading import Reader
 from meter_batch_analytics.archive.store import Archive
 from meter_batch_analytics.session import Session, open_data
 from meter_batch_analytics.words import Words
@@ -421,6 +423,34 @@ def test_the_hour_that_comes_twice_is_two_hours_and_days_begin_at_midnight(tmp_p
     app.renew()
     app.join()
     assert app.table.rows["v0"].tolist() == [sum(range(25)), sum(range(25, 49))]
+
+
+@pytest.mark.parametrize("resolution", ["interval", "hour", "day"])
+@pytest.mark.parametrize("by", ["point", "total"])
+def test_a_period_that_has_only_begun_has_the_mean_power_of_what_has_come(
+    tmp_path: Path, resolution: Any, by: str
+) -> None:
+    from meter_batch_engine.model.interval import Changes, Interval
+
+    # 8 kW all the time; the last that came are five minutes, and half an hour of the day before is missing.
+    lengths = [900] * (96 + 8 + 1) + [300]
+    starts = [BEGIN + timedelta(seconds=sum(lengths[:place])) for place in range(len(lengths))]
+    rows = [
+        Interval(point, at, length, {IMPORT: round(Decimal(length) / 450, 6)}, frozenset({Quality.MEASURED}), 1, "poll",
+                 known_s=length)
+        for point in ("a", "b")
+        for place, (at, length) in enumerate(zip(starts, lengths, strict=True))
+        if place not in (50, 51)
+    ]  # fmt: skip
+    with Archive(tmp_path / "archive", time_zone="Asia/Shanghai", writing=True) as archive:
+        archive.take("archive", Changes(1, rows))
+        archive.compact()
+    reader = Reader(open_data(tmp_path, ALL, now=lambda: starts[-1] + timedelta(minutes=16)))
+    groups = [Group("a", ("a",))] if by == "point" else [Group("a", ("a", "b"))]
+    (curve,) = reader.curves(groups, BEGIN, starts[-1] + timedelta(hours=5), resolution, "power")
+    there = curve.value[np.isfinite(curve.value)]
+    assert there == pytest.approx(np.full(len(there), 8.0 if by == "point" else 16.0), rel=1e-4)
+    assert len(there) == {"interval": 106 - 2, "hour": 27, "day": 2}[resolution]
 
 
 def test_a_day_is_of_the_site(session: Opened) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +75,16 @@ def test_a_sum_is_known_as_far_as_its_members_are(tmp_path: Path) -> None:
     assert second.kwh[:, place - 1].tolist() == [4, -2, 3]
     assert (second.kwh[0, place], second.known[0, place]) == (1, 0.5)
     assert (np.isnan(second.kwh[2, place]), second.known[2, place]) == (True, 0)
+
+
+def test_what_of_a_slot_intervals_cover_is_told(tmp_path: Path) -> None:
+    rows = made("a", 15, 3)
+    # The last quarter has come as far as its first five minutes.
+    rows[-1] = replace(rows[-1], length_s=300, energies={IMPORT: Decimal(1)}, known_s=300)
+    archive = kept(tmp_path, rows + made("b", 15, 3, [23]))
+    (_, second) = sums(archive, [{"a": 1}, {"b": 1}, {"a": 1, "b": 1}], BEGIN, END)
+    assert second.length_s == 900 and second.covered[:, -2].tolist() == [1, 1, 1]
+    assert second.covered[:, -1] == pytest.approx([1 / 3, 0, 1 / 3])
 
 
 def test_only_the_period_is_read(tmp_path: Path) -> None:
