@@ -6,7 +6,7 @@ Only what is of now reaches the rules: what comes late, out of memories or by co
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ from homeassistant.util import dt as dt_util
 from .alarms import SiteAlarms
 from .const import DOMAIN
 from .engine import DayCalendar, LedgerError, Point, expected_day
-from .engine.ledger import Ledger, period_of
+from .engine.ledger import Ledger, combine, period_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .gaps import Gaps
 from .ledger import SiteLedger
@@ -39,6 +39,8 @@ REACH: Final = timedelta(days=35)
 """So far back usual days are looked for; it holds five of each class, but for holidays."""
 SPREAD_S: Final = 1.0
 """So long the ledger's thread is left to others after the usual hours of one point were added up."""
+WHOLE: Final = 0.95
+"""So much of the day of a virtual point must be known of all its parts, so that its budget is looked at."""
 SECOND: Final = timedelta(seconds=1)
 HOUR: Final = timedelta(hours=1)
 
@@ -71,7 +73,9 @@ class AlarmEnergy:
 
     @callback
     def _changed(self, points: set[str]) -> None:
+        known = self._registry.points
         self._due |= points
+        self._due |= {one.id for one in known.values() if one.virtual and not points.isdisjoint(_leaves(known, one))}
         if self._timer is None and not self._running:
             job = HassJob(self._look_soon, cancel_on_shutdown=True)
             self._timer = async_call_later(self._hass, PAUSE_S, job)
@@ -86,19 +90,19 @@ class AlarmEnergy:
         try:
             while self._due:
                 batch = {self._due.pop() for _ in range(min(BATCH, len(self._due)))}
-                await self._tell(batch & self._registry.points.keys())
+                await self._tell(batch)
         except LedgerError as error:
             # The ledger says itself what is wrong; what closes meanwhile is late when it writes again.
             _LOGGER.debug("Intervals are looked at later: %s", error.text)
         finally:
             self._running = False
 
-    async def _tell(self, points: Iterable[str]) -> None:
-        now = dt_util.utcnow()
+    async def _tell(self, ids: Iterable[str]) -> None:
+        now, points = dt_util.utcnow(), self._registry.points
         day = period_of(now, "day", self._zone)[0]
-        since = {id_: max(self._ends.get(id_, now - FRESH), now - FRESH) for id_ in points}
+        since = {id_: max(self._ends.get(id_, now - FRESH), now - FRESH) for id_ in ids if id_ in points}
         budgeted = self._alarms.budgeted(since)
-        work = partial(_closed, since=since, budgeted=budgeted, day=day, now=now, zone=self._zone)
+        work = partial(_closed, points=points, since=since, budgeted=budgeted, day=day, now=now, zone=self._zone)
         hours, today = await self._ledger.async_call(work)
         self._ends.update((one.point, one.end) for one in hours)
         for hour in sorted({one.start for one in hours}):
@@ -123,22 +127,22 @@ class AlarmEnergy:
     async def _next_usual(self, _now: datetime) -> None:
         """Once a day and point, one point after the other, so that nothing else waits for it."""
         day = dt_util.utcnow().astimezone(self._zone).date()
-        id_ = next((id_ for id_, point in self._registry.points.items() if self._is_due(point, day)), None)
-        if id_ is not None:
+        point = next((one for one in self._registry.points.values() if self._is_due(one, day)), None)
+        if point is not None:
             try:
-                hours = await self._ledger.async_call(partial(self._expect, id_=id_, day=day))
+                hours = await self._expect(point, day)
             except LedgerError:
-                id_ = None  # it says so itself
+                point = None  # it says so itself
             else:
-                self._teach(id_, hours)
-        self._look_for_usual(LOOK_S if id_ is None else SPREAD_S)
+                self._teach(point.id, hours)
+        self._look_for_usual(LOOK_S if point is None else SPREAD_S)
 
     @callback
     def _look_for_usual(self, after_s: float) -> None:
         async_call_later(self._hass, after_s, HassJob(self._next_usual, cancel_on_shutdown=True))
 
     def _is_due(self, point: Point, day: date) -> bool:
-        return not point.virtual and self._expected.get(point.id, (None,))[0] != day
+        return self._expected.get(point.id, (None,))[0] != day
 
     @callback
     def _teach(self, id_: str, hours: list[Interval]) -> None:
@@ -147,16 +151,26 @@ class AlarmEnergy:
             self._taught.add(id_)
             self._alarms.async_hours(hours[-HOURS_TAUGHT:], {})
 
-    def _expect(self, ledger: Ledger, id_: str, day: date) -> list[Interval]:
-        midnight = datetime.combine(day, datetime.min.time(), self._zone).astimezone(UTC)
-        hours = hours_of(ledger, id_, midnight - REACH, midnight)
-        self._expected[id_] = (day, expected_day(hours, day, self._calendar, self._zone))
+    async def _expect(self, point: Point, day: date) -> list[Interval]:
+        until = datetime.combine(day, datetime.min.time(), self._zone).astimezone(UTC)
+        at, hours = until - REACH, list[Interval]()
+        # A virtual point may have all the others as its parts: a day at a time.
+        step = timedelta(days=1) if point.virtual else REACH
+        while at < until:
+            edges = [at + hour * HOUR for hour in range(step // HOUR + 1)]
+            hours += await self._ledger.async_call(
+                partial(sums_of, points=self._registry.points, point=point, edges=edges)
+            )
+            at += step
+        expected = await self._hass.async_add_executor_job(expected_day, hours, day, self._calendar, self._zone)
+        self._expected[point.id] = (day, expected)
         return hours
 
 
 def _closed(
     ledger: Ledger,
     *,
+    points: Mapping[str, Point],
     since: Mapping[str, datetime],
     budgeted: Container[str],
     day: datetime,
@@ -168,25 +182,42 @@ def _closed(
     hours: list[Interval] = []
     today: dict[str, float] = {}
     for id_, told in since.items():
-        if id_ not in known or (latest := ledger.latest(id_)) is None or latest.end <= now - FRESH:
+        point = points[id_]
+        ends = [one.end for leaf in _leaves(points, point) if leaf in known and (one := ledger.latest(leaf))]
+        if not ends or (until := min(ends)) <= now - FRESH:
             continue
-        begin, end = (period_of(one, "hour", zone)[0] for one in (told, latest.end))
+        begin, end = (period_of(one, "hour", zone)[0] for one in (told, until))
         if begin < end:
-            hours += hours_of(ledger, id_, begin, end)
-        if id_ in budgeted and latest.end > day:
-            (whole,) = ledger.sums(id_, [day, latest.end])
-            energy = whole.energies.get(IMPORT, whole.energies.get(GROSS))
-            today[id_] = float(energy or 0)
+            edges = [begin + step * HOUR for step in range((end - begin) // HOUR + 1)]
+            hours += sums_of(ledger, points=points, point=point, edges=edges)
+        if point.virtual:
+            until = end  # its parts may be read at different intervals
+        if id_ in budgeted and until > day:
+            for whole in sums_of(ledger, points=points, point=point, edges=[day, until]):
+                # What is missing of a part that is taken away would count as used.
+                if not point.virtual or whole.completeness >= WHOLE:
+                    energy = whole.energies.get(IMPORT, whole.energies.get(GROSS))
+                    today[id_] = float(energy or 0)
     return hours, today
 
 
-def hours_of(ledger: Ledger, id_: str, since: datetime, until: datetime) -> list[Interval]:
-    """The hours of a point in a period of whole hours, as far as anything is known of them."""
-    if id_ not in ledger.points:
+def sums_of(ledger: Ledger, *, points: Mapping[str, Point], point: Point, edges: Sequence[datetime]) -> list[Interval]:
+    """A point between each two edges, as far as anything is known; a virtual one worked out from its parts."""
+    if point.virtual:
+        terms = [points[term.point] for term in point.formula if term.point in points]
+        parts = [one for term in terms for one in sums_of(ledger, points=points, point=term, edges=edges)]
+        return combine(point.id, point.formula, parts)
+    if point.id not in ledger.points:
         return []
-    edges = [since + step * HOUR for step in range((until - since) // HOUR + 1)]
     return [
-        Interval(id_, one.start, (one.end - one.start) // SECOND, one.energies, one.flags, known_s=one.known_s)
-        for one in ledger.sums(id_, edges)
+        Interval(point.id, one.start, (one.end - one.start) // SECOND, one.energies, one.flags, known_s=one.known_s)
+        for one in ledger.sums(point.id, edges)
         if one.covered_s
     ]
+
+
+def _leaves(points: Mapping[str, Point], point: Point) -> frozenset[str]:
+    """The measured points that one is worked out from; itself, if it is measured."""
+    if not point.virtual:
+        return frozenset({point.id})
+    return frozenset().union(*(_leaves(points, points[term.point]) for term in point.formula if term.point in points))

@@ -47,15 +47,20 @@ def async_setup(hass: HomeAssistant) -> None:
 
 
 async def list_alarm_rules(call: ServiceCall) -> ServiceResponse:
-    """The rules as they hold at the site, or at one point; what was changed where; and which cannot work."""
+    """The rules as they hold at the site, or at one point and why they rest there; what was changed where; and which
+    cannot work.
+    """
     site = await async_get_site(call.hass)
     point = find_point(site, call.data["point"]) if "point" in call.data else None
     await access.async_check(call.hass, call.context, Operation.READ, None if point is None else (point.id,))
     rules = site.alarms.rules
+    rests = {} if point is None else site.alarms.resting(point)
     named = [scope_in_words(site, scope) for scope, _ in rules.settings]
     return {
         "rules": {
-            kind: rule_as_dict(site.alarms.rule(kind) if point is None else site.alarms.rule(kind, point.id))
+            kind: rule_as_dict(
+                site.alarms.rule(kind) if point is None else site.alarms.rule(kind, point.id), rests.get(kind)
+            )
             for kind in rules.book.rules
         },
         "overrides": [
@@ -66,8 +71,8 @@ async def list_alarm_rules(call: ServiceCall) -> ServiceResponse:
     }
 
 
-def rule_as_dict(rule: Rule) -> dict[str, Any]:
-    """A rule as JSON values."""
+def rule_as_dict(rule: Rule, rests: list[str] | None) -> dict[str, Any]:
+    """A rule as JSON values, and why it rests at a point; None where no point is meant."""
     return {
         "enabled": rule.enabled,
         "severity": rule.severity.value,
@@ -78,6 +83,7 @@ def rule_as_dict(rule: Rule) -> dict[str, Any]:
         "on_delay_s": rule.on_delay_s,
         "off_delay_s": rule.off_delay_s,
         "needs": list(rule.needs),
+        **({} if rests is None else {"rests": rests}),
     }
 
 

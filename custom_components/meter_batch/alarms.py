@@ -41,7 +41,7 @@ from .engine import (
     Template,
 )
 from .engine import Event as What
-from .engine.model.interval import Interval
+from .engine.model.interval import GROSS, IMPORT, Interval
 from .engine.model.obis import Obis
 from .place import area_name, area_of
 from .registry import Registry
@@ -52,6 +52,7 @@ _LOGGER = logging.getLogger(__name__)
 BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
 BUDGET: Final = "daily_budget"
 BUDGET_ATTRIBUTE: Final = "daily_budget_kwh"
+ENERGIES: Final = frozenset({IMPORT, GROSS})
 PLACES_S: Final = 1.0
 """Changes of areas, and of what is read, are gathered for so long."""
 RANK: Final = {severity: place for place, severity in enumerate(Severity)}
@@ -160,13 +161,20 @@ class SiteAlarms:
         self._take(changes)
 
     def _subject(self, point: Point) -> Subject:
-        if not point.meters:
-            return Subject(point, self._area(point), self._registry.home(point), frozenset())
+        return Subject(point, self._area(point), self._registry.home(point), self._known(point))
+
+    def _known(self, point: Point) -> frozenset[Obis]:
+        """What is read of a point; of a virtual one the energies that all its parts have, for the ledger has those."""
+        if point.virtual:
+            parts = [self._registry.points.get(term.point) for term in point.formula]
+            return ENERGIES.intersection(*(self._known(one) for one in parts if one is not None))
         # While its line does not run, all that its meter has, so that what was found before is kept.
-        template = self._templates.get(point.meter.template)
-        whole = frozenset(template.by_obis) if template else frozenset()
-        registers = self._registers.get(point.id, whole)
-        return Subject(point, self._area(point), self._registry.home(point), registers)
+        return self._registers.get(point.id, self._whole(point))
+
+    def _whole(self, point: Point) -> frozenset[Obis]:
+        """All registers that the meter of a point has."""
+        template = self._templates.get(point.meter.template) if point.meters else None
+        return frozenset(template.by_obis) if template else frozenset()
 
     def _area(self, point: Point) -> str | None:
         """The id of the area: rules for an area outlive its name."""
@@ -202,8 +210,8 @@ class SiteAlarms:
         return frozenset(id_ for id_ in points if self._engine.rule(BUDGET, id_).pickup is not None)
 
     def needed(self, point: Point) -> frozenset[Obis]:
-        """Registers that are to be read because somebody set a rule for this point, its area or its line."""
-        scopes = {f"point:{point.id}", f"line:{self._registry.home(point)}", f"area:{self._area(point)}"}
+        """Registers that are to be read because somebody set a rule for this point, its area, its line or the site."""
+        scopes = {SITE, f"point:{point.id}", f"line:{self._registry.home(point)}", f"area:{self._area(point)}"}
         rules = self.rules.book.rules
         kinds = {kind for scope, kind in self.rules.settings if scope in scopes and self.rule(kind, point.id).enabled}
         needs = {key for kind in kinds for need in rules[kind].needs for key in need.split("|")}
@@ -304,6 +312,11 @@ class SiteAlarms:
     def unusable(self) -> list[str]:
         """Rules that were set where they cannot work, in the language of the house."""
         return [in_words(self._hass, one) for one in self._engine.unusable()]
+
+    def resting(self, point: Point) -> dict[str, list[str]]:
+        """Why each rule of points rests at this one, by kind, in the language of the house; nothing where it works."""
+        found = self._engine.resting(point.id, self._whole(point))
+        return {kind: [in_words(self._hass, one) for one in why] for kind, why in found.items()}
 
     # --- who is told
 

@@ -32,7 +32,7 @@ async def async_setup_entry(
     def make(point: Point) -> Iterable[PointEntity]:
         if not point.virtual:
             yield Problem(coordinator, point)
-            yield PointAlarm(coordinator, point)
+        yield PointAlarm(coordinator, point)
 
     population.async_attach("binary_sensor", make, async_add_entities)
 

@@ -16,10 +16,11 @@ from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine.ledger import Boundary
 from custom_components.meter_batch.engine.model.interval import GapReason
+from custom_components.meter_batch.engine.model.point import Point, Term
 from custom_components.meter_batch.site import Site, async_get_site
 
 from .conftest import make_point
-from .test_alarm_actions import kinds
+from .test_alarm_actions import act, kinds
 from .test_ledger import later
 
 NOW = datetime(2026, 7, 8, 0, 0, tzinfo=UTC)  # a Wednesday
@@ -108,6 +109,39 @@ async def test_a_budget_of_a_day_is_watched_as_it_is_used_up(hass: HomeAssistant
     await meter.read(7, 1)
     await meter.read(1, 1)  # the next day
     assert await kinds(hass, kinds=["daily_budget"], state="active") == []
+
+
+async def test_of_a_virtual_point_budget_and_usual_hours_are_watched_by_what_its_parts_used(
+    hass: HomeAssistant, site: Site, meter: Meter, freezer: Any
+) -> None:
+    point = Point("v", "Hall", (), (), attributes={"daily_budget_kwh": "15"}, formula=(Term(1, "p1"),))
+    whole = Point("w", "House", (), (), formula=(Term(1, "v"),))
+    await site.registry.async_apply({"v": point, "w": whole}, SYSTEM, "add")
+    for minute in (6, 7, 8):
+        await later(hass, freezer, NOW + timedelta(minutes=minute))  # what is usual is added up
+    await meter.read(3, 1)
+    assert await kinds(hass) == []
+    await meter.read(3, 3)
+    unusual = {(name, "high_consumption") for name in ("Lathe", "Hall", "House")}
+    assert set(await kinds(hass)) == unusual
+    await meter.read(2, 3)
+    assert set(await kinds(hass)) == {*unusual, ("Hall", "daily_budget")}  # 18 of 15 kWh
+    (finding,) = (one for one in site.alarms.of("v") if one.kind == "daily_budget")
+    assert (finding.value, finding.limit) == (18.0, 15.0)
+    rules = (await act(hass, "list_alarm_rules", point="Hall"))["rules"]
+    assert [kind for kind, one in rules.items() if one.get("rests") == []] == ["daily_budget", "high_consumption"]
+    assert rules["over_voltage"]["rests"][0].startswith("A virtual point has energies only")
+    assert rules["data_gap"]["rests"] == ["It is about a meter on a line, and there is none here."]
+
+
+async def test_a_part_of_which_nothing_is_known_makes_no_alarm_of_a_difference(
+    hass: HomeAssistant, site: Site, meter: Meter
+) -> None:
+    sub = make_point("p2", "Press", "2")
+    rest = Point("v", "Rest", (), (), attributes={"daily_budget_kwh": "1"}, formula=(Term(1, "p1"), Term(-1, "p2")))
+    await site.registry.async_apply({"p2": sub, "v": rest}, SYSTEM, "add")
+    await meter.read(4, 3)
+    assert await kinds(hass, points=["Rest"]) == []
 
 
 async def test_what_comes_late_out_of_memory_never_makes_an_alarm(

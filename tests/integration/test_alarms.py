@@ -290,10 +290,25 @@ async def test_what_a_rule_of_a_point_needs_is_read_although_it_has_no_entity(ri
     await act(hass, "import_points", content="name,detail\nLathe,lean\nPress,lean\n")
     await hass.async_block_till_done()
     await asyncio.sleep(1.5)  # what was asked already has come
-    await rig.at_once("over_voltage")
     rig.fault(SWELL)
     await asyncio.sleep(1.5)
-    assert rig.alarm("Lathe").state == "off"  # nobody reads its voltages
+
+    async def rests() -> list[str]:
+        rules = (await act(hass, "list_alarm_rules", point="Lathe"))["rules"]
+        assert rules["high_power"]["rests"] == ["It has no limit: set its pick-up."]
+        assert rules["overload"]["rests"] == ["The point has no transformer_kva / rated_kw: fill that in."]
+        assert rules["stuck_meter"]["rests"] == [] and "rests" not in rules["line_lost"]
+        return list(rules["over_voltage"]["rests"])
+
+    (why,) = await rests()
+    assert why.startswith("The meter has voltage_l1 / voltage / voltage_l1_l2, but it is not read at this detail")
+    await rig.at_once("over_voltage", line="East")
+    await rig.at_once("over_voltage")
+    await act(hass, "set_alarm_rule", kind="over_voltage", line="East", reset=True)
+    await wait_for(lambda: rig.alarm("Lathe").state == "on")  # a rule for the site is one for each point
+    assert await rests() == []
+    await act(hass, "set_alarm_rule", kind="over_voltage", reset=True)
+    await wait_for(lambda: rig.alarm("Lathe").state == "off")
     await rig.at_once("over_voltage", point="Lathe")
     await wait_for(lambda: rig.alarm("Lathe").state == "on")
     assert hass.states.get("sensor.hall_lathe_voltage_l1") is None

@@ -242,6 +242,15 @@ SENTENCES: Final[Mapping[str, str]] = {
         "The alarm rule {kind} would never return: its drop-out {dropout} lies beyond its pick-up {pickup}."
     ),
     "rule_lacks": "The alarm rule {kind} cannot work at {name}, which has no {missing}.",
+    "rests_off": "It is switched off.",
+    "rests_limit": "It has no limit: set its pick-up.",
+    "rests_attribute": "The point has no {missing}: fill that in.",
+    "rests_unread": "The meter has {missing}, but it is not read at this detail: set the rule for the point, its area, "
+    "its line or the site, or choose a higher detail.",
+    "rests_meter": "The meter has no {missing}.",
+    "rests_virtual": "A virtual point has energies only, and no {missing}.",
+    "rests_no_meter": "It is about a meter on a line, and there is none here.",
+    "rests_generates": "Power may flow back here: the point is marked as generation.",
     "finding_unknown": "There is no open alarm {id}; it may have returned to normal meanwhile.",
     "shelve_past": "The time until which an alarm is shelved must be to come.",
     # messages between programs

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from ..model.finding import Change, Finding
 from ..model.interval import GROSS, IMPORT, Interval, Quality
+from ..model.obis import Obis
 from ..model.reading import Reading
 from ..sentences import Sentence
 from .book import Override, Rule, RuleBook
@@ -101,6 +102,11 @@ class Alarms:
     def unusable(self) -> list[Sentence]:
         """Overrides at points that lack what the rule needs; without an override the rule is just not there."""
         return [words for watched in self._watched.values() for words in self._rules.unusable(watched.watch.subject)]
+
+    def resting(self, point: str, meter: frozenset[Obis]) -> dict[str, list[Sentence]]:
+        """Why each rule rests at a point, by kind (nothing: it works); `meter`: all registers that its meter has."""
+        watched = self._watched.get(point)
+        return {} if watched is None else self._rules.resting(watched.watch.subject, meter)
 
     def active(self) -> list[Finding]:
         """All open findings, with the worst value so far."""

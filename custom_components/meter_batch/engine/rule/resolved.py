@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ..errors import ConfigError
+from ..model.obis import Obis
+from ..model.quantity import BY_KEY
 from ..sentences import Sentence, say
 from .book import Override, Rule, RuleBook, scopes
 from .watch import Subject
 from .words import kind_name
+
+OF_METERS = frozenset({"silence", "missing"})
+"""What is of a meter on a line: of a virtual point its parts tell it."""
 
 
 class Resolved:
@@ -45,6 +50,10 @@ class Resolved:
                 needed = ", ".join(need.replace("|", " / ") for need in missing)
                 yield say("rule_lacks", kind=kind_name(rule.kind), name=subject.point.name, missing=needed)
 
+    def resting(self, subject: Subject, meter: frozenset[Obis]) -> dict[str, list[Sentence]]:
+        """Why each rule of points rests at this one, by kind (nothing: it works). `meter`: all that its meter has."""
+        return {rule.kind: list(_why(rule, subject, meter)) for rule in self._all(subject)}
+
     def _all(self, subject: Subject) -> Iterator[Rule]:
         for kind, rule in self._book.rules.items():
             if rule.subject == "point":
@@ -55,13 +64,36 @@ def _scopes(subject: Subject) -> tuple[str, ...]:
     return scopes(area=subject.area, line=subject.line, point=subject.point.id)
 
 
+def _why(rule: Rule, subject: Subject, meter: frozenset[Obis]) -> Iterator[Sentence]:
+    """What keeps a rule from working at a point; nothing just where `_usable`."""
+    if not rule.enabled:
+        yield say("rests_off")
+        return
+    for need in rule.needs:
+        if subject.has(need):
+            continue
+        missing = need.replace("|", " / ")
+        registers = {BY_KEY[key].obis for key in need.split("|") if key in BY_KEY}
+        if not registers:
+            yield say("rests_attribute", missing=missing)
+        elif subject.point.virtual:
+            yield say("rests_virtual", missing=missing)
+        else:
+            yield say("rests_unread" if registers & meter else "rests_meter", missing=missing)
+    if rule.looks_at in OF_METERS and (subject.point.virtual or subject.line is None):
+        yield say("rests_no_meter")
+    if rule.pickup is None and rule.looks_at != "silence":
+        yield say("rests_limit")
+    if rule.looks_at == "reverse_power" and subject.generates:
+        yield say("rests_generates")
+
+
 def _usable(rule: Rule, subject: Subject) -> bool:
     """Whether a point has this rule."""
     if not rule.enabled or not all(subject.has(need) for need in rule.needs):
         return False
-    match rule.looks_at:
-        case "silence":
-            return subject.line is not None and not subject.point.virtual
-        case "reverse_power" if subject.generates:
-            return False
-    return rule.pickup is not None
+    if rule.looks_at in OF_METERS and (subject.point.virtual or subject.line is None):
+        return False
+    if rule.looks_at == "reverse_power" and subject.generates:
+        return False
+    return rule.pickup is not None or rule.looks_at == "silence"

@@ -46,7 +46,9 @@ _NO = frozenset({"", "0", "no", "false", "否", "无"})
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A point as rules see it: its area by name, the line it is read on, the registers its meter has."""
+    """A point as rules see it: its area by name, the line it is read on, the registers that are read of it; of a
+    virtual one the energies that are known.
+    """
 
     point: Point
     area: str | None
