@@ -17,7 +17,6 @@ YEAR_SHIFT = timedelta(days=364)
 """Back to the same weekday of the year before."""
 _NEAR, _NEAR_HOLIDAY = 21, 45
 """Days that a like day of last year may lie away from the same weekday of that year."""
-CHINESE_ZONES = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,6 @@ class Match:
     left_out: tuple[date, ...]
     moved_holidays: int
     """How many holidays pair with one of another date and weekday."""
-
-
-def country_of(time_zone: str) -> str | None:
-    """The country whose holidays count at a site: "CN" in China's time zones, else not known."""
-    return "CN" if time_zone in CHINESE_ZONES else None
 
 
 def feast_of(day: date, country: str | None, *, chinese: bool = False) -> str | None:

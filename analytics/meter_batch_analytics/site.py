@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.model.day import country_of
 from meter_batch_engine.model.point import InstalledMeter, Point, Term
 from meter_batch_engine.wire import RegistrySnapshot
 
@@ -111,6 +112,11 @@ class Site:
     def time_zone(self) -> str:
         """IANA name of the site's time zone."""
         return self._registry.time_zone
+
+    @property
+    def country(self) -> str | None:
+        """The country whose holidays count here; None where it is not known."""
+        return country_of(self._registry.time_zone, self._registry.country)
 
     def name(self, point: str) -> str:
         """The name of a point, or its id where nobody knows one."""

@@ -19,6 +19,7 @@ from .alarms import SiteAlarms
 from .const import DOMAIN
 from .engine import DayCalendar, LedgerError, Point, expected_day
 from .engine.ledger import Ledger, combine, period_of
+from .engine.model.day import country_of
 from .engine.model.interval import GROSS, IMPORT, Interval
 from .gaps import Gaps
 from .ledger import SiteLedger
@@ -53,7 +54,7 @@ class AlarmEnergy:
     ) -> None:
         self._hass, self._registry, self._ledger, self._gaps, self._alarms = hass, registry, ledger, gaps, alarms
         self._zone = zone
-        self._calendar = DayCalendar(hass.config.country)
+        self._calendar = DayCalendar(country_of(registry.time_zone or hass.config.time_zone, hass.config.country))
         self._ends: dict[str, datetime] = {}
         """Until when hours of a point were told."""
         self._taught: set[str] = set()

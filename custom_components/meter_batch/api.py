@@ -27,6 +27,7 @@ from .commands import refuse
 from .const import DOMAIN, STATISTICS
 from .engine import ConfigError, LedgerError, Sentence
 from .engine.ledger import Ledger, Verdict
+from .engine.model.day import country_of
 from .engine.model.interval import Interval
 from .engine.model.point import Point
 from .engine.wire import RegistrySnapshot, encode_changes, encode_registry
@@ -128,14 +129,15 @@ class RegistryView(HomeAssistantView):
 @callback
 def snapshot(site: Site) -> RegistrySnapshot:
     """The registry now."""
-    points = site.registry.points
+    points, zone = site.registry.points, site.registry.time_zone or site.hass.config.time_zone
     areas = {id_: area_name(site.hass, point) for id_, point in points.items()}
     return RegistrySnapshot(
         points,
         {id_: area for id_, area in areas.items() if area},
         {line.id: line.title for line in site.known().lines.values()},
-        site.registry.time_zone or site.hass.config.time_zone,
+        zone,
         site.ledger.health.revision,
+        country_of(zone, site.hass.config.country),
     )
 
 

@@ -428,3 +428,12 @@ def test_periods_are_those_of_the_ledger(seconds: int, name: str, resolution) ->
     instant = datetime.fromtimestamp(seconds, UTC)
     begin = periods.begin_of(instant, resolution, zone)
     assert (begin, periods.end_of(begin, resolution, zone)) == period_of(instant, resolution, zone)
+
+
+@pytest.mark.parametrize(
+    ("zone", "told", "country"),
+    [("Asia/Shanghai", None, "CN"), ("Asia/Shanghai", "DE", "DE"), ("Europe/Berlin", "CN", "CN"), (ZONE, None, None)],
+)
+def test_holidays_are_those_of_the_country_that_home_assistant_says(zone: str, told: str | None, country: str) -> None:
+    site = Site(RegistrySnapshot({}, {}, {}, zone, 1, told), [])
+    assert site.country == site.limited(frozenset()).country == country

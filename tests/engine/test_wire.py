@@ -98,13 +98,22 @@ def test_changes_come_out_as_they_went_in(changes: Changes) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(points, max_size=3), st.dictionaries(texts, texts, max_size=2), texts, st.integers(0, 2**40))
+@given(
+    st.lists(points, max_size=3),
+    st.dictionaries(texts, texts, max_size=2),
+    texts,
+    st.integers(0, 2**40),
+    st.sampled_from([None, "CN", "DE"]),
+)
 def test_the_registry_comes_out_as_it_went_in(
-    all_: list[Point], names: dict[str, str], time_zone: str, revision: int
+    all_: list[Point], names: dict[str, str], time_zone: str, revision: int, country: str | None
 ) -> None:
-    snapshot = RegistrySnapshot({one.id: one for one in all_}, names, names, time_zone, revision)
-    found = decode_registry(over_the_wire(encode_registry(snapshot)))
+    snapshot = RegistrySnapshot({one.id: one for one in all_}, names, names, time_zone, revision, country)
+    message = over_the_wire(encode_registry(snapshot))
+    found = decode_registry(message)
     assert found == snapshot
+    del message["country"]  # as those were before it was known
+    assert decode_registry(message) == replace(snapshot, country=None)
     assert [str(one.ct) for point in found.points.values() for one in point.multipliers] == [
         str(one.ct) for point in snapshot.points.values() for one in point.multipliers
     ]

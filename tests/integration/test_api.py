@@ -97,6 +97,8 @@ async def test_the_registry_says_names_areas_lines_and_time_zone(client: Client,
     assert found.areas == {"p1": "Production", "p2": "Production", "p3": "Office"}
     assert found.lines == {"l1": "East", "l2": "West"}
     assert found.time_zone == site.hass.config.time_zone
+    site.hass.config.country = "CN"
+    assert decode_registry(await (await client.get(f"{API}/registry")).json()).country == "CN"
 
 
 async def test_a_subscriber_gets_all_changes_once_and_what_it_did_not_acknowledge_again(

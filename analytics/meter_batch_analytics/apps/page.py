@@ -12,7 +12,6 @@ from typing import Any
 from meter_batch_engine.errors import ConfigError, MeterBatchError
 from meter_batch_engine.model.day import DayCalendar, DayClass
 
-from ..comparable import country_of
 from ..export import CSV, XLSX, Sheet, as_csv, as_xlsx
 from ..plots import Look
 from ..session import Session
@@ -35,8 +34,9 @@ class Page(ABC):
         self.words = Words.load(WORDS, session.language)
         self.reader = Reader(session)
         self.look = Look(session.theme, session.language == CHINESE)
-        self.calendar = DayCalendar(country_of(session.site.time_zone))
-        self.country = country_of(session.site.time_zone)
+        self.calendar = DayCalendar(session.site.country)
+        # Of other countries no holidays are known, so none are named.
+        self.country = "CN" if session.site.country == "CN" else None
         language = session.language
         self.notice = Notice(language=language)
         self.figures = Figures(language=language)

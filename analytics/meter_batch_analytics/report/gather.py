@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from meter_batch_engine.model.day import DayCalendar
 
-from ..comparable import country_of
 from ..periods import zone_of
 from ..session import Identity
 from ..site import Site
@@ -125,7 +124,7 @@ class _Made:
         leaves = sorted({leaf for some in self.terms.values() for leaf in some})
         rows = read(site, leaves, period.start, until, "interval")
         self.data = Measured(rows, period, until, [*{one.id: one for one in tariffs.values()}.values()])
-        self.calendar = DayCalendar(country_of(site.time_zone))
+        self.calendar = DayCalendar(site.country)
         days = period.days
         whole = [day for day in days if ReportPeriod("daily", day, period.zone).end <= until]
         begun = [day for day in days if ReportPeriod("daily", day, period.zone).start < until]

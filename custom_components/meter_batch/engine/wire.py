@@ -39,6 +39,8 @@ class RegistrySnapshot:
     """IANA name; days and months of the site are meant in it."""
     revision: int = 0
     """Of the ledger, when the snapshot was made."""
+    country: str | None = None
+    """ISO 3166 code of the country whose holidays count; None where nobody said, as in older messages."""
 
 
 def encode_registry(snapshot: RegistrySnapshot) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def encode_registry(snapshot: RegistrySnapshot) -> dict[str, Any]:
         "lines": dict(snapshot.lines),
         "time_zone": snapshot.time_zone,
         "revision": snapshot.revision,
+        "country": snapshot.country,
     }
 
 
@@ -63,6 +66,7 @@ def decode_registry(message: Mapping[str, Any]) -> RegistrySnapshot:
             dict(message["lines"]),
             message["time_zone"],
             message["revision"],
+            message.get("country"),
         ),
     )
 

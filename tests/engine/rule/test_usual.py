@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from meter_batch_engine import DayCalendar, DayClass, expected_day
+from meter_batch_engine.model.day import country_of
 from meter_batch_engine.model.interval import GROSS, IMPORT, Interval
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -41,6 +42,8 @@ def test_chinese_holidays_and_the_weekends_worked_for_them_are_known(day: date, 
 
 
 def test_elsewhere_saturday_and_sunday_are_days_of_rest() -> None:
+    assert (country_of("Asia/Shanghai"), country_of("Europe/Berlin")) == ("CN", None)
+    assert (country_of("Asia/Shanghai", "DE"), country_of("Europe/Berlin", "CN")) == ("DE", "CN")
     for country in (None, "DE"):
         calendar = DayCalendar(country)
         classes = [calendar.day_class(date(2026, 10, 1) + timedelta(days=one)) for one in range(7)]

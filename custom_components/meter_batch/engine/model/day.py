@@ -6,6 +6,12 @@ from datetime import date
 from enum import StrEnum
 
 _SATURDAY = 5
+CHINESE_ZONES = frozenset({"Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"})
+
+
+def country_of(time_zone: str, country: str | None = None) -> str | None:
+    """The country whose holidays count at a site: the one that is told, else "CN" in China's time zones."""
+    return country or ("CN" if time_zone in CHINESE_ZONES else None)
 
 
 class DayClass(StrEnum):
