@@ -194,6 +194,7 @@ def alarm_as_dict(site: Site, one: Finding) -> dict[str, Any]:
         "extreme": one.extreme,
         "unit": one.unit,
         "phase": one.phase,
+        "times": int(one.facts.get("times", 1)),
         "since": one.since.isoformat(),
         "until": one.until.isoformat() if one.until else None,
         "cause": one.cause,

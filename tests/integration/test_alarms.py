@@ -275,6 +275,22 @@ async def test_the_blueprint_tells_people_with_a_link_and_takes_it_back(
     await wait_for(lambda: not notifications)
 
 
+async def test_each_time_that_an_alarm_comes_back_unseen_is_told_and_noted_under_its_one_id(rig: Rig) -> None:
+    hass = rig.hass
+    await rig.at_once("over_voltage")
+    whole = events_of(hass, rig.entity("event", f"{DOMAIN}_site_alarms"))
+    for state, faults in (("on", SWELL), ("off", "faults = []"), ("on", SWELL)):
+        rig.fault(faults)
+        await wait_for(lambda state=state: rig.alarm("Lathe").state == state)
+    await wait_for(lambda: len(whole) == 3)
+    assert [one["event_type"] for one in whole] == ["raised", "returned", "raised"]
+    assert len({one["id"] for one in whole}) == 1
+    (listed,) = (await act(hass, "list_alarms", journal=True))["alarms"]
+    assert [one["event"] for one in listed["journal"]] == ["raised", "returned", "reraised"]
+    assert len({one["at"] for one in listed["journal"]}) == 3
+    assert (listed["active"], listed["state"], listed["times"]) == (True, "unacknowledged", 2)
+
+
 async def test_what_the_user_made_of_a_blueprint_or_threw_away_stays_so(rig: Rig) -> None:
     folder = Path(rig.hass.config.path("blueprints", "automation", DOMAIN))
     await wait_for(lambda: len(rig.site.alarms.rules.copied) == 2)
