@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ..model.finding import Change, Finding
@@ -15,8 +15,8 @@ from .book import Override, Rule, RuleBook
 from .findings import Findings
 from .latch import Key, Latch, Step
 from .resolved import Resolved
-from .watch import EXPORT, Subject, Watch, instant_of
-from .watched import Watched
+from .roster import Roster
+from .watch import EXPORT, Subject, instant_of
 
 _LATE = timedelta(hours=2)
 """Intervals that ended longer ago are history."""
@@ -24,18 +24,6 @@ _DOUBTFUL = frozenset({Quality.SUSPECT, Quality.WITHDRAWN, Quality.ESTIMATED})
 _WHOLE = 0.95
 _ALONE = 2
 """A line of so many meters, all of them silent, is lost although it is connected."""
-
-
-@dataclass(slots=True)
-class _Line:
-    told: bool = False
-    """Whether anything was heard of it since its points were told."""
-    connected: bool = True
-    silent: frozenset[str] = frozenset()
-    problem: str | None = None
-    dead: bool = False
-    members: frozenset[str] = frozenset()
-    latch: Latch | None = None
 
 
 class Alarms:
@@ -48,10 +36,7 @@ class Alarms:
     def __init__(self, rules: RuleBook, overrides: Iterable[Override] = (), *, new_id: Callable[[], str]) -> None:
         self.rules = rules
         self._findings = Findings(new_id)
-        self._rules = Resolved(rules, overrides)
-        self._watched: dict[str, Watched] = {}
-        self._lines: dict[str, _Line] = {}
-        self._timed: set[Latch] = set()
+        self._roster = Roster(rules, Resolved(rules, overrides), self._findings)
         self._orphans: dict[Key, float] = {}
 
     # --- what there is
@@ -62,24 +47,8 @@ class Alarms:
 
     def set_points(self, subjects: Mapping[str, Subject], at: datetime) -> list[Change]:
         """All points, from now on; findings of those that are gone are closed."""
-        now = at.timestamp()
-        for gone in self._watched.keys() - subjects.keys():
-            self._timed -= set(self._watched.pop(gone).latches())
-        for point, subject in subjects.items():
-            was = self._watched.get(point)
-            if was is None:
-                self._watched[point] = self._compile(Watch(subject), {})
-            elif was.watch.subject != subject:
-                self._watched[point] = self._recompile(was, subject)
-        members: dict[str, set[str]] = {}
-        for point, watched in self._watched.items():
-            if "silence" in watched.by_other and watched.watch.subject.line is not None:
-                members.setdefault(watched.watch.subject.line, set()).add(point)
-        for line in members.keys() | self._lines.keys():
-            state = self._lines.setdefault(line, _Line())
-            state.members, state.told = frozenset(members.get(line, ())), False
-            self._equip(line, state)
-        self._adopt(now)
+        self._roster.set_points(subjects)
+        self._adopt(at.timestamp())
         return self._close_strays(at)
 
     def set_overrides(self, overrides: Iterable[Override], at: datetime) -> list[Change]:
@@ -87,30 +56,26 @@ class Alarms:
 
         ConfigError as `RuleBook.check`.
         """
-        self._rules = Resolved(self.rules, overrides)
-        for point, watched in self._watched.items():
-            self._watched[point] = self._recompile(watched, watched.watch.subject)
-        for line, state in self._lines.items():
-            self._equip(line, state)
+        self._roster.set_rules(Resolved(self.rules, overrides))
         return self._close_strays(at)
 
     def rule(self, kind: str, subject: str) -> Rule:
         """A rule at a point, a line or the site after all overrides; ConfigError where there is no such rule."""
-        watched = self._watched.get(subject)
-        return self._rules.at(kind, watched.watch.subject if watched else None, subject)
+        return self._roster.rules.at(kind, self._roster.subject(subject), subject)
 
     def unusable(self) -> list[Sentence]:
         """Overrides at points that lack what the rule needs; without an override the rule is just not there."""
-        return [words for watched in self._watched.values() for words in self._rules.unusable(watched.watch.subject)]
+        rules, there = self._roster.rules, self._roster.watched.values()
+        return [words for watched in there for words in rules.unusable(watched.watch.subject)]
 
     def resting(self, point: str, meter: frozenset[Obis]) -> dict[str, list[Sentence]]:
         """Why each rule rests at a point, by kind (nothing: it works); `meter`: all registers that its meter has."""
-        watched = self._watched.get(point)
-        return {} if watched is None else self._rules.resting(watched.watch.subject, meter)
+        subject = self._roster.subject(point)
+        return {} if subject is None else self._roster.rules.resting(subject, meter)
 
     def active(self) -> list[Finding]:
         """All open findings, with the worst value so far."""
-        worst = {latch.key: latch for latch in self._all_latches() if latch.raised}
+        worst = {latch.key: latch for latch in self._roster.latches() if latch.raised}
         return [
             replace(one, extreme=latch.extreme, phase=latch.phase)
             if (latch := worst.get((one.kind, one.subject))) is not None and latch.extreme is not None and one.active
@@ -125,7 +90,7 @@ class Alarms:
         now = at.timestamp()
         changes: list[Change] = []
         for point, own in readings.items():
-            if (watched := self._watched.get(point)) is None:
+            if (watched := self._roster.watched.get(point)) is None:
                 continue
             silence = watched.by_other.get("silence")
             if silence is not None and silence.raised:
@@ -138,10 +103,7 @@ class Alarms:
         self, at: datetime, line: str, connected: bool, silent: frozenset[str], problem: str | None
     ) -> list[Change]:
         """How a line is and who does not answer on it; as often as it is known."""
-        state = self._lines.get(line)
-        if state is None:
-            state = self._lines[line] = _Line()
-            self._equip(line, state)
+        state = self._roster.line(line)
         state.problem = problem
         if state.told and (connected, silent) == (state.connected, state.silent):
             return []
@@ -153,7 +115,7 @@ class Alarms:
         if (latch := state.latch) is not None:
             changes += self._time(latch, latch.step(now, picked=state.dead, dropped=not state.dead), at)
         for point in (state.members if state.dead else silent) | was_silent:
-            latch = self._latch(point, "silence")
+            latch = self._roster.latch(point, "silence")
             if latch is None:
                 continue
             if not (state.dead or point in silent):
@@ -163,7 +125,7 @@ class Alarms:
                 latch.leaving = None
             elif latch.pending is None:
                 latch.pending = now
-                self._timed.add(latch)
+                self._roster.timed.add(latch)
         return changes + self._delays(at)
 
     def intervals(
@@ -172,7 +134,7 @@ class Alarms:
         """Hours that are closed, and the kWh that were expected of each. From older ones only the load is learned."""
         changes: list[Change] = []
         for one in intervals:
-            watched = self._watched.get(one.point)
+            watched = self._roster.watched.get(one.point)
             mean = one.demand_mean_kw
             if watched is None or mean is None or one.flags & _DOUBTFUL:
                 continue
@@ -203,7 +165,7 @@ class Alarms:
     def _all(self, looks_at: str, at: datetime, values: Mapping[str, float]) -> list[Change]:
         changes: list[Change] = []
         for point, value in values.items():
-            if (latch := self._latch(point, looks_at)) is not None:
+            if (latch := self._roster.latch(point, looks_at)) is not None:
                 changes += self._lead(latch, latch.look(at.timestamp(), value), at)
         return changes
 
@@ -218,8 +180,8 @@ class Alarms:
 
     def clear(self, kind: str, subject: str, at: datetime) -> list[Change]:
         """What was raised by `raise_` is over; the line or point that is named is gone."""
-        if kind == "line_lost" and (line := self._lines.pop(subject, None)) is not None and line.latch is not None:
-            self._timed.discard(line.latch)
+        if kind == "line_lost":
+            self._roster.remove_line(subject)
         change = self._findings.return_((kind, subject), at, at)
         return self._settled(change, at)
 
@@ -228,7 +190,7 @@ class Alarms:
     @property
     def next_at(self) -> datetime | None:
         """When `tick` has something to do at the latest."""
-        dues = [due for latch in self._timed if (due := latch.due) is not None and not self._waits(latch)]
+        dues = [due for latch in self._roster.timed if (due := latch.due) is not None and not self._roster.waits(latch)]
         dues += self._orphans.values()
         dues += [end.timestamp() for end in self._findings.shelf_ends()]
         return instant_of(min(dues)) if dues else None
@@ -245,10 +207,10 @@ class Alarms:
         now = at.timestamp()
         changes: list[Change] = []
         # Lines first: they are the cause.
-        for latch in sorted(self._timed, key=lambda one: (one.rule.subject != "line", one.key)):
+        for latch in sorted(self._roster.timed, key=lambda one: (one.rule.subject != "line", one.key)):
             if latch.due is None:
-                self._timed.discard(latch)
-            elif latch.due <= now and not self._waits(latch):
+                self._roster.timed.discard(latch)
+            elif latch.due <= now and not self._roster.waits(latch):
                 latch.seen = now  # nothing was heard to the contrary
                 changes += self._time(latch, latch.step(now, picked=not latch.raised, dropped=latch.raised), at)
         return changes
@@ -282,54 +244,16 @@ class Alarms:
         for one in ids:
             self._findings.by_id(one)
 
-    # --- inside: rules at subjects
-
-    def _compile(self, watch: Watch, was: Mapping[Key, Latch]) -> Watched:
-        watched = Watched(watch)
-        watched.equip(self._rules.usable(watch.subject))
-        for latch in watched.latches():
-            if (before := was.get(latch.key)) is not None:
-                latch.follow(before)
-                if before in self._timed:
-                    self._timed.add(latch)
-            else:
-                self._resume(latch)
-        self._timed -= set(was.values())
-        return watched
-
-    def _recompile(self, was: Watched, subject: Subject) -> Watched:
-        return self._compile(was.watch.renewed(subject), {latch.key: latch for latch in was.latches()})
-
-    def _equip(self, line: str, state: _Line) -> None:
-        kind = next((rule.kind for rule in self.rules.rules.values() if rule.looks_at == "line"), None)
-        was, state.latch = state.latch, None
-        if was is not None:
-            self._timed.discard(was)
-        if kind is None or not (rule := self._rules.at(kind, None, line)).enabled:
-            return
-        state.latch = Latch((kind, line), rule)
-        if was is not None:
-            state.latch.follow(was)
-            if state.latch.due is not None:
-                self._timed.add(state.latch)
-        else:
-            self._resume(state.latch)
-
-    def _resume(self, latch: Latch) -> None:
-        finding = self._findings.get(latch.key)
-        if finding is not None and finding.active:
-            latch.raised, latch.pending = True, finding.since.timestamp()
-            latch.value, latch.limit = finding.value, finding.limit
-            latch.extreme, latch.phase = finding.extreme, finding.phase
+    # --- inside: what is there
 
     def _close_strays(self, at: datetime) -> list[Change]:
         """Findings of points, and of rules at them, that are no more."""
-        there = {latch.key for latch in self._all_latches()}
+        there = {latch.key for latch in self._roster.latches()}
         changes: list[Change] = []
         for one in self._findings:
             key = (one.kind, one.subject)
             rule = self.rules.rules.get(one.kind)
-            if rule is not None and rule.subject == "line" and one.subject not in self._lines:
+            if rule is not None and rule.subject == "line" and one.subject not in self._roster.lines:
                 continue  # not heard of yet
             if rule is None or (rule.looks_at != "host" and key not in there):
                 changes += self._settled(self._findings.close(key, at), at)
@@ -343,42 +267,21 @@ class Alarms:
             if one.active and one.cause is not None and one.cause not in active and key not in self._orphans:
                 self._orphans[key] = now + self._delay(key)
 
-    def _all_latches(self) -> Iterator[Latch]:
-        for watched in self._watched.values():
-            yield from watched.latches()
-        yield from (line.latch for line in self._lines.values() if line.latch is not None)
-
-    def _latch(self, point: str, looks_at: str) -> Latch | None:
-        watched = self._watched.get(point)
-        return None if watched is None else watched.by_other.get(looks_at)
-
-    def _line_of(self, point: str) -> _Line | None:
-        watched = self._watched.get(point)
-        line = None if watched is None else watched.watch.subject.line
-        return None if line is None else self._lines.get(line)
-
-    def _waits(self, latch: Latch) -> bool:
-        """Whether a meter's silence is not judged yet, because its line is about to be the cause."""
-        line = None if latch.rule.subject == "line" else self._line_of(latch.key[1])
-        if line is None or line.latch is None or not line.dead or line.latch.raised:
-            return False
-        return line.latch.due is not None
-
     # --- inside: from steps to changes
 
     def _time(self, latch: Latch, step: Step, at: datetime) -> list[Change]:
         """As `_lead`, for a latch whose delays end by time and not by a value."""
         changes = self._lead(latch, step, at)
         if latch.due is not None:
-            self._timed.add(latch)
+            self._roster.timed.add(latch)
         else:
-            self._timed.discard(latch)
+            self._roster.timed.discard(latch)
         return changes
 
     def _lead(self, latch: Latch, step: Step, at: datetime) -> list[Change]:
         if step is Step.RAISE:
             since = at if latch.pending is None else instant_of(latch.pending)
-            line = self._lines.get(latch.key[1]) if latch.rule.subject == "line" else None
+            line = self._roster.lines.get(latch.key[1]) if latch.rule.subject == "line" else None
             facts = {"problem": line.problem} if line is not None and line.problem else {}
             return self._raise(latch, min(since, at), at, facts)
         if step is Step.RETURN:
@@ -413,8 +316,8 @@ class Alarms:
         return [] if change is None else [change]
 
     def _cause(self, rule: Rule, subject: str) -> str | None:
-        watched = self._watched.get(subject)
-        line = None if watched is None else watched.watch.subject.line
+        there = self._roster.subject(subject)
+        line = None if there is None else there.line
         for kind in rule.explained_by:
             for one in (subject, line):
                 found = None if one is None else self._findings.get((kind, one))
