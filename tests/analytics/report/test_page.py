@@ -111,7 +111,7 @@ def test_a_name_stands_as_it_is_whatever_it_is_made_of(name: str) -> None:
 def test_every_note_has_words_that_need_nothing_but_its_facts(key: str, language: str) -> None:
     given_facts: dict[str, str | float] = {
         "until": "2026-10-09T10:20:00+08:00", "share": 0.02, "points": 3, "intervals": 7, "tariff": "night",
-        "day": "2026-10-05", "attribute": "contract_kw",
+        "day": "2026-10-05", "attribute": "contract_kw", "problem": "night.toml: is no TOML",
     }  # fmt: skip
     told = set(re.findall(r"`(\w+)`", NOTES[key]))
     note = Note(key, {name: value for name, value in given_facts.items() if name in told})
