@@ -31,7 +31,7 @@ class Mirror:
         """Replaces a part by what Home Assistant answered; wholly or not at all. ArchiveError where the disk fails."""
         data = json.dumps({"at": at.isoformat(), "message": message}, ensure_ascii=False).encode()
         path = self._path(part)
-        with durable.failures(path):
+        with durable.failures(path, "the mirror of Home Assistant"):
             durable.write(path, lambda sink: sink.write(data))
 
     def registry(self) -> RegistrySnapshot | None:

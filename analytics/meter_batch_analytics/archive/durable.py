@@ -16,14 +16,14 @@ TEMPORARY = ".tmp"
 
 
 @contextmanager
-def failures(path: Path) -> Iterator[None]:
-    """Disk errors as ArchiveError, in words."""
+def failures(path: Path, what: str = "the archive") -> Iterator[None]:
+    """Disk errors as ArchiveError, in words. `what` is kept there."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArchiveError(
-                f"the disk of the archive is full ({path}): make room. Nothing is lost; it goes on from where it was"
+                f"the disk of {what} is full ({path}): make room. Nothing is lost; it goes on from where it was"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArchiveError(f"{path} may not be written or read: {error.strerror}") from error

@@ -46,8 +46,10 @@ def run_report(
     `request`: `report` ("daily" or "monthly"), `period`; and what may be left out: `points`, `areas`, `lines` (all),
     `formats` (all), `language` (the session's), `tariff` (a name of `tariffs/`; by default each point has its own),
     `schedule` and `keep`, `by`. Errors in words: ConfigError for what is wrong with the request or a tariff file,
-    ReportError where it cannot be made. Nothing half-made is kept.
+    ReportError where it cannot be made. Nothing half-made is kept. `progress` is told how far it is, 0 to 1: read and
+    worked out at 0.4.
     """
+    progress(0.05)
     formats = known_formats(request.get("formats") or FORMATS)
     language = language_of(request.get("language") or session.language)
     tariff = _tariff(session.data / TARIFFS, request.get("tariff"))
@@ -55,7 +57,9 @@ def run_report(
     progress(0.4)
 
     def made(folder: Path) -> Sequence[Path]:
-        return make(said, language, formats, folder, kernel=kernel or kept_kernel())
+        paths = make(said, language, formats, folder, kernel=kernel or kept_kernel())
+        progress(0.95)
+        return paths
 
     return ReportStore(session.data / REPORTS).keep(
         said, title(said, language), language, made,

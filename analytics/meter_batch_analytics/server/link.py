@@ -194,5 +194,5 @@ def remember(settings: Settings, address: str) -> None:
     """Where the server runs, for `forget` and for people who look."""
     path = settings.data / "server.json"
     data = json.dumps({"url": settings.url, "address": address}).encode()
-    with durable.failures(path):
+    with durable.failures(path, "the server's address"):
         durable.write(path, lambda sink: sink.write(data))

@@ -265,7 +265,7 @@ class ScheduleFolder:
         if self._first or self.plan.state == self._kept:
             return
         data = json.dumps(self.plan.state.as_dict(), ensure_ascii=False).encode()
-        with durable.failures(self._state):
+        with durable.failures(self._state, "what schedules remember"):
             durable.write(self._state, lambda sink: sink.write(data))
         self._kept = self.plan.state
 

@@ -71,9 +71,15 @@ class Scheduler:
             key = (run.schedule, run.fire)
             if key in self._tasks:
                 continue
-            period, begun = plan.period(run), plan.begin(run, now)
+            period, before = plan.period(run), plan.state
+            begun = plan.begin(run, now)
             # Before it begins, so that one that takes the process down with it is not begun for ever.
-            self._folder.save()
+            try:
+                self._folder.save()
+            except MeterBatchError:
+                # What was not begun is no try.
+                plan.state = before
+                raise
             if begun is None:
                 await self._failed(plan, run, period, "the analytics server ended while it was at it, every time")
                 continue

@@ -28,7 +28,7 @@ from voila.configuration import VoilaConfiguration
 from voila.paths import collect_template_paths
 from voila.static_file_handler import TemplateStaticFileHandler
 
-from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.errors import ConfigError, MeterBatchError
 
 from ..sources.http import token_of
 from . import machine, pages, signin
@@ -82,7 +82,11 @@ async def _serve(settings: Settings, ready: Callable[[str], None]) -> int:
         pool = made["kernel_manager"]
         link = Link(settings, token)
         link.address = settings.address or address_for(settings.url, settings.host, port)
-        remember(settings, link.address)
+        try:
+            remember(settings, link.address)
+        except MeterBatchError as error:
+            # Only `forget` misses it.
+            _LOGGER.warning("%s", error)
         jobs = Jobs(settings, link.tell)
         scheduler = Scheduler(settings, jobs.add, link.tell)
         sign_ins = SignIns(time.monotonic)

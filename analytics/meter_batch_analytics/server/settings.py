@@ -91,7 +91,7 @@ def keep_private(data: Path) -> str | None:
     if os.name == "nt":
         return None
     os.umask(0o077)
-    with durable.failures(data):
+    with durable.failures(data, "the analytics server"):
         data.mkdir(parents=True, exist_ok=True)
         mode = data.stat().st_mode & 0o777
     if mode & 0o077:
@@ -102,17 +102,21 @@ def keep_private(data: Path) -> str | None:
 def server_token(data: Path) -> str:
     """The secret that this server and Home Assistant share; made where there is none, readable by its owner only."""
     path = data / "server-token"
-    with durable.failures(path):
+    with durable.failures(path, "the analytics server"):
         data.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             beside = path.with_suffix(".tmp")
             beside.unlink(missing_ok=True)
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_urlsafe(32) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            try:
+                with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                    file.write(secrets.token_urlsafe(32) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.replace(path)
+            except OSError:
+                beside.unlink(missing_ok=True)
+                raise
         found = path.read_text(encoding="ascii").strip()
     if len(found) < 32:
         raise ConfigError(f"{path} holds no token: remove it, and it is made anew")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from meter_batch_analytics.server.jobs import Job, Jobs
 from meter_batch_analytics.server.scheduler import Scheduler
 from meter_batch_analytics.server.settings import Settings
 
+from ...conftest import ROOT
 from ..data_site import SHANGHAI, build
 
 WANTED = {
@@ -104,6 +107,27 @@ async def test_a_worker_that_is_killed_is_started_again(data: Path, monkeypatch:
         await until(lambda: jobs.worker.process is not None and jobs.worker.process is not first)
         again = await ended(jobs.add(WANTED | {"period": "nonsense"}))
         assert "nonsense" in (again.error or "")
+
+
+async def test_how_far_a_report_is_can_be_asked_while_it_is_made(data: Path) -> None:
+    async with working(data) as (jobs, _):
+        job = jobs.add(WANTED)
+        seen = [job.as_dict()["progress"]]
+        async with asyncio.timeout(60):
+            while not job.ended.is_set():
+                await asyncio.sleep(0.002)
+                seen.append(job.as_dict()["progress"])
+        assert job.error is None
+        assert seen == sorted(seen) and {0.0, 0.4, 1.0} <= set(seen), set(seen)
+
+
+def test_on_a_full_disk_all_is_said_nothing_is_half_there_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    script = [sys.executable, "-m", "tests.analytics.server.full_disk", str(tmp_path)]
+    done = subprocess.run(["unshare", "-rm", *script], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 77 or (done.returncode == 1 and "unshare" in done.stderr):
+        pytest.skip("no file system can be mounted here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all goes on" in done.stdout
 
 
 async def test_the_worker_ends_with_the_server(data: Path) -> None:
