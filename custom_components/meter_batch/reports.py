@@ -242,7 +242,8 @@ def async_follow_schedules(site: Site, said: Mapping[str, Any]) -> None:
     """Ends alarms of schedules that are no more, by what the server says of itself; not where it is unsure."""
     schedules = said.get("schedules")
     if isinstance(schedules, list) and not said.get("problems"):
-        site.alarms.async_clear_others(REPORT_FAILED, {str(one.get("name")) for one in schedules if isinstance(one, dict)})
+        names = {str(one.get("name")) for one in schedules if isinstance(one, dict)}
+        site.alarms.async_clear_others(REPORT_FAILED, names)
 
 
 class Reports(EventEntity):
