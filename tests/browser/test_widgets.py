@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketR
 
 from ..conftest import ROOT, need
 from .conftest import free_port
-from .widgets_page import CELLS
+from .widgets_page import CELLS, WAITING
 
 PYTHON = ROOT / ".venv-plain" / "bin" / "python"
 ENGLISH_BUTTONS = ["Zoom", "Pan", "Autoscale", "Reset axes"]
@@ -40,6 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     need("the environment of the analytics server (.venv-plain)", PYTHON.exists())
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "all.ipynb").write_text(json.dumps(notebook(CELLS)), encoding="utf-8")
+    (folder / "waiting.ipynb").write_text(json.dumps(notebook(WAITING)), encoding="utf-8")
     (folder / "broken.ipynb").write_text(json.dumps(notebook((CELLS[0], "1 / 0", CELLS[4]))), encoding="utf-8")
     # Its port is free now; Voila takes no other than the one it is told.
     port = free_port()
@@ -297,6 +298,57 @@ def test_a_session_that_was_ended_elsewhere_is_said_when_it_is_used_again(opened
     page.get_by_role("button", name="Reload").click()
     page.wait_for_selector("html[data-ready]", timeout=60_000)
     expect(page.get_by_role("radio", name="Power")).to_be_checked()
+
+
+def test_a_page_that_goes_ends_its_kernel_also_after_it_lost_its_session(opened: Callable[..., Page]) -> None:
+    sockets, signed_out = list[WebSocketRoute](), list[bool]()
+
+    def relay(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server()
+
+    def asked(route: Route) -> None:
+        if signed_out:
+            route.fulfill(status=401)
+        else:
+            route.continue_()
+
+    def before(page: Page) -> None:
+        page.route_web_socket("**/channels*", relay)
+        page.route(re.compile(r"/api/kernels/[^/]+$"), asked)
+
+    page = opened(before=before, but="401")
+    kernel = f"{page.url.split('/voila/')[0]}/api/kernels/{urlsplit(sockets[0].url).path.split('/')[-2]}"
+    signed_out.append(True)
+    sockets[0].close(code=1001)
+    expect(page.locator("#mb-bar")).to_have_attribute("data-kind", "over", timeout=20_000)
+    assert page.request.get(kernel).status == 200
+    # Signed in again, as the panel does it, and loaded anew.
+    signed_out.clear()
+    with page.expect_navigation(wait_until="commit"):
+        page.get_by_role("button", name="Reload").click()
+    page.wait_for_selector("html[data-ready]", timeout=60_000)
+    for _ in range(50):
+        if page.request.get(kernel).status == 404:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the kernel of the page that went still runs")
+
+
+def test_a_chart_without_a_figure_shows_only_that_work_is_done(opened: Callable[..., Page]) -> None:
+    page = opened("theme=dark", name="waiting")
+    chart, drawn = page.locator(".mb-chart"), page.locator(".mb-chart .main-svg").first
+    press = lambda name: page.get_by_role("button", name=name).click()  # noqa: E731
+    for _ in range(2):
+        expect(page.locator(".mb-chart-wait")).to_be_visible()
+        expect(page.locator(".mb-chart .main-svg")).to_have_count(0)
+        press("Draw")
+        expect(drawn).to_be_visible()
+        expect(page.locator(".mb-chart-wait")).to_have_count(0)
+        press("Empty")
+        expect(page.locator(".mb-chart .main-svg")).to_have_count(0)
+        expect(chart).to_be_hidden()
+        press("Work")
 
 
 def test_what_a_callback_raised_is_said_and_the_page_goes_on(opened: Callable[..., Page]) -> None:

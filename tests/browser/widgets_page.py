@@ -1,5 +1,22 @@
 """The page of all widgets that the tests open: a small stand-in for an app, as cells of a notebook."""
 
+WAITING = (
+    """
+from meter_batch_analytics.widgets import Chart, Controls
+controls = Controls([{"key": key, "kind": "button", "label": key} for key in ("Draw", "Empty", "Work")], {})
+controls
+""",
+    """
+chart = Chart(title="Energy", busy=True)
+def changed(values, key):
+    chart.busy = key == "Work"
+    if key != "Work":
+        chart.figure = {"data": [{"type": "bar", "x": [1, 2], "y": [3, 4]}]} if key == "Draw" else {}
+controls.on_change(changed)
+chart
+""",
+)
+
 CELLS = (
     """
 import os, sys, time

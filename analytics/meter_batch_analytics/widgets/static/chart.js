@@ -72,13 +72,17 @@ export default {
     const plot = make("div", { class: "mb-chart-plot" }), wait = make("div", { class: "mb-chart-wait" });
     const box = make("div", { class: "mb mb-chart", role: "figure" }, plot, wait);
     el.append(box);
-    let Plotly, ended = false, later, locale, drawing = Promise.resolve();
+    let Plotly, ended = false, shows = false, later, locale, drawing = Promise.resolve();
 
     function draw() {
       box.ariaLabel = model.get("title") || null;
       plot.style.height = box.style.minHeight = `${model.get("height")}px`;
       const { data = [], layout = {}, config = {} } = revive(model.get("figure"));
-      if (!Plotly || ended) return;
+      // Nothing to draw yet: plotly would draw axes from -1 to 6 on its own grey paper.
+      const empty = !data.length && !Object.keys(layout).length;
+      box.classList.toggle("mb-chart-empty", empty);
+      if (!Plotly || ended || (empty && !shows)) return;
+      shows = !empty;
       const narrow = plot.clientWidth < NARROW, colours = getComputedStyle(box);
       const shown = {
         modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.getPropertyValue("--mb-text-2"), activecolor: colours.getPropertyValue("--mb-accent") },
@@ -89,7 +93,35 @@ export default {
       // Only these buttons: one of plotly's own would send the chart to its maker's cloud.
       const settings = { doubleClick: "reset", ...config, displaylogo: false, responsive: false, locale, plotlyServerURL: "", modeBarButtons: [["zoom2d", "pan2d"], ["autoScale2d", "resetScale2d"]] };
       if (narrow) settings.displayModeBar = false;
-      drawing = drawing.then(() => Plotly.react(plot, data, shown, settings)).then(() => wait.remove(), fail);
+      if (empty) {
+        drawing = drawing.then(emptied);
+        return;
+      }
+      drawing = drawing.then(() => Plotly.react(plot, data, shown, settings)).then(drawn, fail);
+    }
+
+    /** There is a plot: its moves are listened to, once for each time that plotly began anew. */
+    function drawn() {
+      wait.remove();
+      if (!plot.on || plot.dataset.heard) return;
+      plot.dataset.heard = "";
+      plot.on("plotly_relayout", (move) => {
+        const zoom = zoomOf(move);
+        if (zoom === undefined) return;
+        clearTimeout(later);
+        later = setTimeout(() => { model.set("zoom", zoom); model.save_changes(); }, 500);
+      });
+      plot.on("plotly_click", ({ points: [one] }) => {
+        model.set("clicked", { x: one.x, y: one.y, trace: one.curveNumber, point: one.pointIndex ?? one.pointNumber, custom: one.customdata ?? null });
+        model.save_changes();
+      });
+    }
+
+    /** Back to waiting. */
+    function emptied() {
+      Plotly.purge(plot);
+      delete plot.dataset.heard;
+      box.append(wait);
     }
 
     function fail(error) {
@@ -100,6 +132,7 @@ export default {
 
     async function picture({ name, width, height }) {
       await drawing;
+      if (!shows) return;
       const { legend = {} } = model.get("figure").layout ?? {};
       // on its own it must say what it shows
       const title = { text: model.get("title"), x: 0.01, xanchor: "left", yref: "container", y: 1 - 24 / height, yanchor: "middle", font: { size: 16 } };
@@ -128,18 +161,6 @@ export default {
       Plotly = found;
       locale = localeOf(model);
       draw();
-      return drawing.then(() => {
-        plot.on?.("plotly_relayout", (move) => {
-          const zoom = zoomOf(move);
-          if (zoom === undefined) return;
-          clearTimeout(later);
-          later = setTimeout(() => { model.set("zoom", zoom); model.save_changes(); }, 500);
-        });
-        plot.on?.("plotly_click", ({ points: [one] }) => {
-          model.set("clicked", { x: one.x, y: one.y, trace: one.curveNumber, point: one.pointIndex ?? one.pointNumber, custom: one.customdata ?? null });
-          model.save_changes();
-        });
-      });
     }).catch(fail);
 
     return () => {

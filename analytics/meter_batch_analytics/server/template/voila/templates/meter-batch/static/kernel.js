@@ -109,6 +109,7 @@ export class Kernel {
 
   end(word) {
     this.over = true;
+    this.gone = word !== "signed_out";
     this.warn(word, true);
     this.socket?.close();
     // the panel around the page can sign in again by itself, and loads it anew
@@ -125,10 +126,11 @@ export class Kernel {
     return header.msg_id;
   }
 
-  /** The page goes: so may its kernel. */
+  /** The page goes: so may its kernel. Also after a lost session: the panel loads the page anew once it has signed in
+   * again, and whoever is signed in then can end a kernel of their own only. If nobody is, the server ends it by itself. */
   leave() {
-    if (this.over) return;
-    this.over = true;
+    if (this.gone) return;
+    this.over = this.gone = true;
     fetch(`${this.base}voila/api/shutdown/${this.id}`, { method: "POST", keepalive: true, headers: { "X-Meter-Batch": "page" } }).catch(() => {});
   }
 }
