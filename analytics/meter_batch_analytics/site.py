@@ -114,6 +114,11 @@ class Site:
         return self._registry.time_zone
 
     @property
+    def title(self) -> str | None:
+        """What people call the site; None where nobody said."""
+        return self._registry.site
+
+    @property
     def country(self) -> str | None:
         """The country whose holidays count here; None where it is not known."""
         return country_of(self._registry.time_zone, self._registry.country)

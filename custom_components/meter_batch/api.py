@@ -138,6 +138,7 @@ def snapshot(site: Site) -> RegistrySnapshot:
         zone,
         site.ledger.health.revision,
         country_of(zone, site.hass.config.country),
+        site.hass.config.location_name or None,
     )
 
 

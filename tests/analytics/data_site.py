@@ -70,7 +70,7 @@ def registry() -> RegistrySnapshot:
         formula=(Term(1, "main"), *(Term(-1, one) for one in others)),
     )
     areas = {id_: area for id_, (_, area, _) in POINTS.items()} | {"rest": "Substation"}
-    return RegistrySnapshot(points, areas, {"l1": "Line 1", "l2": "Line 2"}, ZONE, 1)
+    return RegistrySnapshot(points, areas, {"l1": "Line 1", "l2": "Line 2"}, ZONE, 1, site="North works")
 
 
 def power_kw(point: str, at: datetime) -> float:

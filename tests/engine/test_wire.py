@@ -108,7 +108,7 @@ def test_changes_come_out_as_they_went_in(changes: Changes) -> None:
 def test_the_registry_comes_out_as_it_went_in(
     all_: list[Point], names: dict[str, str], time_zone: str, revision: int, country: str | None
 ) -> None:
-    snapshot = RegistrySnapshot({one.id: one for one in all_}, names, names, time_zone, revision, country)
+    snapshot = RegistrySnapshot({one.id: one for one in all_}, names, names, time_zone, revision, country, "Site A")
     message = over_the_wire(encode_registry(snapshot))
     found = decode_registry(message)
     assert found == snapshot

@@ -354,6 +354,8 @@ class Facts:
     notes: tuple[Note, ...]
     chosen: tuple[str, ...] | None = None
     """Ids of the points that were asked for; None: all."""
+    site: str | None = None
+    """What people call the site."""
     version: int = VERSION
 
     @property

@@ -158,7 +158,7 @@ class _Made:
             self.period.kind, self.period.label, self.period.start, self.period.end, self.site.time_zone, made_at,
             over, self.until, total, points, self._groups(self.site.areas, total.kwh),
             self._groups(self.site.lines, total.kwh), self._periods(), site_cost, self._days(), self._hours(), alarms,
-            tuple(self.notes),
+            tuple(self.notes), site=self.site.title,
         )  # fmt: skip
 
     def _total(self) -> Total:

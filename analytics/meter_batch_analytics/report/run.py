@@ -76,7 +76,7 @@ def work_out(session: Histories, request: Mapping[str, Any], tariff: Tariff | Ta
 def title(said: Facts, language: str) -> str:
     """A report's title: what it is, and of which period."""
     voice = Voice(said, language)
-    return f"{voice.title} · {voice.period}"
+    return f"{voice.kind} · {voice.period}"
 
 
 def _tariff(folder: Path, name: str | None) -> Tariff | Tariffs:

@@ -178,9 +178,14 @@ class Voice:
         return self.label(self.facts.period)
 
     @property
-    def title(self) -> str:
+    def kind(self) -> str:
         """What kind of report it is."""
         return self.say(f"title_{self.facts.kind}")
+
+    @property
+    def title(self) -> str:
+        """The same, and of which site."""
+        return f"{self.facts.site} · {self.kind}" if self.facts.site else self.kind
 
     @property
     def weekday(self) -> str:

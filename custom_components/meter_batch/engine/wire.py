@@ -41,6 +41,8 @@ class RegistrySnapshot:
     """Of the ledger, when the snapshot was made."""
     country: str | None = None
     """ISO 3166 code of the country whose holidays count; None where nobody said, as in older messages."""
+    site: str | None = None
+    """What people call the site; None where nobody said."""
 
 
 def encode_registry(snapshot: RegistrySnapshot) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def encode_registry(snapshot: RegistrySnapshot) -> dict[str, Any]:
         "time_zone": snapshot.time_zone,
         "revision": snapshot.revision,
         "country": snapshot.country,
+        "site": snapshot.site,
     }
 
 
@@ -67,6 +70,7 @@ def decode_registry(message: Mapping[str, Any]) -> RegistrySnapshot:
             message["time_zone"],
             message["revision"],
             message.get("country"),
+            message.get("site"),
         ),
     )
 
