@@ -10,6 +10,7 @@ import fcntl
 import json
 import locale
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -37,6 +38,9 @@ MADE = (
 """What a run leaves in its folder; nothing else is ever deleted."""
 TARIFF = ROOT / "analytics" / "meter_batch_analytics" / "report" / "tariffs" / "china-industrial.toml"
 PANEL = "meter-batch-analytics"
+HOME, ANALYTICS = "home-assistant", "analytics"
+RESTART = 100
+"""The status with which Home Assistant asks to be started again (`homeassistant.const.RESTART_EXIT_CODE`)."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MOST_WITH_YEAR = 100
 """With more meters the demo does not wait for their year."""
@@ -64,11 +68,12 @@ class Children:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self.environment: dict[str, str] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *command: str) -> None:
         """Starts a program whose output goes to a log file of that name."""
-        with (self._logs / f"{name}.log").open("wb") as log:
+        with (self._logs / f"{name}.log").open("ab" if name in self._commands else "wb") as log:
             # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
             process = subprocess.Popen(
                 command,
@@ -80,12 +85,23 @@ class Children:
                 preexec_fn=_end_with_parent,
                 env=os.environ | self.environment,
             )
-        self._running[name] = process
+        self._running[name], self._commands[name] = process, command
 
     def check(self) -> None:
-        """HomeError where one of them has ended, with the last lines it said."""
-        for name, process in self._running.items():
+        """HomeError where one of them has ended, with the last lines it said.
+
+        A Home Assistant that ended to be restarted is started again. The site is well without the analytics server,
+        so that may be stopped to see what happens.
+        """
+        for name, process in list(self._running.items()):
             if process.poll() is not None:
+                if name == HOME and process.returncode == RESTART:
+                    self.start(name, *self._commands[name])
+                    continue
+                if name == ANALYTICS:
+                    say(f"The analytics server has ended. This starts it again:\n  {shlex.join(self._commands[name])}")
+                    del self._running[name]
+                    continue
                 log = self._logs / f"{name}.log"
                 tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
                 raise HomeError(f"{name} ended with status {process.returncode}. The end of {log}:\n{tail}")
@@ -121,8 +137,8 @@ def prepare_folder(options: argparse.Namespace, folder: Path) -> None:
     made = json.loads(made_by.read_text(encoding="utf-8")) if made_by.exists() else {}
     options.meters = options.meters or made.get("meters", METERS)
     options.language = options.language or made.get("language") or terminal_language()
-    asked = {"meters": options.meters, "language": options.language, "https": options.https}
-    if ready.exists() and made == asked and not options.fresh:
+    asked = {"meters": options.meters, "language": options.language}
+    if ready.exists() and asked.items() <= made.items() and not options.fresh:
         return
     if made and not options.fresh:
         say("Another fleet than last time, or the last run was stopped half-way: setting up again.")
@@ -216,7 +232,7 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         children.environment["SSL_CERT_FILE"] = str(certificate)
     prepare(config, port, certificate)
     say("2/7  Home Assistant" + (" (the first start takes half a minute) …" if first_time else " …"))
-    children.start("home-assistant", sys.executable, "-m", "homeassistant", "-c", str(config), "--skip-pip")
+    children.start(HOME, sys.executable, "-m", "homeassistant", "-c", str(config), "--skip-pip")
 
     url = f"{'https' if options.https else 'http'}://127.0.0.1:{port}"
     async with Home(url, certificate) as home:
@@ -258,6 +274,7 @@ async def _bring_up(options: argparse.Namespace, folder: Path, children: Childre
         "user": USER,
         "password": PASSWORD,
         "token": token,
+        "token_file": str(folder / "token"),
         "config_dir": str(config),
         "truth": str(truth),
         "data": str(data),
@@ -306,7 +323,7 @@ async def _start_analytics(home: Home, children: Children, folder: Path, url: st
     listen = f"127.0.0.1:{free_ports(1)[0]}"
     plain = str(ROOT / ".venv-plain" / "bin" / "python")
     children.start(
-        "analytics", plain, "-m", "meter_batch_analytics", "serve",
+        ANALYTICS, plain, "-m", "meter_batch_analytics", "serve",
         "--url", url, "--token-file", str(file), "--data", str(data), "--listen", listen,
     )  # fmt: skip
 
@@ -352,6 +369,8 @@ def _announce(options: argparse.Namespace, facts: dict[str, Any]) -> None:
         print(json.dumps(facts), flush=True)
     say(
         f"7/7  All live.\n\n     Open      {facts['url']}\n     Sign in   {facts['user']} / {facts['password']}\n"
+        f"     Apps      {facts['analytics_url']} (the analytics server's own address)\n"
+        f"     Token     {facts['token_file']} (of an administrator, for the commands)\n"
         f"     Truth     {facts['truth']}\n\n     Ctrl-C stops everything.\n"
         f"     kill -USR1 {os.getpid()} freezes the meters, and again lets them go on.\n"
     )

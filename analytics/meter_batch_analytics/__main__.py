@@ -115,11 +115,11 @@ def _has(keys: Any) -> bool:
 
 
 def _archive(options: argparse.Namespace) -> int:
-    _trust(options.ca)
     from .archive.store import Archive
     from .archive.subscriber import SUBSCRIBER, follow, patiently
-    from .sources.http import Api, token_of
+    from .sources.http import Api, token_of, trust
 
+    trust(options.ca)
     api = Api(options.url, token_of(options.token_file))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -154,7 +154,9 @@ def _archive(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    _trust(options.ca)
+    from .sources.http import trust
+
+    trust(options.ca)
     from .server.settings import Settings, kernels_for, listening, memory_gb, notebooks_folder, origin_of
 
     host, port = listening(options.listen)
@@ -184,19 +186,10 @@ def _serve(options: argparse.Namespace) -> int:
     os._exit(code)
 
 
-def _trust(authority: Path | None) -> None:
-    """Lets this process and its children trust a certificate authority of the house."""
-    if authority is None:
-        return
-    if not authority.is_file():
-        raise ConfigError(f"--ca {authority} is no file")
-    os.environ["SSL_CERT_FILE"] = str(authority.resolve())
-
-
 def _forget(options: argparse.Namespace) -> int:
-    _trust(options.ca)
-    from .sources.http import Api, token_of
+    from .sources.http import Api, token_of, trust
 
+    trust(options.ca)
     Api(options.url, token_of(options.token_file)).ask("DELETE", "analytics_server")
     _say("Home Assistant does not know an analytics server any more")
     return 0

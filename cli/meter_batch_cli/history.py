@@ -46,6 +46,9 @@ def history(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File with a long-lived access token. With --url.")
     ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
+    ] = None,
     archive: Annotated[Path | None, typer.Option("--archive", metavar="DIR", help="Folder of an archive.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", help="Key of an encrypted archive.")] = None,
     keyring: Annotated[
@@ -88,6 +91,7 @@ def history(
 
       meter-batch history --archive /srv/archive --points "Chiller 2" --since 2016-01-01 --quantity energy_import --json
     """
+    from meter_batch_analytics.sources.http import trust
     from meter_batch_engine.errors import ConfigError
 
     from .history_files import open_writer
@@ -95,6 +99,7 @@ def history(
     kind = _format(format_, output, as_json=as_json)
     if since is None:
         raise ConfigError("say since when: --since 2026-05-31")
+    trust(authority)
     site = site_of(url, token_file, archive, key_file, keyring, recorder=recorder)
     zone = time_zone or site.time_zone
     with _progress() as progress:

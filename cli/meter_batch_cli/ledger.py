@@ -31,6 +31,9 @@ def verify(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File with an administrator's access token. With --url.")
     ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Prove that a ledger is whole: checksums of all rows, and that intervals add up to what the registers counted.
@@ -44,7 +47,7 @@ def verify(
 
       meter-batch ledger verify --url http://homeassistant.local:8123 --token-file token --json
     """
-    verdict = _verdict(path, url, token_file)
+    verdict = _verdict(path, url, token_file, authority)
     if as_json:
         typer.echo(json.dumps({"path": str(path or url), **verdict}, ensure_ascii=False))
     else:
@@ -62,7 +65,7 @@ def verify(
     sys.exit(0 if verdict["ok"] else 1)
 
 
-def _verdict(path: Path | None, url: str | None, token_file: Path | None) -> dict[str, Any]:
+def _verdict(path: Path | None, url: str | None, token_file: Path | None, authority: Path | None) -> dict[str, Any]:
     if (path is None) == (url is None):
         raise ConfigError("say which ledger: a FILE, or --url with --token-file")
     if path is not None:
@@ -71,6 +74,7 @@ def _verdict(path: Path | None, url: str | None, token_file: Path | None) -> dic
         return verify_file(path).as_dict()
     if url is None or token_file is None:
         raise ConfigError("--url needs --token-file: a file with a long-lived access token, from your profile there")
-    from meter_batch_analytics.sources.http import Api, token_of
+    from meter_batch_analytics.sources.http import Api, token_of, trust
 
+    trust(authority)
     return Api(url, token_of(token_file), timeout_s=VERIFY_S).verify()

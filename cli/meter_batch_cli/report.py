@@ -56,6 +56,9 @@ def report(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File with a long-lived access token. With --url.")
     ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
+    ] = None,
     archive: Annotated[Path | None, typer.Option("--archive", metavar="DIR", help="Folder of an archive.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", help="Key of an encrypted archive.")] = None,
     keyring: Annotated[
@@ -79,7 +82,10 @@ def report(
 
       meter-batch report monthly --url http://homeassistant.local:8123 --token-file token --output reports --json
     """
+    from meter_batch_analytics.sources.http import trust
+
     wanted = _Wanted(kind.value, period, _formats(formats), _language(language), points, area, line)
+    trust(authority)
     session = _session(data, url, token_file, archive, key_file, keyring, recorder=recorder)
     tariffs = _tariff(tariff, data)
     said = _facts(session, wanted, tariffs)

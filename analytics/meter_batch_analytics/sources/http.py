@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
@@ -43,6 +44,15 @@ def token_of(path: Path) -> str:
 def _token(text: str) -> bool:
     """Whether it can be a token: what else stands there would break the request."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def trust(authority: Path | None) -> None:
+    """This process and its children trust a certificate authority of the house; ConfigError where it is no file."""
+    if authority is None:
+        return
+    if not authority.is_file():
+        raise ConfigError(f"--ca {authority} is no file")
+    os.environ["SSL_CERT_FILE"] = str(authority.resolve())
 
 
 class Api:
