@@ -23,7 +23,7 @@ from .table import Problem
 from .wording import async_message
 
 
-def refuse(key: str, **placeholders: str) -> ServiceValidationError:
+def refuse(key: str, /, **placeholders: str) -> ServiceValidationError:
     """What a user did wrong, in the user's language."""
     return ServiceValidationError(
         translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders or None

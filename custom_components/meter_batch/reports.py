@@ -85,6 +85,8 @@ async def generate_report(call: ServiceCall) -> ServiceResponse:
     scope = access.scope(user) if user else None
     if scope is not None and not scope.issuperset(points):
         raise Unauthorized(context=call.context, user_id=actor.id, permission=Operation.READ)
+    if not data["formats"]:
+        raise refuse("report_no_formats", formats=", ".join(FORMATS))
     today = dt_util.now(site.time_zone).date()
     job: dict[str, Any] = {
         "kind": "report",

@@ -115,6 +115,10 @@ async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssi
         ("set_alarm_rule", {"kind": "over_voltage"}, "rule_nothing_set"),
         ("set_alarm_rule", {"kind": "high_tide", "enabled": False}, "engine_rule_unknown"),
         ("set_alarm_rule", {"kind": "over_voltage", "pickup": 1.0, "dropout": 1.2}, "engine_rule_reversed"),
+        ("set_alarm_rule", {"kind": "stuck_meter", "on_delay_s": -5}, "engine_rule_number"),
+        ("set_alarm_rule", {"kind": "stuck_meter", "pickup": "nan"}, "engine_rule_number"),
+        ("set_alarm_rule", {"kind": "over_voltage", "pickup": -1}, "engine_rule_bounds"),
+        ("set_alarm_rule", {"kind": "line_lost", "pickup": 3}, "engine_rule_no_level"),
         ("set_alarm_rule", {"kind": "over_voltage", "area": "Moon", "enabled": False}, "unknown_area"),
     ],
 )

@@ -93,7 +93,11 @@ async def test_who_asks_gets_what_they_see_and_no_more(
 
 @pytest.mark.parametrize(
     ("data", "key"),
-    [({"points": ["nobody"]}, "unknown_point"), ({"lines": ["nowhere"]}, "unknown_line")],
+    [
+        ({"points": ["nobody"]}, "unknown_point"),
+        ({"lines": ["nowhere"]}, "unknown_line"),
+        ({"formats": []}, "report_no_formats"),
+    ],
 )
 async def test_what_is_not_there_is_told_before_anything_is_made(
     hass: HomeAssistant, entry: MockConfigEntry, server: StandIn, data: dict[str, Any], key: str

@@ -238,6 +238,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "rule_unknown": "There is no alarm rule {kind}; there are {kinds}.",
     "rule_scope": '"{scope}" is no scope of an alarm rule; scopes are {scopes}.',
     "rule_number": "{key} = {value} of the alarm rule {kind} must be a number, a delay of 0 or more.",
+    "rule_bounds": "{key} = {value} of the alarm rule {kind} must lie between {least} and {most}.",
+    "rule_no_level": "The alarm rule {kind} has no level, so it takes no {key}.",
     "rule_reversed": (
         "The alarm rule {kind} would never return: its drop-out {dropout} lies beyond its pick-up {pickup}."
     ),

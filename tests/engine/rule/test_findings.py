@@ -316,6 +316,11 @@ def test_a_pick_up_that_is_moved_takes_its_drop_out_along(site) -> None:
         (Override("site", "over_voltage", pickup=float("nan")), "must be a number"),
         (Override("site", "over_voltage", on_delay_s=-1), "0 or more"),
         (Override("site", "over_voltage", dropout=1.08), "never return"),
+        (Override("site", "over_voltage", pickup=-1), "pickup = -1 .* between 0.9 and 2"),
+        (Override("site", "low_power_factor", pickup=1.5), "between 0 and 1"),
+        (Override("site", "current_unbalance", pickup=0.15), "between 1 and 100"),
+        (Override("site", "line_lost", pickup=3), "no level"),
+        (Override("site", "communication_lost", on_delay_s=1e12), "between 0 and 604800"),
         (Override("site", "under_voltage", pickup=0.8, dropout=0.7), "never return"),
     ],
 )

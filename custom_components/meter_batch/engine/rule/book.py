@@ -23,6 +23,9 @@ _SCOPES = "site, area:…, line:…, point:…"
 ATTRIBUTES = ("contract_kw", "contract_kva", "rated_kw", "transformer_kva", "nominal_v", "generation")
 """What of a point's attributes rules look at."""
 
+_LONGEST_S = 7 * 86_400
+"""No delay is longer."""
+
 _HYSTERESIS = 0.05
 """Where a rule without a level of its own is given one: it drops out 5 % inside it."""
 
@@ -52,6 +55,8 @@ class Rule:
     """Registers and attributes by key, "a|b" where either will do; a point without them does not have this rule."""
     min_load: float | None = None
     """Share of the rating below which it does not look."""
+    bounds: tuple[float, float] | None = None
+    """Between which pick-up and drop-out make sense; None: any number."""
     explained_by: tuple[str, ...] = ()
     """Kinds that are its cause while they are active at the same subject."""
 
@@ -87,6 +92,8 @@ class RuleBook:
             value = getattr(override, key)
             if value is not None and (not isfinite(value) or (key.endswith("_s") and value < 0)):
                 raise ConfigError(say("rule_number", key=key, kind=override.kind, value=value))
+            if value is not None:
+                _within(rule, key, value)
         changed = _changed(rule, override)
         if changed.dropout is not None and changed.pickup is not None and _reversed(changed):
             raise ConfigError(say("rule_reversed", kind=override.kind, pickup=changed.pickup, dropout=changed.dropout))
@@ -120,6 +127,18 @@ def _changed(rule: Rule, override: Override) -> Rule:
             else given["pickup"] + (rule.dropout - rule.pickup)
         )
     return replace(rule, **given)
+
+
+def _within(rule: Rule, key: str, value: float) -> None:
+    if key.endswith("_s"):
+        bounds: tuple[float, float] | None = (0, _LONGEST_S)
+    elif rule.looks_at in _WITHOUT_LEVEL:
+        raise ConfigError(say("rule_no_level", key=key, kind=rule.kind))
+    else:
+        bounds = rule.bounds
+    if bounds is not None and not bounds[0] <= value <= bounds[1]:
+        least, most = (f"{one:.10g}" for one in bounds)
+        raise ConfigError(say("rule_bounds", key=key, kind=rule.kind, value=f"{value:.10g}", least=least, most=most))
 
 
 def _reversed(rule: Rule) -> bool:
@@ -176,6 +195,9 @@ CHECKS: Mapping[str, SubjectKind] = {
 _ONCE = frozenset({"day_energy", "interval_energy", "silence", "line", "missing"})
 """What does not come as readings: one rule each."""
 
+_WITHOUT_LEVEL = frozenset({"silence", "line", "host"})
+"""What is so or not, and has no level."""
+
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "looks_at": (str,),
     "severity": (str,),
@@ -185,6 +207,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "enabled": (bool,),
     "needs": (list,),
     "explained_by": (list,),
+    "bounds": (list,),
     **dict.fromkeys(("pickup", "dropout", "on_delay_s", "off_delay_s", "min_load"), (int, float)),
 }
 
@@ -211,7 +234,7 @@ def _rule(kind: str, table: object, where: str) -> Rule:
                 raise ConfigError(f"{where}: needs names {key}, which is neither a quantity nor an attribute")
     if looks_at not in CHECKS:
         needs = (looks_at, *needs)
-    given = {key: value for key, value in table.items() if key not in ("needs", "explained_by", "severity")}
+    given = {key: value for key, value in table.items() if key not in ("needs", "explained_by", "severity", "bounds")}
     given.setdefault("unit", BY_KEY[looks_at].unit if looks_at in BY_KEY else "")
     rule = Rule(
         kind,
@@ -219,11 +242,21 @@ def _rule(kind: str, table: object, where: str) -> Rule:
         severity=Severity(table["severity"]),
         needs=needs,
         explained_by=_texts(table.get("explained_by", []), f"{where}: explained_by"),
+        bounds=_bounds(table.get("bounds"), where),
         **given,
     )
     if rule.pickup is not None and rule.dropout is not None and _reversed(rule):
         raise ConfigError(f"{where}: dropout = {rule.dropout} must lie on the quiet side of pickup = {rule.pickup}")
     return rule
+
+
+def _bounds(values: Sequence[object] | None, where: str) -> tuple[float, float] | None:
+    if values is None:
+        return None
+    numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) != len(values) or len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise ConfigError(f"{where}: bounds must be two numbers, the lesser first")
+    return numbers[0], numbers[1]
 
 
 def _texts(values: Sequence[object], where: str) -> tuple[str, ...]:

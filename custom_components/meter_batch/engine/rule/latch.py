@@ -13,6 +13,10 @@ _CONFIRMED_S = 900.0
 """What was so longer ago than this, or than the on-delay, without being looked at since, begins anew."""
 
 
+_DIGITS = {"V": 2, "A": 2, "%": 2}
+"""Decimals of values and limits by unit; powers and energies, in thousands, have three."""
+
+
 class Step(Enum):
     """What a look at a condition leads to."""
 
@@ -66,15 +70,16 @@ class Latch:
         rule = self.rule
         assert rule.pickup is not None and rule.dropout is not None
         limit = rule.pickup * base
+        digits = _DIGITS.get(self.unit, 3)
         if rule.above:
             picked, dropped = value > limit, value <= rule.dropout * base
         else:
             picked, dropped = value < limit, value >= rule.dropout * base
         if picked and (self._begins or self.extreme is None or (value > self.extreme) is rule.above):
-            self.extreme, self.phase = value, phase
+            self.extreme, self.phase = round(value, digits), phase
         step = self.step(at, picked=picked, dropped=dropped and whole, since=since)
         if step is Step.RAISE:
-            self.value, self.limit = value, limit
+            self.value, self.limit = round(value, digits), round(limit, digits)
         return step
 
     def step(self, at: float, *, picked: bool, dropped: bool, since: float | None = None) -> Step:
