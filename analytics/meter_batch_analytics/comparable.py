@@ -54,6 +54,13 @@ def previous_period(first: date, last: date) -> tuple[date, date]:
     return first - shift, last - shift
 
 
+def same_last_year(first: date, last: date) -> tuple[date, date]:
+    """The same dates of the year before; 29 February is the 28th."""
+    before = [one.replace(year=one.year - 1, day=28 if (one.month, one.day) == (2, 29) else one.day)
+              for one in (first, last)]  # fmt: skip
+    return before[0], before[1]
+
+
 def with_previous(first: date, last: date, calendar: DayCalendar) -> Match:
     """The days of a period with like days of the period before it."""
     before = previous_period(first, last)[0]

@@ -11,7 +11,7 @@ import numpy as np
 
 from meter_batch_engine.model.day import DayCalendar
 
-from ..comparable import Match, with_last_year, with_previous
+from ..comparable import Match, previous_period, same_last_year, with_last_year, with_previous
 from ..periods import Resolution
 from ..plots import Curve as Drawn
 from ..words import Words
@@ -34,6 +34,10 @@ class Comparison:
     """Pairs left out because one of the two days is not complete."""
     here: Days
     there: Days
+    plain: float | None
+    """By how much all days changed against all days of the other period, as in reports; None where those are not known
+    well enough.
+    """
 
     def totals(self, points: Sequence[str] | None = None) -> tuple[Decimal, Decimal]:
         """Energy now and then, over the pairs."""
@@ -72,7 +76,8 @@ def compare(
     if not match.pairs:
         return None
     others = [one for _, one in match.pairs]
-    there = reader.days(here.points, min(others), max(others), told)
+    before = (previous_period if kind == "previous" else same_last_year)(days[0], days[-1])
+    there = reader.days(here.points, min(*others, before[0]), max(*others, before[1]), told)
     if not there.days:
         return None
     first, second = here.days[0], there.days[0]
@@ -80,7 +85,19 @@ def compare(
     pairs = tuple(
         (one, other) for one, other in match.pairs if full[0][(one - first).days] and full[1][(other - second).days]
     )
-    return Comparison(kind, match, pairs, len(match.pairs) - len(pairs), here, there)
+    return Comparison(kind, match, pairs, len(match.pairs) - len(pairs), here, there,
+                      _plain(here, there, (days[0], days[-1]), before))  # fmt: skip
+
+
+def _plain(here: Days, there: Days, now: tuple[date, date], then: tuple[date, date]) -> float | None:
+    """The change of whole periods; None where less than `LEAST_KNOWN` of either is known."""
+    totals = []
+    for days, (first, last) in ((here, now), (there, then)):
+        places = list(range((first - days.days[0]).days, min((last - days.days[0]).days + 1, len(days.days))))
+        if not places or _known(days)[places].mean() < LEAST_KNOWN:
+            return None
+        totals.append(days.total(places=places))
+    return float(totals[0] / totals[1] - 1) if totals[1] > 0 else None
 
 
 def _known(days: Days) -> np.ndarray:

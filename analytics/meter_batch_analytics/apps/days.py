@@ -39,6 +39,12 @@ class Days:
         chosen = self.kwh[rows] if places is None else self.kwh[rows][:, places]
         return exact_sum(chosen)
 
+    def covered_days(self, points: Sequence[str] | None = None) -> float:
+        """How many days hold energy of any of the points; today only as far as it has come."""
+        rows = list(range(len(self.points))) if points is None else [self.place(one) for one in points]
+        there = np.isfinite(self.kwh[rows]).any(axis=0)
+        return float((np.diff(self.start)[: len(self.days)] * there).sum()) / 86_400_000
+
     def completeness(self, points: Sequence[str] | None = None) -> float:
         """Share of the time since each point's record began, until the last of the days, that is known."""
         rows = range(len(self.points)) if points is None else [self.place(one) for one in points]

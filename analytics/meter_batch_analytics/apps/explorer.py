@@ -267,6 +267,8 @@ class App(Page):
         self.chart.title = f"{title}, {self.period_text(shown.first, shown.last)}"
         self.chart.figure = chart
         self.chart.busy = False
+        if shown.compared is not None:
+            self.tell(shown.compared.note(self.words))
         self._show_rows(shown)
 
     def _show_rows(self, shown: Shown) -> None:

@@ -8,9 +8,14 @@ from datetime import datetime
 
 import numpy as np
 
+from ..sources.sums import STEPS
 from .curves import Group
-from .reading import Reader, Told
+from .reading import Reader, Told, coarser
 
+QUARTER_S = 900
+"""Demand is the mean of a quarter of an hour, as in reports."""
+WHOLE = 0.999
+"""Of a slot, for its mean to be a demand: one that has only begun has none."""
 NIGHT = (22, 6)
 """Hours of wall clock between which it is night."""
 MOST_POINT_DAYS = 1000 * 400
@@ -39,6 +44,7 @@ NONE = Peak(float("nan"), 0, 0, float("nan"), float("nan"))
 def peaks(reader: Reader, groups: Sequence[Group], begin: datetime, end: datetime, told: Told) -> list[Peak]:
     """The peak of each group. Month by month, so that memory does not grow with the period.
 
+    Finer intervals are added up to whole quarters of an hour; longer ones count by their own mean.
     Intervals of which less than half is known do not count for the highest: an estimate has no course.
     """
     count = len(groups)
@@ -49,13 +55,16 @@ def peaks(reader: Reader, groups: Sequence[Group], begin: datetime, end: datetim
         for part in reader.site.sums([one.points for one in groups], begin, end, progress=told):
             there = np.isfinite(part.kwh)
             kwh = np.where(there, part.kwh, 0)
-            power = np.where(there & (part.known >= 0.5), part.kwh, -np.inf) * 3600 / part.length_s
+            step = next(one for one in STEPS if one >= QUARTER_S and one % part.length_s == 0)
+            start, slots, known, covered, _ = coarser(part, step)
+            whole = np.isfinite(slots) & (known >= 0.5) & (covered >= WHOLE)
+            power = np.where(whole, slots, -np.inf) * 3600 / step
             place = power.argmax(axis=1)
             highest = power[np.arange(count), place]
             better = highest > best
             best = np.where(better, highest, best)
-            at = np.where(better, part.start[place], at)
-            lengths = np.where(better, part.length_s, lengths)
+            at = np.where(better, start[place], at)
+            lengths = np.where(better, step, lengths)
             wall = reader.wall(part.start)
             hour = (wall.astype("datetime64[h]") - wall.astype("datetime64[D]")).astype(np.int64)
             night = (hour >= NIGHT[0]) | (hour < NIGHT[1])

@@ -251,7 +251,7 @@ class Reader:
         if not parts:
             return None
         step = max(one.length_s for one in parts)
-        found = [_coarser(one, step) for one in parts]
+        found = [coarser(one, step) for one in parts]
         start, kwh, known, covered, flags = (
             np.concatenate([one[place] for one in found], axis=-1) for place in range(5)
         )
@@ -369,8 +369,8 @@ class Reader:
         return Curve(group, times, ends, found, low, high, known, bits)
 
 
-def _coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any, Any]:
-    """Slots of a month at the step of all months."""
+def coarser(part: Any, step: int) -> tuple[Any, Any, Any, Any, Any]:
+    """Slots of a month at a longer step, a multiple of theirs: start, kWh, known share, covered share and flags."""
     if part.length_s == step:
         return part.start, part.kwh, part.known, part.covered, part.flags
     slot = part.start // (step * 1000)

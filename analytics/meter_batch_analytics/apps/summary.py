@@ -47,8 +47,8 @@ def items(page: Page, shown: Shown) -> list[dict[str, Any]]:
     """Key figures of all that was chosen; those that need all intervals once they are there."""
     words, days = page.words, shown.days
     total = days.total()
-    count = len(days.days)
-    per_day = words("per_day", kwh=words.number(float(total) / max(1, count), 1))
+    known_days = days.covered_days()
+    per_day = words("per_day", kwh=words.number(float(total) / known_days, 1)) if known_days else ""
     items = [
         {
             "label": words("energy_total"), "value": words.number(total, digits_of(total)), "unit": "kWh",
@@ -60,7 +60,7 @@ def items(page: Page, shown: Shown) -> list[dict[str, Any]]:
         items.append(
             {
                 "label": words(f"against_{shown.compared.kind}"), "value": _percent(page, change),
-                "note": shown.compared.note(words),
+                "note": words("all_days", change=_percent(page, shown.compared.plain)),
             }
         )  # fmt: skip
     elif shown.values["compare"] != "none":

@@ -119,8 +119,9 @@ def test_hours_are_what_the_ledger_has(session: Opened) -> None:
 
 def test_last_week_is_compared_on_like_days_and_today_is_not(session: Opened) -> None:
     app = opened(explorer.App, session(points="p1", period="2026-09-07..2026-09-13"))
-    card = next(one for one in app.figures.items if one["label"] == "Against the previous period")
-    assert card["note"].startswith("7 of 7 days")
+    card = next(one for one in app.figures.items if one["label"] == "Against the previous period, on like days")
+    assert "7 of 7 days beside like days" in app.notice.text
+    assert card["note"] == f"all days: {card['value']}"
     now = sum(power_kw("p1", BEGIN + timedelta(days=37, minutes=15 * one)) for one in range(7 * 96))
     then = sum(power_kw("p1", BEGIN + timedelta(days=30, minutes=15 * one)) for one in range(7 * 96))
     assert float(card["value"].replace("−", "-").split()[0]) == pytest.approx((now / then - 1) * 100, abs=0.06)
@@ -128,7 +129,7 @@ def test_last_week_is_compared_on_like_days_and_today_is_not(session: Opened) ->
     assert beside["name"] == "previous period"
     assert beside["x"][0] == np.datetime64("2026-09-07T00:00")
     app = opened(explorer.App, session(points="p1", period="2026-09-07..2026-09-13", compare="last_year"))
-    assert cards(app)["Against last year"] == "–"
+    assert cards(app)["Against last year, on like days"] == "–"
 
 
 def test_zooming_in_loads_what_is_finer_and_out_again_the_whole(session: Opened) -> None:
@@ -457,3 +458,57 @@ def test_a_day_is_of_the_site(session: Opened) -> None:
     app = opened(explorer.App, session(points="p1", period="yesterday"))
     assert (app.shown.first, app.shown.begin) == (date(2026, 9, 29), END - timedelta(days=1))
     assert NOW.astimezone(SHANGHAI).date() == date(2026, 9, 30)
+
+
+def test_demand_is_of_whole_quarters_of_an_hour_also_where_intervals_are_minutes(tmp_path: Path) -> None:
+    from meter_batch_analytics.apps.peaks import peaks
+    from meter_batch_engine.model.interval import Changes, Interval
+
+    # 6 kW, one minute of 60 kW: of its quarter the mean is 9.6 kW. The last five minutes at 30 kW are no quarter yet.
+    kw = [6.0] * 180
+    kw[67] = 60.0
+    kw += [30.0] * 5
+    rows = [
+        Interval("a", BEGIN + timedelta(minutes=place), 60, {IMPORT: round(Decimal(one) / 60, 6)},
+                 frozenset({Quality.MEASURED}), 1, "poll", known_s=60)
+        for place, one in enumerate(kw)
+    ]  # fmt: skip
+    rows += [
+        Interval("b", BEGIN + timedelta(hours=one), 3600, {IMPORT: Decimal(3 + one)}, frozenset({Quality.MEASURED}), 1,
+                 "poll", known_s=3600)
+        for one in range(3)
+    ]  # fmt: skip
+    with Archive(tmp_path / "archive", time_zone="Asia/Shanghai", writing=True) as archive:
+        archive.take("archive", Changes(1, rows))
+        archive.compact()
+    made = open_data(tmp_path, ALL, now=lambda: BEGIN + timedelta(minutes=186))
+    (fine,) = peaks(Reader(made), [Group("a", ("a",))], BEGIN, BEGIN + timedelta(days=1), lambda _: None)
+    assert (fine.kw, fine.length_s) == (pytest.approx(9.6, abs=1e-4), 900)
+    assert fine.at == int((BEGIN + timedelta(minutes=60)).timestamp() * 1000)
+    (coarse,) = peaks(Reader(made), [Group("b", ("b",))], BEGIN, BEGIN + timedelta(days=1), lambda _: None)
+    assert (coarse.kw, coarse.length_s) == (5.0, 3600), "a longer interval by its own mean, and how long it is is said"
+
+
+def test_energy_a_day_is_of_days_with_data_only(session: Opened) -> None:
+    notes = [
+        next(one for one in opened(explorer.App, session(points="p1", period=period)).figures.items
+             if one["label"] == "Energy")["note"]
+        for period in ("2016-01-01..2026-12-31", "2026-08-01..2026-09-29")
+    ]  # fmt: skip
+    assert notes[0] == notes[1] != ""
+
+
+def test_the_plain_change_is_of_all_days_and_stands_beside_the_one_of_like_days(session: Opened) -> None:
+    app = opened(explorer.App, session(points="p1", period="2026-09-01..2026-09-29", compare="previous"))
+    card = next(one for one in app.figures.items if one["label"].startswith("Against"))
+    # Five whole weeks before: they begin before the record does, so all days cannot be compared.
+    assert card["note"] == "all days: –"
+    app = opened(explorer.App, session(points="p1", period="2026-09-15..2026-09-20", compare="previous"))
+    now, then = (
+        sum(power_kw("p1", BEGIN + timedelta(days=day, minutes=15 * one)) for day in days for one in range(96))
+        for days in (range(45, 51), range(38, 44))
+    )
+    card = next(one for one in app.figures.items if one["label"].startswith("Against"))
+    assert card["note"].startswith("all days: ")
+    said = float(card["note"].removeprefix("all days: ").replace("−", "-").split()[0])
+    assert said == pytest.approx((now / then - 1) * 100, abs=0.06)
