@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final, Self, override
 
 from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ClientTimeout, hdrs
+from homeassistant.auth.models import User
 from homeassistant.config_entries import ConfigEntry, ConfigEntryState
 from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant, callback
@@ -39,6 +40,8 @@ REPORTS_EVERY: Final = 20
 AWAY_LONG: Final = timedelta(minutes=15)
 """Away for longer than this it is worth a repair."""
 ISSUE_AWAY: Final = "analytics_away"
+_APPS: HassKey[tuple[App, ...]] = HassKey(f"{DOMAIN}_analytics_apps")
+"""Its pages, as it said last."""
 _AWAY: HassKey[datetime] = HassKey(f"{DOMAIN}_analytics_away")
 _QUICK = ClientTimeout(total=10, sock_connect=5)
 _FILE = ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -60,6 +63,13 @@ class ServerAway(ServerProblem):
 
 class TokenRefused(ServerProblem):
     """It answers, but not to this token."""
+
+
+def told_to(problem: ServerProblem, user: User | None) -> ServerProblem:
+    """A problem as this user may read it: addresses and what the network said are for administrators."""
+    if isinstance(problem, Refused) or not problem.placeholders or user is None or user.is_admin:
+        return problem
+    return ServerProblem("analytics_unusable")
 
 
 class Refused(ServerProblem):
@@ -276,6 +286,7 @@ class Analytics(DataUpdateCoordinator[Status]):
                 translation_key=problem.key,
                 translation_placeholders=problem.placeholders,
             ) from problem
+        async_note_apps(self.hass, status.apps)
         self._looks = (self._looks + 1) % REPORTS_EVERY
         async_note_back(self.hass)
         return Status(status.version, status.apps, status.said, reports)
@@ -316,6 +327,18 @@ def analytics(hass: HomeAssistant) -> Analytics:
     if entry.state is not ConfigEntryState.LOADED:
         raise ServerAway("analytics_not_running", url=entry.data[CONF_URL])
     return entry.runtime_data
+
+
+@callback
+def async_note_apps(hass: HomeAssistant, apps: tuple[App, ...]) -> None:
+    """Its pages are these; they stay known while it is away."""
+    hass.data[_APPS] = apps
+
+
+@callback
+def known_apps(hass: HomeAssistant) -> tuple[App, ...]:
+    """Its pages, as it said last."""
+    return hass.data.get(_APPS, ())
 
 
 @callback

@@ -43,7 +43,8 @@ LANGUAGES: Final = ("en", "zh-Hans")
 
 def language_of(text: str | None) -> str:
     """One of the languages we have for one that was asked for."""
-    return LANGUAGES[1] if (text or "").lower() in {"zh", "zh-cn", "zh-hans"} else LANGUAGES[0]
+    tag = (text or "").lower().split("-")
+    return LANGUAGES[1] if tag[0] == "zh" and not {"hant", "tw", "hk", "mo"} & set(tag) else LANGUAGES[0]
 
 
 async def async_language(hass: HomeAssistant, user: User) -> str:

@@ -20,7 +20,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers import translation
 from homeassistant.helpers.http import current_request
 
-from .analytics import Report, ServerProblem, analytics
+from .analytics import Report, ServerProblem, analytics, told_to
 from .const import DOMAIN, MANUFACTURER
 from .reports import file_path, may_see, mime_of
 from .wording import async_message
@@ -59,7 +59,8 @@ class ReportSource(MediaSource):
         try:
             reports = self._reports()
         except ServerProblem as problem:
-            raise BrowseError(await async_message(self._hass, problem.key, **problem.placeholders)) from problem
+            said = told_to(problem, _user())
+            raise BrowseError(await async_message(self._hass, said.key, **said.placeholders)) from problem
         language = self._hass.config.language
         texts = await translation.async_get_translations(self._hass, language, "selector", {DOMAIN})
         parts = [part for part in (item.identifier or "").split("/") if part]
@@ -83,7 +84,8 @@ class ReportSource(MediaSource):
         try:
             found = next((one for one in self._reports() if one.id == parts[-2]), None) if len(parts) >= 2 else None
         except ServerProblem as problem:
-            raise Unresolvable(await async_message(self._hass, problem.key, **problem.placeholders)) from problem
+            said = told_to(problem, _user())
+            raise Unresolvable(await async_message(self._hass, said.key, **said.placeholders)) from problem
         if found is None or parts[-1] not in {one.name for one in found.files}:
             raise Unresolvable(await async_message(self._hass, "unknown_report"))
         return PlayMedia(file_path(found, parts[-1]), mime_of(parts[-1]))

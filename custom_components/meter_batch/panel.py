@@ -17,7 +17,17 @@ from homeassistant.util.hass_dict import HassKey
 
 from . import access
 from .access import Operation
-from .analytics import BASE, ServerProblem, TokenRefused, analytics, analytics_entry, client_of
+from .analytics import (
+    BASE,
+    ServerProblem,
+    TokenRefused,
+    analytics,
+    analytics_entry,
+    async_note_apps,
+    client_of,
+    known_apps,
+    told_to,
+)
 from .analytics_session import COOKIE, RENEW_S, async_language, language_of, sessions
 from .const import DOMAIN
 from .reports import FORMATS, KINDS, as_answer, may_see
@@ -100,7 +110,7 @@ async def open_session(hass: HomeAssistant, connection: ActiveConnection, msg: d
 @websocket_command({probatio.Required("type"): f"{DOMAIN}/analytics/status"})
 @async_response
 async def get_status(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
-    """Whether the server is there (`ok`, `away`, `refused`, `none`), in words why not, and its pages."""
+    """Whether the server is there (`ok`, `away`, `refused`, `none`), in words why not, and its pages as last known."""
     access.check_user(connection.user, Operation.READ)
     entry = analytics_entry(hass)
     if entry is None or entry.disabled_by is not None:
@@ -108,24 +118,30 @@ async def get_status(hass: HomeAssistant, connection: ActiveConnection, msg: dic
     else:
         try:
             status = await client_of(hass, entry).async_status()
-            answer = {"state": "ok", "apps": [one.as_dict() for one in status.apps]}
+            async_note_apps(hass, status.apps)
+            answer = {"state": "ok"}
         except ServerProblem as problem:
             state = "refused" if isinstance(problem, TokenRefused) else "away"
-            text = await async_message(hass, problem.key, **problem.placeholders)
-            answer = {"state": state, "message": text, "apps": []}
+            said = told_to(problem, connection.user)
+            answer = {"state": state, "message": await async_message(hass, said.key, **said.placeholders)}
+        answer["apps"] = [one.as_dict() for one in known_apps(hass)]
     connection.send_result(msg["id"], answer)
 
 
 @websocket_command({probatio.Required("type"): f"{DOMAIN}/reports/list"})
 @async_response
 async def list_reports(hass: HomeAssistant, connection: ActiveConnection, msg: dict[str, Any]) -> None:
-    """The finished reports whose points the user may see, newest first; files with addresses for a day."""
+    """The finished reports whose points the user may see, newest first; files with addresses for a day.
+
+    `away`: the server does not answer, so nobody knows which there are.
+    """
     access.check_user(connection.user, Operation.READ)
     try:
         server = analytics(hass)
         await server.async_fresh()
-        reports = server.data.reports if server.last_update_success else ()
+        away = not server.last_update_success
     except ServerProblem:
-        reports = ()
+        away = True
+    reports = () if away else server.data.reports
     found = [as_answer(hass, one) for one in reports if may_see(connection.user, one)]
-    connection.send_result(msg["id"], {"reports": found})
+    connection.send_result(msg["id"], {"reports": found, "away": away})

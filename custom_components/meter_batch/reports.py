@@ -28,7 +28,7 @@ from homeassistant.util import dt as dt_util
 
 from . import access
 from .access import Operation
-from .analytics import Analytics, Report, ServerProblem, analytics, analytics_entry, reason_of
+from .analytics import Analytics, Report, ServerProblem, analytics, analytics_entry, reason_of, told_to
 from .analytics_session import LANGUAGES, language_of
 from .api import answered
 from .commands import find_point, line_by_name, refuse
@@ -102,7 +102,8 @@ async def generate_report(call: ServiceCall) -> ServiceResponse:
     try:
         report = await _made(analytics(hass), job)
     except ServerProblem as problem:
-        raise refuse(problem.key, **problem.placeholders) from problem
+        said = told_to(problem, user)
+        raise refuse(said.key, **said.placeholders) from problem
     return as_answer(hass, report)
 
 
@@ -291,7 +292,7 @@ class FileView(HomeAssistantView):
         try:
             server = analytics(hass)
         except ServerProblem as problem:
-            return await self._away(hass, problem)
+            return await self._away(hass, told_to(problem, user))
         found = server.report(report)
         # Who may not see it is not told that it is there.
         if found is None or not may_see(user, found) or name not in {one.name for one in found.files}:
@@ -312,9 +313,8 @@ class FileView(HomeAssistantView):
                         request.transport.abort()
                 return response
         except (ClientError, TimeoutError, OSError) as error:
-            return await self._away(
-                hass, ServerProblem("analytics_unreachable", url=server.client.url, reason=reason_of(error))
-            )
+            away = ServerProblem("analytics_unreachable", url=server.client.url, reason=reason_of(error))
+            return await self._away(hass, told_to(away, user))
 
     async def _away(self, hass: HomeAssistant, problem: ServerProblem) -> web.StreamResponse:
         text = await async_message(hass, problem.key, **problem.placeholders)

@@ -72,7 +72,8 @@ async def test_the_page_is_told_why_the_server_does_not_answer(
     assert (await ask(socket, "analytics/status"))["state"] == "refused"
     await server.stop()
     away = await ask(socket, "analytics/status")
-    assert away["state"] == "away" and server.url in away["message"] and away["apps"] == []
+    assert away["state"] == "away" and server.url in away["message"]
+    assert [one["key"] for one in away["apps"]] == ["explorer", "trends"]  # they stay known
     await hass.config_entries.async_remove(entry.entry_id)
     assert (await ask(socket, "analytics/status"))["state"] == "none"
 
@@ -89,6 +90,35 @@ async def test_a_session_speaks_the_users_language(
     assert await async_language(hass, hass_admin_user) == "zh-Hans"
     found = await ask(socket, "analytics/session")
     assert sessions(hass)._visits[found["session"]].language == "zh-Hans"
+
+
+async def test_a_reader_is_told_neither_addresses_nor_what_the_network_said(
+    hass: HomeAssistant,
+    server: StandIn,
+    entry: MockConfigEntry,
+    hass_ws_client: WebSocketGenerator,
+    hass_read_only_access_token: str,
+) -> None:
+    reader = await hass_ws_client(hass, hass_read_only_access_token)
+    server.token = "another"
+    refused = await ask(reader, "analytics/status")
+    await server.stop()
+    away = await ask(reader, "analytics/status")
+    assert (refused["state"], away["state"]) == ("refused", "away")
+    assert (
+        refused["message"]
+        == away["message"]
+        == ("The analytics server cannot be used at present. An administrator can see why.")
+    )
+
+
+async def test_the_language_of_the_page_counts_before_the_house_s(hass: HomeAssistant, socket: Any) -> None:
+    from custom_components.meter_batch.analytics_session import sessions
+
+    assert hass.config.language == "en"
+    for asked, spoken in (("zh-Hans", "zh-Hans"), ("zh-CN", "zh-Hans"), ("zh-Hans-CN", "zh-Hans"), ("zh-TW", "en")):
+        found = await ask(socket, "analytics/session", language=asked)
+        assert sessions(hass)._visits[found["session"]].language == spoken
 
 
 @pytest.mark.parametrize("text", ["de", "zh-Hant", None, ""])

@@ -108,7 +108,11 @@ async def test_what_is_not_there_is_told_before_anything_is_made(
 
 
 async def test_what_goes_wrong_is_told_in_words(
-    hass: HomeAssistant, entry: MockConfigEntry, server: StandIn, monkeypatch: pytest.MonkeyPatch
+    hass: HomeAssistant,
+    entry: MockConfigEntry,
+    server: StandIn,
+    hass_read_only_user: User,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.job_fails = "the tariff has no price for 2026"
     with pytest.raises(ServiceValidationError, match=r"no price for 2026") as refused:
@@ -127,6 +131,9 @@ async def test_what_goes_wrong_is_told_in_words(
     with pytest.raises(ServiceValidationError) as refused:
         await make(hass)
     assert refused.value.translation_key == "analytics_unreachable"
+    with pytest.raises(ServiceValidationError) as refused:
+        await make(hass, hass_read_only_user)
+    assert refused.value.translation_key == "analytics_unusable" and not refused.value.translation_placeholders
     await hass.config_entries.async_remove(entry.entry_id)
     with pytest.raises(ServiceValidationError) as refused:
         await make(hass)
@@ -193,7 +200,7 @@ async def test_the_list_of_reports_shows_what_the_user_may_see(
     assert [one["id"] for one in (await ask(admin, "reports/list"))["reports"]] == ["mine", "whole"]
     assert [one["id"] for one in (await ask(reader, "reports/list"))["reports"]] == ["mine"]
     await server.stop()
-    assert (await ask(admin, "reports/list"))["reports"] == []
+    assert await ask(admin, "reports/list") == {"reports": [], "away": True}
 
 
 # --- the media browser

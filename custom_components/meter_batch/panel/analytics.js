@@ -20,6 +20,7 @@ const TEXTS = {
     areas: "Areas",
     allAreas: "Whole site",
     go: "Make",
+    noFormats: "Choose at least one file.",
     making: "The report is being made …",
     made: "The report is ready.",
     failed: "The report could not be made.",
@@ -49,6 +50,7 @@ const TEXTS = {
     areas: "区域",
     allAreas: "整个站点",
     go: "生成",
+    noFormats: "请至少选择一种文件。",
     making: "正在生成报表…",
     made: "报表已完成。",
     failed: "无法生成报表。",
@@ -252,12 +254,12 @@ class AnalyticsPanel extends HTMLElement {
       ]);
       this.#state = status.state;
       this.#detail = status.message ?? "";
-      if (status.state === "ok") this.#apps = status.apps;
+      if (status.apps.length || status.state === "none") this.#apps = status.apps; // known ones stay while it is away
       if (this.#stale) this.#parts.frame?.contentWindow.location.reload();
       this.#stale = false;
     } catch {
-      // Home Assistant itself is away, or has not loaded us yet.
-      this.#state = this.#hass.connection.connected ? "away" : "waiting";
+      // Home Assistant itself is away, or has not loaded us yet: that says nothing of the server.
+      this.#state = "waiting";
       this.#detail = "";
     }
     if (!this.isConnected) return;
@@ -363,7 +365,7 @@ class AnalyticsPanel extends HTMLElement {
     this.#parts.notice?.remove();
     this.#parts.notice = null;
     // A page in the frame says itself that it waits for its server.
-    const said = this.#parts.frame && ["away", "waiting", "loading"].includes(this.#state);
+    const said = this.#parts.frame && ["away", "loading"].includes(this.#state);
     if (this.#state !== "ok" && !said) this.#say(this.#state);
   }
 
@@ -425,7 +427,12 @@ class AnalyticsPanel extends HTMLElement {
   async #listReports() {
     const { list } = this.#parts;
     try {
-      const { reports } = await this.#hass.callWS({ type: "meter_batch/reports/list" });
+      const { reports, away } = await this.#hass.callWS({ type: "meter_batch/reports/list" });
+      if (away) {
+        delete list.dataset.known;
+        list.replaceChildren(this.#texts.away);
+        return;
+      }
       const known = JSON.stringify(reports.map((one) => [one.id, one.made_at]));
       if (list.dataset.known === known) return; // what has the focus keeps it
       list.dataset.known = known;
@@ -437,7 +444,7 @@ class AnalyticsPanel extends HTMLElement {
       );
     } catch {
       delete list.dataset.known;
-      list.replaceChildren(this.#texts.away);
+      list.replaceChildren(this.#texts.waiting);
     }
   }
 
@@ -517,6 +524,7 @@ class AnalyticsPanel extends HTMLElement {
     };
     made.addEventListener("submit", async (event) => {
       event.preventDefault();
+      if (!boxes.some((box) => box.checked)) return say(texts.noFormats, true);
       go.disabled = true;
       say(texts.making);
       try {
