@@ -87,10 +87,12 @@ def report(
     wanted = _Wanted(kind.value, period, _formats(formats), _language(language), points, area, line)
     trust(authority)
     session = _session(data, url, token_file, archive, key_file, keyring, recorder=recorder)
+    _check(session, wanted)
     tariffs = _tariff(tariff, data)
     said = _facts(session, wanted, tariffs)
     for problem in getattr(tariffs, "broken", {}).values():
-        typer.echo(f"meter-batch: {problem}", err=True)
+        # It begins with the name of the file, without its folder.
+        typer.echo(f"meter-batch: {data}/tariffs/{problem}", err=True)
     if output is None and data is not None:
         found = _kept(said, wanted, data, session)
     else:
@@ -170,6 +172,14 @@ def _session(
     folder = data or archive
     assert folder is not None
     return open_data(folder, archive=archive, keys=keys_of(key_file, keyring))
+
+
+def _check(session: Session | _Session, wanted: _Wanted) -> None:
+    """What was written on the command line is checked before any file of a tariff."""
+    from meter_batch_analytics.report.gather import check, choose
+
+    check(session, wanted.kind, wanted.period)
+    choose(session.site, wanted.points, wanted.areas, wanted.lines)
 
 
 def _facts(session: Session | _Session, wanted: _Wanted, tariff: Tariff | Tariffs | None) -> Facts:

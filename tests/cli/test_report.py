@@ -148,3 +148,18 @@ def test_a_broken_tariff_is_named_with_its_place_and_nothing_is_made(
     assert done.returncode == 2
     assert f"{file}: [[version]] from 2020-01-01" in done.stderr and "\"night\" has '22:00-26:00'" in done.stderr
     assert sorted(data.rglob("*")) == before
+
+
+def test_a_mistake_in_a_tariff_file_does_not_hide_one_in_the_period_or_the_area(
+    meter_batch: Run, data: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("curency = 1")
+    for more, said in (
+        (("--period", "2026-13"), '"2026-13" is no month'),
+        (("--area", "Roof of nobody"), "Roof of nobody"),
+    ):
+        asked = more if "--period" in more else ("--period", "2026-08", *more)
+        done = meter_batch("report", "monthly", "--data", str(data), "--tariff", str(wrong), *asked)
+        assert done.returncode != 0
+        assert said in done.stderr and "curency" not in done.stderr

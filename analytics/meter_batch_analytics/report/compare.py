@@ -17,7 +17,7 @@ from .measured import IMPORT, Array, Histories, Rows, groups, instant, read
 from .period import ReportPeriod, day_begins
 
 USABLE = 0.95
-"""Share of a day that must be known or estimated for it to be compared."""
+"""Share of a day, or a period, that must be known or estimated for it to be compared."""
 ZERO = Decimal(0)
 
 type Terms = Mapping[str, int]
@@ -35,6 +35,8 @@ class Days:
     """Values a day."""
     known: Array
     """Share of a day."""
+    covered: Array
+    """Share of a day that is known or estimated."""
     usable: Array
 
     def at(self, day: date) -> int | None:
@@ -64,7 +66,7 @@ def days_of(rows: Rows, period: ReportPeriod, first: date, last: date) -> Days:
     known = rows.seconds(rows.known_s, place, count) / length
     covered = rows.seconds(np.rint(rows.covered * rows.length_s).astype(np.int64), place, count) / length
     places = {instant(one, zone).date(): number for number, one in enumerate(borders[:-1])}
-    return Days(places, rows, counts, has, known, (has > 0) & (covered >= USABLE))
+    return Days(places, rows, counts, has, known, covered, (has > 0) & (covered >= USABLE))
 
 
 class Comparison:
@@ -84,11 +86,15 @@ class Comparison:
             for day, like in match.pairs
             if day in set(whole) and (mine := this.at(day)) is not None and (theirs := there.at(like)) is not None
         ]
+        # Of a day people ask which one it is compared with; of a month each day has its own.
+        one = period.kind == "daily" and len(match.pairs) == 1
+        self._like = match.pairs[0][1].isoformat() if one else None
 
     def of(self, points: Sequence[Terms]) -> Compared:
         """Of a sum of points."""
         this = _added(self._this.kwh(terms, self._mine) for terms in points)
         other = _added(self._there.kwh(terms, self._others) for terms in points)
+        change = _change(this, other) if self._both_known(points) else None
         known = [
             float(self._there.known[self._there.rows.places[leaf], self._others].mean())
             for terms in points
@@ -103,9 +109,23 @@ class Comparison:
                 theirs += self._there.kwh(terms, [there]) or ZERO
             days += bool(both)
         return Compared(
-            self._label, other, this, _change(this, other), min(1.0, sum(known) / len(known)) if known else 0.0,
+            self._label, other, this, change, min(1.0, sum(known) / len(known)) if known else 0.0,
             theirs if days else None, mine if days else None, _change(mine, theirs) if days else None, days,
+            self._like if days else None,
         )  # fmt: skip
+
+    def _both_known(self, points: Sequence[Terms]) -> bool:
+        """Whether all parts of a sum are known well enough in both periods; those of which nothing is known in either
+        are in neither sum.
+        """
+        if not self._mine or not self._others:
+            return False
+        for leaf in {leaf for terms in points for leaf in terms}:
+            here = float(self._this.covered[self._this.rows.places[leaf], self._mine].mean())
+            there = float(self._there.covered[self._there.rows.places[leaf], self._others].mean())
+            if (here or there) and min(here, there) < USABLE:
+                return False
+        return True
 
 
 def comparisons(

@@ -38,6 +38,8 @@ NOTES = {
     "no_reactive": "reactive energy is not known of all points of the total, so there is no power factor",
     "no_last_year": "nothing is known of the same period of last year",
     "no_previous": "nothing is known of the period before",
+    "change_left_out": "at `points` points less than 95 % of this period or the other is known: no change is given",
+    "balance_left_out": "at `points` points less than 95 % of it or of its submeters is known: there is no balance",
 }
 """Keys of notes, what they mean, and in backquotes their facts."""
 
@@ -68,7 +70,7 @@ class Compared:
     this_kwh: Decimal | None
     """Of this one, as far as it is compared."""
     change: float | None
-    """this ÷ other − 1."""
+    """this ÷ other − 1. None too where less than 95 % of either is known."""
     completeness: float
     """Of the other one."""
     comparable_kwh: Decimal | None = None
@@ -79,6 +81,13 @@ class Compared:
     comparable_change: float | None = None
     comparable_days: int = 0
     """Days of this one that could be compared."""
+    comparable_period: str | None = None
+    """Of a day: label of the one that is like it."""
+
+    @property
+    def partly(self) -> bool:
+        """Whether both are known, but too little of one for a change to mean anything."""
+        return self.kwh is not None and self.kwh > 0 and self.this_kwh is not None and self.change is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +365,8 @@ class Facts:
     """Ids of the points that were asked for; None: all."""
     site: str | None = None
     """What people call the site."""
+    about: tuple[str, ...] = ()
+    """Names of the areas or lines that were chosen, or of single points; empty: all."""
     version: int = VERSION
 
     @property

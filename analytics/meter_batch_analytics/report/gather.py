@@ -17,7 +17,7 @@ from ..session import Identity
 from ..site import Site
 from .alarms import alarms_of
 from .bill import energy_cost
-from .compare import comparisons, days_of
+from .compare import USABLE, comparisons, days_of
 from .costs import CONTRACT, attribute_sum, cost_of
 from .facts import (
     AlarmFacts,
@@ -89,7 +89,24 @@ def facts(
         for name, count in broken.items()
     ]
     found = made.facts(local(now.replace(microsecond=0), zone), alarms)
-    return replace(found, chosen=None if whole else tuple(chosen), notes=(*found.notes, *notes))
+    about = () if points is None else _about(site, chosen)
+    return replace(found, chosen=None if whole else tuple(chosen), notes=(*found.notes, *notes), about=about)
+
+
+def check(session: Histories, kind: str, period: str) -> None:
+    """ConfigError for a kind or a period that there is not: what people write themselves comes before files."""
+    site = session.site
+    period_of(kind_of(kind), period, session.now(), zone_of(site.time_zone))
+
+
+def _about(site: Site, chosen: Sequence[str]) -> tuple[str, ...]:
+    """The areas, or else the lines, that are just what was chosen; else the points' names."""
+    wanted = set(chosen)
+    for named in (site.areas, site.lines):
+        inside = {name: set(ids) for name, ids in named.items() if ids and wanted.issuperset(ids)}
+        if inside and set().union(*inside.values()) == wanted:
+            return tuple(sorted(inside))
+    return tuple(site.points[one].name for one in chosen)
 
 
 def choose(
@@ -135,6 +152,7 @@ class _Made:
         if self.virtual_only:
             self.members = tuple(chosen)
         self.notes: list[Note] = []
+        self.unbalanced = 0
 
     def facts(self, made_at: datetime, alarms: tuple[AlarmFacts, ...]) -> Facts:
         """All of it."""
@@ -243,6 +261,9 @@ class _Made:
             kwh = self.data.kwh([self.terms[id_]])
             if not inside or kwh is None:
                 continue
+            if any(self.data.covered(self.terms[one]) < USABLE for one in (id_, *inside)):
+                self.unbalanced += 1
+                continue
             parts = self.data.kwh([self.terms[one] for one in inside]) or ZERO
             found.append(Balance(id_, kwh, inside, parts, kwh - parts, _share(kwh - parts, kwh)))
         return tuple(found)
@@ -350,6 +371,10 @@ class _Made:
             for key, one in (("no_previous", total.previous), ("no_last_year", total.last_year)):
                 if one.kwh is None:
                     found.append(Note(key))
+        if unlike := sum(one.previous.partly or one.last_year.partly for one in points):
+            found.append(Note("change_left_out", {"points": unlike}))
+        if self.unbalanced:
+            found.append(Note("balance_left_out", {"points": self.unbalanced}))
         self.notes = [*found, *notes]
 
 

@@ -95,8 +95,9 @@ class Page:
             "bill_methods": self._methods,
             "alarms": facts.alarms[:_MOST_ALARMS],
             "unsure": unsure[:_MOST_UNSURE], "unsure_count": len(unsure), "unsure_times": self._unsure_times(),
-            "by_area": by_area,
-            "columns": 10 + len(facts.tariff_periods) + (facts.cost is not None),
+            "by_area": by_area, "marks": self._marks(),
+            "periods": [one for one in facts.tariff_periods if one.key in voice.used_periods],
+            "columns": 10 + len(voice.used_periods) + (facts.cost is not None),
             "notes": voice.notes(),
         }  # fmt: skip
 
@@ -107,7 +108,10 @@ class Page:
         if facts.kind == "daily":
             return voice.weekday
         last = (facts.end - timedelta(hours=12)).date()
-        return voice.say("from_to", since=voice.short_day(facts.start.date()), until=voice.say.day(last))
+        first = facts.start.date()
+        if self.language == CHINESE:
+            return voice.say("from_to", since=voice.say.day(first), until=f"{last.day}日")
+        return voice.say("from_to", since=first.day, until=voice.say.day(last))
 
     def _scope(self) -> str:
         count = len(self.facts.points)
@@ -144,7 +148,7 @@ class Page:
         found.append((say("power_factor"), say.number(factor.value, 2), "", note, "warning" if low else ""))
         tone = "bad" if total.completeness < 0.95 else "warning" if total.completeness < 0.99 else ""
         note = f"{say('estimated')} {voice.share(total.estimated_share)}"
-        found.append((say("measured"), voice.share(total.completeness), "", note, tone))
+        found.append((say("measured_total"), voice.share(total.completeness), "", note, tone))
         alarms = len(facts.alarms)
         lasting = sum(one.until is None for one in facts.alarms)
         note = say("alarms_lasting", count=lasting) if lasting else ""
@@ -219,8 +223,9 @@ class Page:
             return None
         kwh, money = dict.fromkeys(self._colours, Decimal(0)), dict.fromkeys(self._colours, Decimal(0))
         for part in (part for bill in facts.cost.bills for line in bill.lines for part in line.parts):
-            kwh[part.period] += part.kwh
-            money[part.period] += part.amount
+            if part.period in kwh:
+                kwh[part.period] += part.kwh
+                money[part.period] += part.amount
         rows = []
         for label, parts in (("share_of_use", kwh), ("share_of_cost", money)):
             whole = sum(parts.values(), Decimal(0))
@@ -282,6 +287,18 @@ class Page:
             for key, amount in bill.demand_methods.items()
         ]
         return say("methods", methods=say("list_separator").join(each), basis=say(f"method_{bill.demand_basis}"))
+
+    def _marks(self) -> str:
+        """What the marks in the table of points mean, of those that stand there."""
+        voice, found = self.voice, set[str]()
+        for one in self.facts.points:
+            found.update(voice.unsure(one, value) for value in (one.kwh, one.energy_cost, *one.by_period.values()))
+        said = [
+            voice.say(key)
+            for mark, key in (("≈", "mark_estimated"), ("‡", "mark_negative"))
+            if any(one.startswith(mark) for one in found)
+        ]
+        return ("" if self.language == CHINESE else " ").join(said)
 
     def _unsure_times(self) -> str:
         facts, voice = self.facts, self.voice

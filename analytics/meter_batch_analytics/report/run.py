@@ -11,7 +11,7 @@ from ..session import Session
 from ..words import language_of
 from .facts import Facts
 from .files import FORMATS, known_formats
-from .gather import Histories, choose, facts
+from .gather import Histories, check, choose, facts
 from .kernel import Kernel
 from .make import make
 from .store import Report, ReportStore
@@ -52,6 +52,8 @@ def run_report(
     progress(0.05)
     formats = known_formats(request.get("formats") or FORMATS)
     language = language_of(request.get("language") or session.language)
+    check(session, request["report"], request["period"])
+    choose(session.site, request.get("points"), request.get("areas"), request.get("lines"))
     tariff = _tariff(session.data / TARIFFS, request.get("tariff"))
     said = work_out(session, request, tariff)
     progress(0.4)
@@ -76,7 +78,7 @@ def work_out(session: Histories, request: Mapping[str, Any], tariff: Tariff | Ta
 def title(said: Facts, language: str) -> str:
     """A report's title: what it is, and of which period."""
     voice = Voice(said, language)
-    return f"{voice.kind} · {voice.period}"
+    return f"{voice.what} · {voice.period}"
 
 
 def _tariff(folder: Path, name: str | None) -> Tariff | Tariffs:

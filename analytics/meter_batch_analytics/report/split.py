@@ -135,6 +135,16 @@ class Measured:
             return 0.0, 0.0
         return tuple(min(1.0, float(sum(one) / len(found))) for one in zip(*found, strict=True))  # type: ignore[return-value]
 
+    def covered(self, terms: Terms) -> float:
+        """Share of the time for which there is energy, measured or estimated, of its least known part."""
+        return min((float(self._covered[self.rows.places[leaf]]) for leaf in terms), default=0.0)
+
+    @cached_property
+    def _covered(self) -> Array:
+        none = np.zeros(len(self.rows.point), np.int64)
+        covered = np.rint(self.rows.covered * self.rows.length_s).astype(np.int64)
+        return self.rows.seconds(covered, none, 1)[:, 0] / self._seconds
+
     @cached_property
     def _known(self) -> tuple[Array, Array]:
         none = np.zeros(len(self.rows.point), np.int64)
@@ -218,7 +228,15 @@ class Measured:
 
     def _power(self, minutes: int) -> tuple[Array, Array, int]:
         if minutes not in self._windows:
-            self._windows[minutes] = windows(self.rows, minutes, self.period.start)
+            energies, whole, begin = windows(self.rows, minutes, self.period.start)
+            # Of a day that is estimated for the most part nobody knows when it was highest, nor how high.
+            at = begin + np.arange(whole.shape[1], dtype=np.int64) * minutes * 60_000
+            day = np.searchsorted(self._borders["day"], at, side="right") - 1
+            _, _, known, guessed = self._cell("day")
+            told = guessed <= known
+            if told.shape[1]:
+                whole = whole & told[:, np.clip(day, 0, told.shape[1] - 1)]
+            self._windows[minutes] = np.where(whole, energies, 0), whole, begin
         return self._windows[minutes]
 
     @cached_property

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..words import CHINESE, Words
-from .facts import AlarmFacts, Bill, Compared, CostLine, Facts, Note, PointFacts
+from .facts import AlarmFacts, Bill, Compared, CostLine, CostPart, Facts, Note, PointFacts
 
 WORDS = Path(__file__).parent / "words.toml"
 # From where on something is worth a line on the first page.
 NEAR_CONTRACT, MEASURED_WELL, ESTIMATED_MUCH, GAPS = 0.9, 0.99, 0.01, 0.95
 CHANGED_MUCH, CHANGED_SHARE, UNACCOUNTED, OVERACCOUNTED, NAMES = 0.3, 0.02, 0.05, 0.01, 3
-_WHOLE = 0.9995
+_WHOLE, ESTIMATED_POINT = 0.9995, 0.05
 
 type Tone = Literal["bad", "warning", "info", "good"]
 
@@ -57,7 +57,43 @@ class Voice:
         for bill in self.facts.cost.bills if self.facts.cost else ():
             for part in (part for line in bill.lines for part in line.parts):
                 prices[part.period] = max(part.price, prices.get(part.period, part.price))
-        return sorted(self._periods, key=lambda key: -prices.get(key, Decimal(0)))
+        return sorted(self.used_periods, key=lambda key: -prices.get(key, Decimal(0)))
+
+    @property
+    def used_periods(self) -> list[str]:
+        """Keys of tariff periods in which something was used, as the tariff names them."""
+        facts = self.facts
+        parts = [
+            part for bill in (facts.cost.bills if facts.cost else ()) for line in bill.lines for part in line.parts
+        ]
+        used = {part.period for part in parts if part.kwh}
+        for by_period in (facts.total.by_period, *(one.by_period for one in facts.points)):
+            used.update(key for key, kwh in by_period.items() if kwh)
+        return [key for key in self._periods if key in used]
+
+    def parts(self, line: CostLine) -> list[CostPart]:
+        """Those of a bill's line that are of a tariff period in which something was used."""
+        used = self.used_periods
+        return [one for one in line.parts if one.period in used]
+
+    def prices(self, bill: Bill) -> int:
+        """How many decimals the prices of a bill need: as many in all its rows."""
+        found = [one.price for line in bill.lines for one in line.parts]
+        found += [one.price for one in bill.lines if one.price is not None]
+        return max((-int(one.normalize().as_tuple().exponent) for one in found), default=0)
+
+    def no_cost(self) -> str:
+        """Why nothing is said of cost."""
+        without = any(one.key == "no_tariff" for one in self.facts.notes)
+        return self.say("no_cost" if without else "nothing_to_bill")
+
+    def unsure(self, point: PointFacts, value: Decimal | None) -> str:
+        """The mark of a point's number that was not measured: ≈ estimated, ‡ less than nothing by its parts."""
+        if value is None:
+            return ""
+        if point.estimated_share > ESTIMATED_POINT:
+            return "≈\u00a0"
+        return "‡\u00a0" if point.virtual and value < 0 else ""
 
     def line(self, line: CostLine) -> str:
         """What a line of a bill is for."""
@@ -73,8 +109,11 @@ class Voice:
 
     def some(self, ids: Sequence[str], most: int = NAMES) -> str:
         """Names of points: the first few, and how many more there are."""
-        names = self.say("list_separator").join(self.names.get(one, one) for one in ids[:most])
-        return self.say("and_more", names=names, count=len(ids) - most) if len(ids) > most else names
+        return self._few([self.names.get(one, one) for one in ids], most)
+
+    def _few(self, some: Sequence[str], most: int = NAMES) -> str:
+        names = self.say("list_separator").join(some[:most])
+        return self.say("and_more", names=names, count=len(some) - most) if len(some) > most else names
 
     # --- numbers ---
 
@@ -183,9 +222,14 @@ class Voice:
         return self.say(f"title_{self.facts.kind}")
 
     @property
+    def what(self) -> str:
+        """The same, and of which areas, lines or points, where it is not of all."""
+        return f"{self.kind} · {self._few(self.facts.about)}" if self.facts.about else self.kind
+
+    @property
     def title(self) -> str:
         """The same, and of which site."""
-        return f"{self.facts.site} · {self.kind}" if self.facts.site else self.kind
+        return f"{self.facts.site} · {self.what}" if self.facts.site else self.what
 
     @property
     def weekday(self) -> str:
@@ -232,10 +276,15 @@ class Voice:
         key = "said_quality" if total.estimated_share else "said_quality_no_estimates"
         if total.completeness >= 1 and not total.estimated_share:
             key = "said_quality_whole"
-        return [*said, self.say(key, measured=measured, estimated=estimated)]
+        said.append(self.say(key, names=self.some(total.members), measured=measured, estimated=estimated))
+        silent = sum(one.kwh is None for one in facts.points)
+        partly = sum(one.kwh is not None and one.completeness < GAPS for one in facts.points)
+        if silent or partly:
+            said.append(self.say("said_quality_points", count=len(facts.points), silent=silent, partly=partly))
+        return said
 
     def _comparisons(self, previous: Compared, last_year: Compared) -> list[str]:
-        if previous.change is None and last_year.change is None:
+        if all(one.change is None and not one.partly for one in (previous, last_year)):
             other, another = self.label(previous.period), self.label(last_year.period)
             return [self.say("said_unknown_both", other=other, another=another)]
         return [self._comparison(one) for one in (previous, last_year)]
@@ -243,7 +292,7 @@ class Voice:
     def _comparison(self, one: Compared) -> str:
         other = self.label(one.period)
         if one.change is None:
-            return self.say("said_unknown", other=other)
+            return self.say("said_partly" if one.partly else "said_unknown", other=other)
         alike = ""
         if one.comparable_change is not None:
             alike = self.say(f"said_alike_{_way(one.comparable_change)}", change=self.share(abs(one.comparable_change)))
@@ -305,8 +354,10 @@ class Voice:
     def _use_needs(self) -> list[Need]:
         found: list[Need] = []
         for balance in self.facts.total.balances:
+            name = self.names.get(balance.point, balance.point)
             words = {
-                "name": self.names.get(balance.point, balance.point),
+                # Latin letters stand apart from Chinese ones.
+                "name": f"{name} " if self.language == CHINESE and name[-1:].isascii() else name,
                 "energy": self.energy(abs(balance.unaccounted_kwh)),
             }
             if balance.share is not None and balance.share > UNACCOUNTED:

@@ -68,7 +68,8 @@ def load_tariffs(folder: Path) -> Tariffs:
         try:
             found[file.stem] = load_tariff(file)
         except ConfigError as error:
-            broken[file.stem] = str(error)
+            # People who read this know no folder of the server.
+            broken[file.stem] = str(error).replace(str(file), file.name)
     return Tariffs(found.get(DEFAULT), found, broken)
 
 

@@ -89,6 +89,7 @@ class Workbook(Sheets):
             Column(f"{say('this_period')} kWh", "kwh", lambda one: one.this_kwh, 17),
             Column(say("change"), "percent", lambda one: one.change, 17),
             Column(f"{say('alike_energy')} kWh", "kwh", lambda one: one.comparable_kwh, 17),
+            Column(f"{say('alike_this')} kWh", "kwh", lambda one: one.comparable_this_kwh, 17),
             Column(f"{say('change')}, {say('comparable')}", "percent", lambda one: one.comparable_change, 17),
         ]
         row = self.table(sheet, row, columns, compared) + 1
@@ -192,7 +193,7 @@ class Workbook(Sheets):
         facts, say = self.facts, self.say
         sheet = self.sheet("cost")
         if facts.cost is None:
-            sheet.write_string(0, 0, say("no_cost"))
+            sheet.write_string(0, 0, self.voice.no_cost())
             return None
         currency = self.voice.currency()
         heads = [
@@ -229,14 +230,15 @@ class Workbook(Sheets):
         first, chart_rows = row, None
         for line in bill.lines:
             begin = row
-            for part in line.parts:
+            parts = self.voice.parts(line)
+            for part in parts:
                 sheet.write_string(row, 0, "   " + self.voice.tariff_period(part.period))
                 self.cell(sheet, row, 1, "kwh", part.kwh, self.plain)
                 sheet.write_string(row, 2, " kWh")
                 self.cell(sheet, row, 3, "price", part.price, self.plain)
                 self._product(sheet, row, 4, part.kwh * part.price == part.amount, part.amount)
                 row += 1
-            if line.parts:
+            if parts:
                 chart_rows = (begin, row - 1)
             self._line(sheet, row, line, begin)
             row += 1
@@ -281,7 +283,7 @@ class Workbook(Sheets):
         def rounded(value: Decimal) -> bool:
             return value.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP) == line.amount
 
-        if line.parts and rounded(sum((one.amount for one in line.parts), Decimal(0))):
+        if self.voice.parts(line) and rounded(sum((one.amount for one in line.parts), Decimal(0))):
             formula = f"=ROUND(SUM({xl_range_abs(begin, 4, row - 1, 4)}),{digits})"
         elif line.quantity is not None and line.price is not None and rounded(line.quantity * line.price):
             formula = f"=ROUND({xl_rowcol_to_cell(row, 1)}*{xl_rowcol_to_cell(row, 3)},{digits})"
@@ -332,8 +334,9 @@ class Workbook(Sheets):
             Column(say("line"), "text", lambda one: one.line),
             Column(say("measured"), "percent", lambda one: one.completeness),
             Column(say("estimated"), "percent", lambda one: one.estimated_share),
-            Column(say("known_since"), "at", lambda one: one.since),
         ]
+        if any(one.since for one in rows):
+            columns.append(Column(say("known_since"), "at", lambda one: one.since))
         sheet = self.sheet("quality")
         end = self.table(sheet, 0, columns, rows, filtered=True)
         sheet.freeze_panes(1, 1)

@@ -185,14 +185,24 @@ def test_everything_is_as_a_plain_sum_over_the_intervals_says(kept, august: Fact
     }
 
 
+def test_there_is_a_balance_only_where_a_point_and_all_its_submeters_are_known(
+    session: Session, august: Facts, china: Tariff
+) -> None:
+    by_id = {one.id: one for one in august.points}
+    assert min(by_id[one].completeness for one in ("p1", "p2", "p3", "p4", "p5")) < 0.95
+    assert august.total.balances == () and Note("balance_left_out", {"points": 1}) in august.notes
+    whole = [id_ for id_, one in by_id.items() if one.completeness + one.estimated_share >= 0.99 and not one.virtual]
+    found = facts(session, "monthly", "2026-08", whole, china)
+    (balance,) = found.total.balances
+    assert balance.children == tuple(sorted({*whole} - {"main"})) and len(balance.children) > 1
+    assert balance.children_kwh + balance.unaccounted_kwh == balance.kwh == by_id["main"].kwh
+    assert not [one for one in found.notes if one.key == "balance_left_out"]
+
+
 def test_the_total_is_not_a_parent_and_its_children(august: Facts) -> None:
     by_id = {one.id: one for one in august.points}
     assert august.total.members == ("main",) and august.total.kwh == by_id["main"].kwh
     assert [one.id for one in august.points if one.in_total] == ["main"]
-    (balance,) = august.total.balances
-    assert balance.children == ("p1", "p2", "p3", "p4", "p5")
-    assert balance.unaccounted_kwh == by_id["rest"].kwh
-    assert balance.children_kwh + balance.unaccounted_kwh == balance.kwh == by_id["main"].kwh
     assert {one.name: one.members for one in august.areas} == {
         "Office": ("p3", "p4", "p5"), "Substation": ("main",), "Workshop": ("p1", "p2")
     }  # fmt: skip
@@ -720,3 +730,54 @@ def test_energies_that_do_not_fit_into_64_bits_are_summed_all_the_same() -> None
     )
     sums, _ = rows.sums(IMPORT, np.zeros(len(energies), int), 1)
     assert rows.decimal(sums[0, 0]) == sum(energies)
+
+
+# --- nothing is said that is not known ---
+
+SEPTEMBER, OCTOBER = (datetime(2026, month, 1, tzinfo=ZoneInfo("Europe/Berlin")) for month in (9, 10))
+NOVEMBER = datetime(2026, 11, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+def test_a_change_is_given_only_where_both_periods_are_known(tmp_path: Path) -> None:
+    late = SEPTEMBER + timedelta(days=15)
+    some = [
+        *(interval(one, 1, "whole") for one in quarters(SEPTEMBER, NOVEMBER)),
+        *(interval(one, 1, "partly") for one in quarters(late, NOVEMBER)),
+    ]
+    session = site(tmp_path, some, [point("whole"), point("partly"), point("silent")])
+    found = facts(session, "monthly", "2026-10")
+    by_id = {one.id: one.previous for one in found.points}
+    assert by_id["whole"].change == pytest.approx(2980 / 2880 - 1)  # the clocks change in October
+    assert by_id["partly"].kwh is not None and by_id["partly"].change is None and by_id["partly"].partly
+    assert found.total.previous.change is None  # a sum of both
+    assert Note("change_left_out", {"points": 1}) in found.notes
+    # What is silent in both periods is in neither sum.
+    assert facts(session, "monthly", "2026-10", ["whole", "silent"]).total.previous.change is not None
+
+
+def test_of_days_that_are_estimated_no_highest_demand_is_told(tmp_path: Path) -> None:
+    measured, guessed = quarters(OCTOBER, OCTOBER + timedelta(days=1)), quarters(OCTOBER + timedelta(days=1), NOVEMBER)
+    some = [
+        *(interval(one, 9, "guessed", flag="estimated") for one in (*measured, *guessed)),
+        *(interval(one, 1, "mixed") for one in measured),
+        *(interval(one, 9, "mixed", flag="estimated") for one in guessed),
+    ]
+    session = site(tmp_path, some, [point("guessed"), point("mixed")])
+    by_id = {one.id: one for one in facts(session, "monthly", "2026-10").points}
+    assert by_id["guessed"].kwh is not None
+    assert (by_id["guessed"].demand.max_kw, by_id["guessed"].demand.at) == (None, None)
+    assert by_id["mixed"].demand.max_kw == 4 and by_id["mixed"].demand.at.day == 1
+
+
+def test_a_report_of_an_area_names_it_and_one_of_single_points_these(session: Session) -> None:
+    for areas, about in ((["Office"], ("Office",)), (["Office", "Workshop"], ("Office", "Workshop"))):
+        assert facts(session, "monthly", "2026-08", choose(session.site, areas=areas)).about == about
+    (name,) = facts(session, "monthly", "2026-08", ["p1"]).about
+    assert name == session.site.points["p1"].name
+    assert facts(session, "monthly", "2026-08").about == ()
+
+
+def test_a_daily_report_names_the_day_that_is_like_it(tmp_path: Path) -> None:
+    session = site(tmp_path, [interval(one, 1) for one in quarters(OCTOBER, NOVEMBER)])
+    previous = facts(session, "daily", "2026-10-21").total.previous
+    assert (previous.period, previous.comparable_period) == ("2026-10-20", "2026-10-14")

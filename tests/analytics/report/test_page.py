@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter_batch_analytics.report import charts
-from meter_batch_analytics.report.facts import NOTES, Facts, Note
+from meter_batch_analytics.report.facts import NOTES, Facts, Note, TariffPeriod
 from meter_batch_analytics.report.page import Page
 from meter_batch_analytics.report.story import WORDS, Voice
 from tests.conftest import need
@@ -142,6 +142,47 @@ def test_what_needs_attention_comes_worst_first_and_nothing_is_said_of_what_is_w
     assert [one.tone for one in Voice(well, "en").needs()] == ["good"]
 
 
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+def test_the_first_page_says_of_which_points_its_total_is_and_how_many_others_lack_data(language: str) -> None:
+    facts = example_facts.monthly()
+    silent = tuple(replace(one, kwh=None) if one.id == "office" else one for one in facts.points)
+    voice = Voice(
+        replace(facts, points=silent, total=replace(facts.total, completeness=1.0, estimated_share=0.0)), language
+    )
+    whole, others = voice.headline()[-2:]
+    assert whole == voice.say("said_quality_whole", names="Incomer 10 kV")
+    assert others == voice.say("said_quality_points", count=7, silent=1, partly=1)
+
+
+def test_estimates_and_differences_below_zero_are_marked_and_the_marks_explained() -> None:
+    facts = example_facts.monthly()
+    points = [replace(one, estimated_share=0.0) for one in facts.points]
+    assert not re.search("[≈‡]", Page(replace(facts, points=tuple(points)), "en").html)
+    points[0] = replace(points[0], estimated_share=1.0)
+    points[1] = replace(points[1], virtual=True, by_period={"peak": Decimal(-5)})
+    page = Page(replace(facts, points=tuple(points)), "en")
+    assert f"≈\u00a0{page.voice.kwh(points[0].kwh)}" in page.html and "‡\u00a0" in page.html
+    assert page.voice.say("mark_estimated") in page.html and page.voice.say("mark_negative") in page.html
+
+
+def test_a_tariff_period_in_which_nothing_was_used_has_no_column() -> None:
+    facts = example_facts.monthly()
+    more = replace(facts, tariff_periods=(*facts.tariff_periods, TariffPeriod("deep", {"en": "Deep valley"})))
+    assert "Deep valley" not in Page(more, "en").html and ">Valley<" in Page(more, "en").html
+
+
+def test_without_data_it_is_not_said_that_a_tariff_is_missing_where_there_is_one() -> None:
+    facts = example_facts.empty()
+    assert Voice(facts, "en").no_cost() == Voice(facts, "en").say("no_cost")
+    voice = Voice(replace(facts, notes=(Note("no_data"),)), "en")
+    assert voice.no_cost() == voice.say("nothing_to_bill")
+
+
+def test_titles_name_what_was_chosen() -> None:
+    facts = replace(example_facts.monthly(), about=("Roof",), site="Works")
+    assert "<title>Works · Monthly energy report · Roof · October 2026</title>" in Page(facts, "en").html
+
+
 def test_a_share_that_is_not_nothing_never_reads_as_nothing() -> None:
     voice = Voice(example_facts.daily(), "en")
     assert voice.share(0.0002) == "<\u00a00.1\u00a0%"
@@ -205,7 +246,7 @@ def test_on_paper_a_hundred_points_have_a_head_on_every_page_and_pages_are_numbe
     for number, text in enumerate(found, 1):
         assert re.search(rf"\b{number} ?/ ?{len(found)}\b", text)
         assert (voice.title in text and voice.period in text) or number == 1
-    rows = [re.findall(r"Meter (\d{3}) 电表 +[\d,.]+ .* [\d,.]+ ", text) for text in found]
+    rows = [re.findall(r"Meter (\d{3}) 电表 +(?:≈.)?[\d,.]+ .* [\d,.]+ ", text) for text in found]
     of_points = [text for text, some in zip(found, rows, strict=True) if some]
     assert len(of_points) >= 3 and all(voice.say("on_last_year") in text for text in of_points)
     assert sorted(one for some in rows for one in some) == [f"{number:03}" for number in range(100)]
