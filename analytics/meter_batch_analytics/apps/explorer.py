@@ -132,7 +132,13 @@ class App(Page):
         if not firsts:
             return text + self.words("no_record")
         began = self.reader.wall([min(firsts)])[0].astype(object)
-        return text + self.words("record_since", month=self.words.month(began))
+        text += self.words("record_since", month=self.words.month(began))
+        latest = max(self.reader.lasts().get(one, 0) for one in chosen)
+        month = begin_of(self.reader.midnight(first), "month", self.reader.zone)
+        if self.session.mirror_at is not None and latest < month.timestamp() * 1000:
+            until = self.reader.wall([latest])[0].astype(object)
+            text += self.words("record_until", month=self.words.month(until))
+        return text
 
     # --- what is shown ---
 

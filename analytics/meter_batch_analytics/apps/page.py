@@ -15,7 +15,7 @@ from meter_batch_engine.model.day import DayCalendar, DayClass
 from ..export import CSV, XLSX, Sheet, as_csv, as_xlsx
 from ..plots import Look
 from ..session import Session
-from ..widgets import Chart, Controls, Figures, Notice, Table, period_days
+from ..widgets import Chart, Controls, Figures, Notice, Table, is_period, period_days
 from ..words import CHINESE, Words
 from .reading import Reader
 from .work import Step, Worker
@@ -45,7 +45,9 @@ class Page(ABC):
         self._warnings: list[str] = []
         self._facts: list[str] = []
         self._unknown = self._unknown_points()
-        self.controls = Controls(self.fields(), self.defaults(), language=language)
+        fields = self.fields()
+        self._misread = self._not_understood(fields)
+        self.controls = Controls(fields, self.defaults(), language=language)
         self.controls.take_query(session.query)
         self.controls.on_change(self._changed)
         self._worker = Worker(self._told, self._failed)
@@ -78,6 +80,8 @@ class Page(ABC):
     def renew(self) -> None:
         """Shows what the controls say."""
         self._warnings = [self.words("unknown_points", points=", ".join(self._unknown))] if self._unknown else []
+        if self._misread:
+            self._warnings.append(self.words("not_understood", texts=", ".join(self._misread.values())))
         self._facts = []
         self._busy(True)
         self.notice.say(self.words("reading"), progress=-1.0)
@@ -108,6 +112,8 @@ class Page(ABC):
             case "csv" | "xlsx":
                 self.send(key)
             case _:
+                # What the reader has chosen now is no longer what the address said.
+                self._misread.pop(key, None)
                 self.renew()
 
     def _told(self, share: float) -> None:
@@ -222,6 +228,19 @@ class Page(ABC):
         known = self.session.site.points
         asked = [one for text in self.session.query.get("points", ())[-1:] for one in text.split(",")]
         return [one[:60] for one in asked if one and one != "*" and not one.startswith("@") and one not in known][:5]
+
+    def _not_understood(self, fields: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Choices and periods of the address that are none, by their field; the default is shown for them."""
+        found = {}
+        for field in fields:
+            key, text = field["key"], (self.session.query.get(field["key"]) or [""])[-1]
+            known = (
+                is_period(text) if field["kind"] == "period"
+                else field["kind"] != "choice" or text in [one["value"] for one in field["options"]]
+            )  # fmt: skip
+            if text and not known:
+                found[key] = f"{key}={text[:60]}"
+        return found
 
     # --- days ---
 

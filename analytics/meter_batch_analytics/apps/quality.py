@@ -107,7 +107,9 @@ class App(Page):
         names = [self.session.site.name(shown.days.points[one]) for one in rows]
         z = np.where(shown.due[rows], shown.days.known[rows], np.nan)
         x = np.array(shown.days.days, "datetime64[D]").astype("datetime64[ms]")
-        return plots.completeness(self.look, x, names, z, label=self.words("completeness"))
+        return plots.completeness(
+            self.look, x, names, z, label=self.words("completeness"), whole=self.words("known_day")
+        )
 
     def _show(self, shown: Shown, chart: plots.Figure) -> None:
         self.shown = shown
@@ -142,6 +144,8 @@ class App(Page):
         known = days.completeness()
         begun = due.any(axis=1)
         whole = sum(days.completeness([one]) >= WHOLE for one, has in zip(days.points, begun, strict=True) if has)
+        there = (np.isfinite(days.kwh) | (days.known > 0)).any(axis=1)
+        silent = int((~there).sum())
         lost = int((due & (days.known == 0) & ~np.isfinite(days.kwh)).sum())
         count = max(1, int(due.sum()))
         counted = [one for one in shown.gaps if one.reason is not GapReason.BEFORE]
@@ -157,7 +161,7 @@ class App(Page):
             },
             {
                 "label": words("points_complete"), "value": words.number(whole),
-                "note": words("points_of", n=int(begun.sum())),
+                "note": words("points_of", n=len(days.points)) + (words("silent", n=silent) if silent else ""),
             },
             {
                 "label": words("missing_days"), "value": words.number(lost), "note": words("missing_days_note"),

@@ -39,6 +39,7 @@ class Reader:
         self.session, self.site = session, session.site
         self.zone: ZoneInfo = zone_of(self.site.time_zone)
         self._first: dict[str, int] | None = None
+        self._last: dict[str, int] = {}
         self._begins: dict[str, int] = {}
         self._days: dict[Any, Days] = {}
 
@@ -100,8 +101,14 @@ class Reader:
                 for place, name in enumerate(names):
                     if len(mine := start[codes == place]):
                         found[str(name)] = min(found.get(str(name), 1 << 62), int(mine.min()))
+                        self._last[str(name)] = max(self._last.get(str(name), 0), int(mine.max()))
             self._first = found
         return self._first
+
+    def lasts(self) -> dict[str, int]:
+        """When the last month begins of which something is known of each point: milliseconds."""
+        self.firsts()
+        return self._last
 
     def first_day(self) -> date:
         """The first day (to the month) of all that is known; today where nothing is."""

@@ -97,6 +97,7 @@ class App(Page):
             text = self.words("no_data", points=self.session.site.name(point), period=self.period_text(first, last))
             yield lambda: self._nothing(text)
             return
+        yield lambda: self.notice.say(self.words("taking_apart"), progress=-1.0)
         classes = self._classes(days)
         shown = Shown(point, days, kwh, classes, trend.growth(days, kwh, classes))
         view = values["view"]

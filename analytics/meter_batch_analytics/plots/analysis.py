@@ -155,8 +155,9 @@ def calendar(
         layout[f"xaxis{suffix}"] = look.axis(
             anchor=f"y{suffix}",
             tickmode="array",
-            tickvals=[week for week, _ in one.months],
-            ticktext=[name for _, name in one.months],
+            # Every second one: on a telephone all would run together.
+            tickvals=[week for week, _ in one.months[::2]],
+            ticktext=[name for _, name in one.months[::2]],
             showgrid=False,
             zeroline=False,
             range=[-0.6, 53.6],
@@ -204,8 +205,8 @@ def profiles(look: Look, week: tuple[Sequence[str], Any], year: tuple[Sequence[s
     )
 
 
-def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: str) -> Figure:
-    """Points down, days across: green where all is known."""
+def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: str, whole: str) -> Figure:
+    """Points down, days across: green where all is known, which is called `whole` in the legend."""
     data = {
         "type": "heatmap",
         "x": days,
@@ -231,4 +232,11 @@ def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: 
         zeroline=False,
         fixedrange=True,
     )
-    return look.figure([data], xaxis=look.time_axis(showgrid=False), yaxis=y, hovermode="closest", showlegend=False)
+    # The scale has no room for it: only what is wholly known is of this colour.
+    legend = {
+        "type": "scatter", "mode": "markers", "name": whole, "x": [None], "y": [None], "hoverinfo": "skip",
+        "showlegend": True, "marker": {"symbol": "square", "size": 11, "color": KNOWN[look.theme][-1][1]},
+    }  # fmt: skip
+    return look.figure(
+        [data, legend], xaxis=look.time_axis(showgrid=False), yaxis=y, hovermode="closest", showlegend=True
+    )

@@ -148,6 +148,8 @@ def scale(look: Look, unit: str) -> Figure:
         "showticksuffix": "last",
         "tickfont": {"color": look.ink["quiet"], "size": 11},
         "nticks": 4,
+        "exponentformat": "none",
+        "separatethousands": True,
         "ticks": "",
     }
 

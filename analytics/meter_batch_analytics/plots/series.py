@@ -131,7 +131,8 @@ def bars(
         barmode=mode,
         bargap=0.18,
         bargroupgap=0.04,
-        xaxis=look.time_axis(),
+        # A day's name stands below the middle of its bar.
+        xaxis=look.time_axis(ticklabelmode="period"),
         showlegend=len(data) > 1,
         yaxis=look.axis(title={"text": unit}, rangemode="tozero", fixedrange=True),
     )

@@ -194,7 +194,7 @@ def _routes(settings: Settings, token: str, voila: Any, provider: signin.Provide
         (f"{BASE}/login", signin.Login, entry),
         (signin.CALLBACK, signin.Callback, entry),
         (f"{BASE}/logout", signin.Logout, entry),
-        (BASE + r"/apps/(\w+)", pages.AppHandler, {"settings": settings, "voila": voila}),
+        (BASE + r"/apps/([^/]+)", pages.AppHandler, {"settings": settings, "voila": voila}),
         (f"{BASE}/api/kernels/{pages.KERNEL}", pages.KernelModel),
         (f"{BASE}/api/kernels/{pages.KERNEL}/channels", pages.Channels),
         (BASE + r"/voila/api/shutdown/([\w-]+)", pages.Shutdown),

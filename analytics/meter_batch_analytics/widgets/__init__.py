@@ -10,7 +10,7 @@ from .base import Widget
 from .chart import Chart
 from .controls import Controls
 from .figures import Figures, Notice
-from .period import PERIODS, period_days
+from .period import PERIODS, is_period, period_days
 from .table import Table
 
-__all__ = ["PERIODS", "Chart", "Controls", "Figures", "Notice", "Table", "Widget", "period_days"]
+__all__ = ["PERIODS", "Chart", "Controls", "Figures", "Notice", "Table", "Widget", "is_period", "period_days"]

@@ -512,3 +512,28 @@ def test_the_plain_change_is_of_all_days_and_stands_beside_the_one_of_like_days(
     assert card["note"].startswith("all days: ")
     said = float(card["note"].removeprefix("all days: ").replace("−", "-").split()[0])
     assert said == pytest.approx((now / then - 1) * 100, abs=0.06)
+
+
+def test_what_the_address_says_wrongly_is_told_until_the_reader_chooses(session: Opened) -> None:
+    app = opened(explorer.App, session(points="p1", period="2026-09-09..2026-09-01", view="foo", lang="en"))
+    assert "period=2026-09-09..2026-09-01, view=foo" in app.notice.text
+    assert (app.notice.kind, bool(app.chart.figure["data"])) == ("warning", True)
+    app._changed(app.controls.values, "period")
+    app.join()
+    assert "period=" not in app.notice.text
+    assert "view=foo" in app.notice.text
+    assert "Not understood" not in opened(explorer.App, session(points="p1", view="bars", **WHOLE)).notice.text
+
+
+def test_where_the_record_ends_too_early_it_is_said_to_be_still_coming(data: Path, tmp_path: Path) -> None:
+    asked = {"points": ["p1"], "period": ["last_7_days"]}
+    later = open_data(data, ALL, query=asked, now=lambda: NOW + timedelta(days=60))
+    text = opened(explorer.App, later).notice.text
+    assert "The record begins in August 2026. So far it reaches to September 2026" in text
+
+
+def test_points_without_a_record_are_counted_among_all(session: Opened) -> None:
+    app = opened(quality.App, session(points="p1,p3,p5", period="2026-08-01..2026-08-31"))
+    note = next(one for one in app.figures.items if one["label"] == "Complete points")["note"]
+    assert note == "of 3 points; 1 without a record in this period"
+    assert [one["name"] for one in app.chart.figure["data"] if one.get("showlegend")] == ["whole day"]

@@ -98,6 +98,14 @@ async def test_nothing_is_shown_to_who_is_not_signed_in_but_code_and_health(
         assert answer.status == 401
 
 
+async def test_an_app_that_is_none_is_said_to_be_none_in_the_readers_language(
+    server: Running, client: aiohttp.ClientSession
+) -> None:
+    for path in ("/apps/nope", "/apps/no-such.app"):
+        status, page = await get(client, server.url(path), headers=server.by_proxy(SOME))
+        assert (status, "没有此页面" in page) == (404, True)
+
+
 def test_what_the_server_keeps_is_for_its_owner_only(server: Running) -> None:
     # This folder was there before, for all to read.
     assert server.log.read_text().count(f"others on this machine can read {server.data}") == 1

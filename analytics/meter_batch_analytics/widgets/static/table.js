@@ -66,7 +66,7 @@ export default {
           make("button", { type: "button", onclick: () => sortBy(one) }, make("span", {}, one.label ?? one.key), one.unit && make("small", {}, one.unit), make("i", { "aria-hidden": "true" }))))));
       foot.replaceChildren(...(some ? [make("tr", {}, ...columns.map((one, index) =>
         make(index ? "td" : "th", { scope: index ? null : "row", "data-align": one.align }, one.key in total ? written(one, total[one.key]) : index ? "" : say(model, "total"))))] : []));
-      count.textContent = length ? say(model, "rows", { n: digitsOf(length) }) : say(model, "no_rows");
+      count.textContent = length === 1 ? say(model, "one_row") : length ? say(model, "rows", { n: digitsOf(length) }) : say(model, "no_rows");
       sort();
     }
 
