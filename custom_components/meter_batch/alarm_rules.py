@@ -32,6 +32,8 @@ class AlarmRules:
         self._listeners: list[Callable[[], None]] = []
         self.copied: list[str] = []
         """Blueprints that were given to the user already, and are not again."""
+        self.nominals: dict[str, tuple[float, bool]] = {}
+        """Nominal voltages that rules inferred, as they were last kept."""
         self.book: RuleBook
 
     async def async_load(self) -> None:
@@ -39,6 +41,7 @@ class AlarmRules:
         self.book = await self._hass.async_add_executor_job(load_rules)
         data = await self._store.async_load() or {"overrides": [], "blueprints": []}
         self.copied = data["blueprints"]
+        self.nominals = {point: (volts, lines) for point, (volts, lines) in data.get("nominals", {}).items()}
         for one in data["overrides"]:
             self._settings[one.pop("scope"), one.pop("kind")] = one
 
@@ -76,9 +79,16 @@ class AlarmRules:
         self.copied.append(name)
         await self._save()
 
+    async def async_note_nominals(self, nominals: dict[str, tuple[float, bool]]) -> None:
+        """Keeps nominal voltages that were inferred."""
+        if nominals != self.nominals:
+            self.nominals = nominals
+            await self._save()
+
     async def _save(self) -> None:
         overrides = [{"scope": scope, "kind": kind, **one} for (scope, kind), one in self._settings.items()]
-        await self._store.async_save({"overrides": overrides, "blueprints": self.copied})
+        data = {"overrides": overrides, "blueprints": self.copied, "nominals": self.nominals}
+        await self._store.async_save(data)
 
 
 def as_override(scope: str, kind: str, settings: Settings) -> Override:

@@ -23,6 +23,7 @@ from .access import Actor
 from .alarm_rules import AlarmRules, Settings, as_override
 from .alarm_store import AlarmStore, Records
 from .alarm_words import EVENTS, Alarm, AlarmWords
+from .const import DOMAIN
 from .engine import (
     BY_KEY,
     SITE,
@@ -90,14 +91,14 @@ class SiteAlarms:
 
     async def async_start(self) -> None:
         """Goes on where Home Assistant stopped, without telling again what was told, and begins to follow points."""
-        self._restore(await self.store.async_load(self._restore_late) or ())
+        self._restore(await self.store.async_load(self._restore_late) or (), self.rules.nominals)
         self._registry.async_listen(lambda _: self._set_points())
         self.rules.async_listen(self._rules_changed)
         self._hass.bus.async_listen(dr.EVENT_DEVICE_REGISTRY_UPDATED, self._device_changed)
         self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._set_points_soon)
 
-    def _restore(self, findings: Iterable[Finding]) -> None:
-        self._engine.restore(findings)
+    def _restore(self, findings: Iterable[Finding], nominals: Mapping[str, tuple[float, bool]]) -> None:
+        self._engine.restore(findings, nominals)
         for one in self._engine.active():
             self._note(one)
         self._set_points()
@@ -111,8 +112,9 @@ class SiteAlarms:
         doubles = [one for one in stored if (one.kind, one.subject) in there]
         closed = {one.id: replace(one, until=one.until or now, state=AlarmState.NORMAL) for one in doubles}
         self.store.async_take(Records(closed, [JournalEntry(id_, now, What.RETURNED) for id_ in closed]))
+        nominals = self._engine.nominals
         self._engine = Alarms(self.rules.book, self._overrides, new_id=ulid_now)
-        self._restore([*current, *(one for one in stored if one.id not in closed)])
+        self._restore([*current, *(one for one in stored if one.id not in closed)], nominals)
         self._follow(one.subject for one in stored)
 
     @callback
@@ -126,6 +128,7 @@ class SiteAlarms:
         for cancel in (self._timer[1] if self._timer else None, self._places):
             if cancel is not None:
                 cancel()
+        await self.rules.async_note_nominals(self._engine.nominals)
         await self.store.async_stop()
 
     @callback
@@ -242,6 +245,8 @@ class SiteAlarms:
     def async_hours(self, intervals: Iterable[Interval], expected: Mapping[str, float | None]) -> None:
         """Hours that closed, and what was to be expected of each point in its own, kWh."""
         self._take(self._engine.intervals(dt_util.utcnow(), intervals, expected))
+        if not self._stopped and (nominals := self._engine.nominals) != self.rules.nominals:
+            self._hass.async_create_task(self.rules.async_note_nominals(nominals), f"{DOMAIN} nominal voltages")
 
     @callback
     def async_day(self, energies: Mapping[str, float]) -> None:

@@ -189,6 +189,21 @@ async def test_rules_survive_a_restart(hass: HomeAssistant, site: Site, hass_sto
     assert again.settings == site.alarms.rules.settings
 
 
+async def test_an_inferred_nominal_voltage_survives_a_restart(
+    hass: HomeAssistant, site: Site, hass_storage: dict[str, Any]
+) -> None:
+    plain = make_point("p1", "Lathe", "1", area="Hall")
+    await site.registry.async_apply({"p1": plain}, SYSTEM, "change")
+    for _ in range(3):
+        measure(site.alarms, p1=231.0)
+    site.alarms.async_hours((), {})
+    await hass.async_block_till_done()
+    assert len(hass_storage[f"{DOMAIN}.alarm_rules"]["data"]["overrides"]) == 3  # what was set is kept beside it
+    rules = AlarmRules(hass, site.log)
+    await rules.async_load()
+    assert rules.nominals == {"p1": (230.0, False)}
+
+
 async def test_a_rule_that_is_no_more_and_a_budget_that_is_no_number_are_left_out(
     hass: HomeAssistant, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

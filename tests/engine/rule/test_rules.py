@@ -117,6 +117,45 @@ def test_a_wrong_reading_does_not_decide_the_nominal_voltage(site) -> None:
     assert one.the("over_voltage").limit == pytest.approx(246.1)
 
 
+def test_a_restart_in_the_middle_of_a_swell_raises_nothing_false_after_it_ends(site) -> None:
+    before = site().add()
+    before.settle()
+    before.every(span(0, 300), lambda s: before.volts(s, 265, 265, 265))
+    assert before.kinds() == ["over_voltage"]
+    after = site()
+    after.alarms.restore(before.alarms.active(), before.alarms.nominals)
+    after.add(second=310)
+    after.every(span(320, 600), lambda s: after.volts(s, 265, 265, 265))
+    assert after.kinds() == ["over_voltage"]
+    after.every(span(610, 1200), lambda s: after.volts(s, 230))
+    assert after.kinds() == [] and after.alarms.nominals == {"p1": (230, False)}
+
+
+def test_a_first_start_in_a_swell_does_not_take_it_for_the_voltage_of_another_country(site) -> None:
+    one = site().add()
+    one.settle(258)
+    assert one.alarms.nominals == {"p1": (230, False)}
+    other = site().add()
+    other.settle(275)
+    assert other.alarms.nominals == {"p1": (277, False)}
+
+
+def test_a_nominal_voltage_is_inferred_anew_once_the_readings_of_a_day_disagree(site) -> None:
+    one = site().add()
+    one.settle(275)
+    one.every(range(0, 86_400 + 1800, 900), lambda s: one.volts(s, 231, 231, 231))
+    assert one.alarms.nominals == {"p1": (230, False)}
+    one.every(span(90_000, 90_200), lambda s: one.volts(s, 231, 231, 231))
+    assert one.kinds() == []
+
+
+def test_a_day_at_the_edge_of_a_standard_voltage_changes_nothing(site) -> None:
+    one = site().add()
+    one.settle(230)
+    one.every(range(0, 2 * 86_400, 900), lambda s: one.volts(s, 214, 214, 214))
+    assert one.alarms.nominals == {"p1": (230, False)}
+
+
 # --- values that do not count
 
 

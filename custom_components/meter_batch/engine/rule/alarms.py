@@ -16,7 +16,7 @@ from .findings import Findings
 from .latch import Key, Latch, Step
 from .resolved import Resolved
 from .roster import Roster
-from .watch import EXPORT, Subject, instant_of
+from .watch import EXPORT, Nominal, Subject, instant_of
 
 _LATE = timedelta(hours=2)
 """Intervals that ended longer ago are history."""
@@ -41,9 +41,16 @@ class Alarms:
 
     # --- what there is
 
-    def restore(self, findings: Iterable[Finding]) -> None:
-        """What was open when this was last stopped. Before all else, and once."""
+    def restore(self, findings: Iterable[Finding], nominals: Mapping[str, Nominal] | None = None) -> None:
+        """What was open, and which `nominals` were inferred, when this was last stopped. Before all else, and once."""
         self._findings.restore(findings)
+        self._roster.inferred = dict(nominals or {})
+
+    @property
+    def nominals(self) -> dict[str, Nominal]:
+        """The nominal voltages that were inferred, by point."""
+        there = self._roster.watched.items()
+        return {point: found for point, watched in there if (found := watched.watch.inferred) is not None}
 
     def set_points(self, subjects: Mapping[str, Subject], at: datetime) -> list[Change]:
         """All points, from now on; findings of those that are gone are closed."""

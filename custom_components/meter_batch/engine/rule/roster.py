@@ -10,7 +10,7 @@ from .book import RuleBook
 from .findings import Findings
 from .latch import Key, Latch
 from .resolved import Resolved
-from .watch import Subject, Watch
+from .watch import Nominal, Subject, Watch
 from .watched import Watched
 
 
@@ -37,6 +37,8 @@ class Roster:
         self.lines: dict[str, Line] = {}
         self.timed: set[Latch] = set()
         """Those of which a delay runs that ends by time and not by a value."""
+        self.inferred: dict[str, Nominal] = {}
+        """Nominal voltages of points that are yet to be told, from before a restart."""
         self._findings = findings
         self._of_lines = next((rule.kind for rule in book.rules.values() if rule.looks_at == "line"), None)
 
@@ -47,7 +49,7 @@ class Roster:
         for point, subject in subjects.items():
             was = self.watched.get(point)
             if was is None:
-                self.watched[point] = self._compile(Watch(subject), {})
+                self.watched[point] = self._compile(Watch(subject, self.inferred.pop(point, None)), {})
             elif was.watch.subject != subject:
                 self.watched[point] = self._recompile(was, subject)
         members: dict[str, set[str]] = {}

@@ -31,10 +31,20 @@ _LEAST_V = 40.0
 _SAMPLES = 3
 """A nominal voltage is inferred from so many readings, so that one that is wrong does not decide it."""
 _ROOT3 = sqrt(3)
+_STEP_S = 900.0
+_DAY_SAMPLES = 96
+"""A nominal voltage that was inferred is compared with the median of so many readings, a step apart …"""
+_DISAGREES = 0.10
+"""… and inferred anew where that is further away from it than this share."""
 
 _TO_NEUTRAL = (57.7, 63.5, 120, 127, 220, 230, 277, 400, 3464, 5774, 11_547, 20_207)
 _BETWEEN_LINES = (100, 110, 208, 380, 400, 480, 690, 3000, 6000, 10_000, 20_000, 35_000, 66_000, 110_000)
 """Standard voltages (IEC 60038, GB/T 156) in volts; at meters' terminals behind voltage transformers, too."""
+_NEAR_ONLY = {277: 0.05, 480: 0.05}
+"""Within this share only: further off it is rather a swell of the level below, which is the far commoner one."""
+
+type Nominal = tuple[float, bool]
+"""A nominal voltage that was inferred, and whether it is one between lines."""
 
 PHASES = tuple(BY_KEY[f"voltage_l{phase}"].obis for phase in (1, 2, 3))
 LINES = tuple(BY_KEY[f"voltage_{name}"].obis for name in ("l1_l2", "l2_l3", "l3_l1"))
@@ -95,8 +105,10 @@ class Subject:
 class Watch:
     """The last good values of one point (primary side) and what follows; `now` is when the newest was read."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, inferred: Nominal | None = None) -> None:
         self.subject = subject
+        self.inferred = inferred
+        """The nominal voltage as far as nobody has told it: it outlives restarts, so that no swell becomes the norm."""
         self.values: dict[Obis, float] = {}
         self.times: dict[Obis, float] = {}
         self.now = 0.0
@@ -105,6 +117,8 @@ class Watch:
         self.counting: Counting | None = None
         self._nominal: float | None = None
         self._seen_v: dict[float, float] = {}
+        self._day_v: list[float] = []
+        self._day_at = 0.0
         self._largest_kw = 0.0
         self._since: float | None = None
         self._told_kw: tuple[float | None, bool] = _told(subject)
@@ -149,7 +163,7 @@ class Watch:
         if (was.point.multipliers, was.point.meters) != (subject.point.multipliers, subject.point.meters):
             return Watch(subject)
         if (was.point.attributes, was.registers) != (subject.point.attributes, subject.registers):
-            self._nominal, self._seen_v = None, {}
+            self._nominal, self._seen_v, self._day_v = None, {}, []
         self.subject, self._told_kw = subject, _told(subject)
         return self
 
@@ -198,21 +212,37 @@ class Watch:
 
     @property
     def nominal_v(self) -> float | None:
-        """Nominal voltage of `Subject.voltages`: as told, else the standard one nearest to what was read first."""
+        """Nominal voltage of `Subject.voltages`: as told, else the standard one nearest to what was read first; another
+        one once the readings of a day disagree with that.
+        """
+        lines = self.subject.between_lines
         if self._nominal is None:
-            told = self.subject.number("nominal_v")
-            lines = self.subject.between_lines
-            if told is not None:
+            if (told := self.subject.number("nominal_v")) is not None:
                 self._nominal = _of_kind(told, lines=lines)
+            elif self.inferred is not None and self.inferred[1] is lines:
+                self._nominal = self.inferred[0]
             else:
-                seen = max(
-                    (value for obis, _ in self.subject.voltages if (value := self.get(obis)) is not None), default=0.0
-                )
-                if seen >= _LEAST_V:
+                if (seen := self._highest_v) >= _LEAST_V:
                     self._seen_v[self.now] = seen
                 if len(self._seen_v) >= _SAMPLES:
-                    self._nominal = _nearest(median(self._seen_v.values()), _BETWEEN_LINES if lines else _TO_NEUTRAL)
+                    self._infer(median(self._seen_v.values()), lines=lines)
+        elif abs(self.now - self._day_at) >= _STEP_S and self.subject.number("nominal_v") is None:
+            self._day_at = self.now
+            if (seen := self._highest_v) >= _LEAST_V:
+                self._day_v.append(seen)
+            if len(self._day_v) >= _DAY_SAMPLES:
+                usual, self._day_v = median(self._day_v), []
+                if abs(usual / self._nominal - 1) > _DISAGREES:
+                    self._infer(usual, lines=lines)
         return self._nominal
+
+    @property
+    def _highest_v(self) -> float:
+        return max((value for obis, _ in self.subject.voltages if (value := self.get(obis)) is not None), default=0.0)
+
+    def _infer(self, volts: float, *, lines: bool) -> None:
+        self._nominal = _nearest(volts, _BETWEEN_LINES if lines else _TO_NEUTRAL)
+        self.inferred = self._nominal, lines
 
 
 def _told(subject: Subject) -> tuple[float | None, bool]:
@@ -223,7 +253,8 @@ def _told(subject: Subject) -> tuple[float | None, bool]:
 
 
 def _nearest(volts: float, levels: Sequence[float]) -> float:
-    return float(min(levels, key=lambda level: abs(log(volts / level))))
+    near = [level for level in levels if abs(volts / level - 1) <= _NEAR_ONLY.get(int(level), 1e9)]
+    return float(min(near, key=lambda level: abs(log(volts / level))))
 
 
 def _of_kind(told: float, *, lines: bool) -> float:
