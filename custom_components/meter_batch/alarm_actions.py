@@ -188,7 +188,7 @@ def alarm_as_dict(site: Site, one: Finding) -> dict[str, Any]:
         "name": alarms.words.name(one),
         "area": area_name(site.hass, point) if point else None,
         "line": entry.title if entry else None,
-        "text": alarms.words.text(one),
+        "text": alarms.words.history(one),
         "value": one.value,
         "limit": one.limit,
         "extreme": one.extreme,

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.network import NoURLAvailableError, get_url
+from homeassistant.util import dt as dt_util
 
 from .const import DOMAIN
 from .engine import SITE, Change, Finding, sentence
 from .engine import Event as What
 from .place import area_of, device_of
 from .registry import Registry
-from .wording import in_words
+from .wording import in_words, message
 
 EVENTS: Final = (What.RAISED, What.RETURNED, What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED)
 """What events and triggers tell; what is raised again is raised."""
@@ -72,6 +73,14 @@ class AlarmWords:
     def text(self, finding: Finding) -> str:
         """What is wrong, in the language of the house."""
         return in_words(self._hass, sentence(finding, self.name(finding)))
+
+    def history(self, finding: Finding) -> str:
+        """The same where it may be over: then with until when it lasted."""
+        text = self.text(finding)
+        if finding.active or finding.until is None:
+            return text
+        until = dt_util.as_local(finding.until).strftime("%Y-%m-%d %H:%M")
+        return message(self._hass, "alarm_until", text=text, until=until) or text
 
     def name(self, finding: Finding) -> str:
         """Of the subject of a finding, as it is called now."""

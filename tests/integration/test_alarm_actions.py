@@ -65,6 +65,11 @@ def measure(alarms: SiteAlarms, health: LineHealth = UP, silent: tuple[str, ...]
     alarms.async_report("l1", report, ())
 
 
+async def listed(hass: HomeAssistant, since: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await act(hass, "list_alarms", since=since))["alarms"]
+    return found
+
+
 async def kinds(hass: HomeAssistant, **asked: Any) -> list[tuple[str, str]]:
     return [(one["name"], one["kind"]) for one in (await act(hass, "list_alarms", **asked))["alarms"]]
 
@@ -98,6 +103,10 @@ async def test_alarms_are_listed_by_place_kind_severity_and_state(hass: HomeAssi
     measure(site.alarms, p1=230.0)
     assert await kinds(hass, state="active") == [("Press", "over_voltage")]
     assert len(await kinds(hass, state="all")) == 2
+    lasts, over = (one for _, one in sorted((one["active"], one) for one in (await listed(hass, "2026-01-01")))[::-1])
+    until = dt_util.as_local(dt_util.parse_datetime(over["until"]))
+    assert over["text"].endswith(f"above 246.1 V. It lasted until {until:%Y-%m-%d %H:%M}.")
+    assert lasts["text"].endswith("above 246.1 V.") and lasts["limit"] == 246.1
     assert len(await kinds(hass, since="2026-01-01")) == 2  # of a period all; the lathe is over and seen
     assert len(await kinds(hass, since="2026-01-01", state="open")) == 1
     assert await kinds(hass, until="2026-01-01") == []
