@@ -291,7 +291,7 @@ class Page:
     def _marks(self) -> str:
         """What the marks in the table of points mean, of those that stand there."""
         voice, found = self.voice, set[str]()
-        for one in self.facts.points:
+        for one in (*self.facts.points, *self.facts.areas, *self.facts.lines):
             found.update(voice.unsure(one, value) for value in (one.kwh, one.energy_cost, *one.by_period.values()))
         said = [
             voice.say(key)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..words import CHINESE, Words
-from .facts import AlarmFacts, Bill, Compared, CostLine, CostPart, Facts, Note, PointFacts
+from .facts import AlarmFacts, Bill, Compared, CostLine, CostPart, Facts, GroupFacts, Note, PointFacts
 
 WORDS = Path(__file__).parent / "words.toml"
 # From where on something is worth a line on the first page.
@@ -87,13 +87,13 @@ class Voice:
         without = any(one.key == "no_tariff" for one in self.facts.notes)
         return self.say("no_cost" if without else "nothing_to_bill")
 
-    def unsure(self, point: PointFacts, value: Decimal | None) -> str:
-        """The mark of a point's number that was not measured: ≈ estimated, ‡ less than nothing by its parts."""
+    def unsure(self, point: PointFacts | GroupFacts, value: Decimal | None) -> str:
+        """The mark of a number that was not measured: ≈ estimated, ‡ less than nothing by its parts."""
         if value is None:
             return ""
         if point.estimated_share > ESTIMATED_POINT:
             return "≈\u00a0"
-        return "‡\u00a0" if point.virtual and value < 0 else ""
+        return "‡\u00a0" if isinstance(point, PointFacts) and point.virtual and value < 0 else ""
 
     def line(self, line: CostLine) -> str:
         """What a line of a bill is for."""

@@ -314,7 +314,7 @@ async def test_a_tariff_file_with_a_mistake_is_told_before_a_report_needs_it(
         status = json.loads((await get(client, server.url("/status"), headers=server.by_machine))[1])
     finally:
         file.unlink()
-    said = f'{file}: "curency" is not known here; did you mean "currency"?'
+    said = f'{file.name}: "curency" is not known here; did you mean "currency"?'
     assert said in status["problems"]
 
 
