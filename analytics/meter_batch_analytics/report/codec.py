@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -54,7 +54,10 @@ def _decoded(kind: Any, data: Any) -> Any:
     if origin is Mapping:
         return {key: _decoded(arguments[1], one) for key, one in data.items()}
     if isinstance(kind, type) and is_dataclass(kind):
-        return kind(**{name: _decoded(hint, data[name]) for name, hint in _hints(kind).items()})
+        # What was kept before a field was thought of lacks it; what has a default needs no value.
+        free = _with_default(kind)
+        there = {name: hint for name, hint in _hints(kind).items() if name in data or name not in free}
+        return kind(**{name: _decoded(hint, data[name]) for name, hint in there.items()})
     if kind is Decimal:
         return Decimal(data)
     if kind in (datetime, date):
@@ -66,3 +69,10 @@ def _decoded(kind: Any, data: Any) -> Any:
 def _hints(kind: Any) -> dict[str, Any]:
     found = get_type_hints(kind)
     return {one.name: found[one.name] for one in fields(kind)}
+
+
+@cache
+def _with_default(kind: Any) -> frozenset[str]:
+    return frozenset(
+        one.name for one in fields(kind) if one.default is not MISSING or one.default_factory is not MISSING
+    )

@@ -32,3 +32,9 @@ def test_what_is_no_report_or_of_another_version_is_refused_in_words(example) ->
         Facts.from_dict({key: value for key, value in data.items() if key != "total"})
     with pytest.raises(ReportError, match="damaged"):
         Facts.from_dict(data | {"start": "yesterday"})
+
+
+def test_a_report_that_was_kept_before_a_field_was_thought_of_is_still_read() -> None:
+    data = example_facts.monthly().as_dict()
+    del data["about"], data["site"], data["total"]["previous"]["comparable_period"]
+    assert Facts.from_dict(data) == example_facts.monthly()
