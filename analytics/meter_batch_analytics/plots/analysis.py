@@ -238,5 +238,9 @@ def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: 
         "showlegend": True, "marker": {"symbol": "square", "size": 11, "color": KNOWN[look.theme][-1][1]},
     }  # fmt: skip
     return look.figure(
-        [data, legend], xaxis=look.time_axis(showgrid=False), yaxis=y, hovermode="closest", showlegend=True
+        [data, legend],
+        xaxis=look.time_axis(showgrid=False, tickangle=0, nticks=5),
+        yaxis=y,
+        hovermode="closest",
+        showlegend=True,
     )

@@ -10,6 +10,10 @@ import numpy as np
 
 from .look import SCALES, Figure, Look, band, scale, small
 
+DAY_MS = 86_400_000
+MOST_TICKS = 5
+"""Days that are named below bars: on a telephone there is room for no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -131,11 +135,20 @@ def bars(
         barmode=mode,
         bargap=0.18,
         bargroupgap=0.04,
-        # A day's name stands below the middle of its bar.
-        xaxis=look.time_axis(ticklabelmode="period"),
+        xaxis=look.time_axis(**_middles(x, period)),
         showlegend=len(data) > 1,
         yaxis=look.axis(title={"text": unit}, rangemode="tozero", fixedrange=True),
     )
+
+
+def _middles(x: Any, period: str | int) -> Figure:
+    """Ticks of days in the middle of their bars; all others where plotly sets them."""
+    if period != DAY_MS or not len(x):
+        return {}
+    days = np.asarray(x).astype("datetime64[D]")
+    step = -(-int((days.max() - days.min()).astype(np.int64) + 1) // MOST_TICKS)
+    # From two weeks on labels are of months.
+    return {"tick0": f"{days.min()} 12:00", "dtick": step * DAY_MS, "tickangle": 0} if step < 14 else {}
 
 
 def day_hour(

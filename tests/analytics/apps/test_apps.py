@@ -537,3 +537,11 @@ def test_points_without_a_record_are_counted_among_all(session: Opened) -> None:
     note = next(one for one in app.figures.items if one["label"] == "Complete points")["note"]
     assert note == "of 3 points; 1 without a record in this period"
     assert [one["name"] for one in app.chart.figure["data"] if one.get("showlegend")] == ["whole day"]
+
+
+def test_days_are_named_below_the_middle_of_their_bars(session: Opened) -> None:
+    query = {"points": "p1", "view": "bars", "resolution": "day", "lang": "en"}
+    app = opened(explorer.App, session(period="2026-09-01..2026-09-14", **query))
+    axis = app.chart.figure["layout"]["xaxis"]
+    assert (axis["tick0"], axis["dtick"]) == ("2026-09-01 12:00", 3 * 86_400_000)
+    valid(app)
