@@ -21,7 +21,7 @@ from markupsafe import Markup
 from ..errors import ReportError
 from ..words import CHINESE
 from . import charts
-from .facts import Bill, Facts
+from .facts import Bill, Facts, GroupFacts, PointFacts
 from .story import Voice, whole
 
 FONTS = ("Noto Sans CJK SC", "Noto Sans SC")
@@ -291,7 +291,8 @@ class Page:
     def _marks(self) -> str:
         """What the marks in the table of points mean, of those that stand there."""
         voice, found = self.voice, set[str]()
-        for one in (*self.facts.points, *self.facts.areas, *self.facts.lines):
+        rows: list[PointFacts | GroupFacts] = [*self.facts.points, *self.facts.areas, *self.facts.lines]
+        for one in rows:
             found.update(voice.unsure(one, value) for value in (one.kwh, one.energy_cost, *one.by_period.values()))
         said = [
             voice.say(key)
