@@ -239,7 +239,7 @@ def completeness(look: Look, days: Any, names: Sequence[str], z: Any, *, label: 
     }  # fmt: skip
     return look.figure(
         [data, legend],
-        xaxis=look.time_axis(showgrid=False, tickangle=0, nticks=5),
+        xaxis=look.time_axis(showgrid=False, tickangle=0, nticks=4),
         yaxis=y,
         hovermode="closest",
         showlegend=True,
