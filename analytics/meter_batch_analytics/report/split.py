@@ -182,7 +182,7 @@ class Measured:
     def demand(self, some: Sequence[Terms], top: int, minutes: int = QUARTER_M) -> Demand:
         """The highest mean power of a sum of points, over whole integration periods.
 
-        Where intervals are longer than the integration period, over periods of an hour.
+        Where the integration period holds no whole intervals (they are longer, or of 10 minutes), over an hour.
         """
         places = {
             leaf: self.rows.places[leaf]
@@ -192,7 +192,8 @@ class Measured:
         }
         if not places:
             return Demand(None, None, minutes)
-        if any(self._longest[place] > minutes * 60 for place in places.values()):
+        lengths = [int(self._longest[place]) for place in places.values()]
+        if any(length and minutes * 60 % length for length in lengths):
             minutes = HOUR_M
         energies, whole, begin = self._power(minutes)
         signs = {leaf: sign for one in some for leaf, sign in one.items() if leaf in places}

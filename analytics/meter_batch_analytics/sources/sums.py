@@ -52,7 +52,8 @@ def sums(
 ) -> Iterator[Sums]:
     """Sums of groups of measured points (id: how often it counts, negative where it is taken away), by months.
 
-    The slots are as long as the intervals of most members, the longest of them counts; what is finer is added up.
+    The slots hold whole intervals of all members (as most of a member's are): beside one another, those of 10 and of 15
+    minutes make slots of 30; what is finer is added up.
     Sums of points that are taken away, too, count as known only as far as all members are.
     """
     parts = sorted({part for group in groups for part in group})
@@ -96,7 +97,7 @@ class _Month:
         flags = table["flags"].to_numpy().astype(np.uint8)
         known = table["known_s"].to_numpy().astype(np.float64)
         self._seen = min(self._seen[0], int(start.min())), max(self._seen[1], int((start + length * 1000).max()))
-        self._coarsen(_step(place, length))
+        self._coarsen(_lengths(place, length))
         step = self._step
         if (long := length > step).any():
             times = np.where(long, -(-length // step), 1)
@@ -117,22 +118,23 @@ class _Month:
         np.bitwise_or.at(bits, flat, flags[inside])
         self._flags[mine] |= bits.reshape(len(mine), -1)
 
-    def _coarsen(self, step: int) -> None:
-        """Slots at least that long, and whole multiples of what they were; what is there already is added up."""
+    def _coarsen(self, lengths: set[int]) -> None:
+        """Slots that are whole multiples of these lengths and of what they were; what is there is added up."""
+        lengths |= {self._step} - {0}
+        step = next((one for one in STEPS if all(one % length == 0 for length in lengths)), STEPS[-1])
         if not self._step:
             slots = -(-(self._last - self._first) // (step * 1000))
             self._shape = (len(self._numbers), slots)
             self._energy, self._flags = np.zeros(self._shape), np.zeros(self._shape, np.uint8)
             self._known, self._covered = np.zeros(self._shape, np.float32), np.zeros(self._shape, np.float32)
         elif step > self._step:
-            step = next(one for one in STEPS if one >= step and one % self._step == 0)
             edges = np.arange(0, self._shape[1], step // self._step)
             self._energy = np.add.reduceat(self._energy, edges, axis=1)
             self._known = np.add.reduceat(self._known, edges, axis=1)
             self._covered = np.add.reduceat(self._covered, edges, axis=1)
             self._flags = np.bitwise_or.reduceat(self._flags, edges, axis=1)
             self._shape = (self._shape[0], len(edges))
-        self._step = max(step, self._step)
+        self._step = step
 
     def sums(self, weight: Any) -> Sums:
         """The sums of all groups; from the first to the last slot of which anything is known."""
@@ -158,9 +160,9 @@ def _row(weight: Any, energy: Any, covered: Any, told: Any, bits: Any) -> tuple[
     return found, share, most, np.bitwise_or.reduce(bits[mine], axis=0)
 
 
-def _step(place: Any, length: Any) -> int:
-    """The interval that most rows of a member have; of all members the longest."""
-    found = int(length[0])
-    if (length != found).any():
-        found = max(int(np.median(length[place == one])) for one in np.unique(place))
-    return next((one for one in STEPS if one >= found), STEPS[-1])
+def _lengths(place: Any, length: Any) -> set[int]:
+    """The intervals that most rows of each member have, as lengths of slots."""
+    found = {int(length[0])}
+    if (length != length[0]).any():
+        found = {int(np.median(length[place == one])) for one in np.unique(place)}
+    return {next((one for one in STEPS if one >= length), STEPS[-1]) for length in found}

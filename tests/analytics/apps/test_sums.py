@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import lcm
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def kept(folder: Path, intervals: list[Interval]) -> Archive:
     st.dictionaries(st.sampled_from("abcd"), st.sampled_from([5, 10, 15, 30, 60]), min_size=1),
     st.sets(st.integers(0, 5), max_size=3),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_nothing_is_lost_between_lengths(lengths: dict[str, int], lost: set[int]) -> None:
     import tempfile
 
@@ -60,7 +61,7 @@ def test_nothing_is_lost_between_lengths(lengths: dict[str, int], lost: set[int]
         expected = [float(sum(2 for row in rows if row.point == one)) for one in lengths]
         assert totals.tolist() == [*expected, sum(expected), -expected[0]]
         for one in parts:
-            assert one.length_s <= max(lengths.values()) * 60
+            assert one.length_s <= lcm(*lengths.values()) * 60
             assert (np.diff(one.start) == one.length_s * 1000).all()
             assert ((one.known >= 0) & (one.known <= 1)).all()
         known = sum((one.known[0] * one.length_s).sum() for one in parts)
