@@ -183,5 +183,8 @@ def test_a_scripted_fault_becomes_an_alarm_is_acknowledged_and_returns(way: Demo
         assert time.monotonic() < deadline
         time.sleep(0.5)
     strike(way, "Main incomer", None)
+    deadline = time.monotonic() + 45
+    while way.act("list_alarms", kinds=["over_voltage"])["alarms"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
     expect(alarm).to_have_count(0, timeout=45_000)
-    assert way.act("list_alarms", kinds=["over_voltage"])["alarms"] == []
