@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .connection import ArchiveFolder, Authority, KeyFile, KeyRing, Recorder, TokenFile, Url
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,18 +44,12 @@ class Format(StrEnum):
 
 @app.command()
 def history(
-    url: Annotated[str | None, typer.Option("--url", help="Home Assistant: http://homeassistant.local:8123")] = None,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File with a long-lived access token. With --url.")
-    ] = None,
-    authority: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
-    ] = None,
-    archive: Annotated[Path | None, typer.Option("--archive", metavar="DIR", help="Folder of an archive.")] = None,
-    key_file: Annotated[Path | None, typer.Option("--key-file", help="Key of an encrypted archive.")] = None,
-    keyring: Annotated[
-        str | None, typer.Option("--keyring", metavar="NAME", help="Key of an encrypted archive, in the keyring.")
-    ] = None,
+    url: Url = None,
+    token_file: TokenFile = None,
+    authority: Authority = None,
+    archive: ArchiveFolder = None,
+    key_file: KeyFile = None,
+    keyring: KeyRing = None,
     points: Annotated[
         list[str] | None, typer.Option("--points", metavar="NAME", help="A meter by id or name; may be repeated.")
     ] = None,
@@ -73,9 +69,7 @@ def history(
         Format | None, typer.Option("--format", help="Default: table, or the ending of --output.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="A file in place of stdout.")] = None,
-    recorder: Annotated[
-        bool, typer.Option("--recorder/--no-recorder", help="Hourly statistics for what nothing else knows.")
-    ] = True,
+    recorder: Recorder = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row and line.")] = False,
 ) -> None:
     """Say what meters counted and where each value came from, from a Home Assistant or from an archive.

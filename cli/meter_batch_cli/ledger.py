@@ -11,6 +11,8 @@ import typer
 
 from meter_batch_engine.errors import ConfigError
 
+from .connection import Authority
+
 VERIFY_S = 3600.0
 """So long a site may take to prove many years."""
 
@@ -31,9 +33,7 @@ def verify(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", help="File with an administrator's access token. With --url.")
     ] = None,
-    authority: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
-    ] = None,
+    authority: Authority = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Prove that a ledger is whole: checksums of all rows, and that intervals add up to what the registers counted.

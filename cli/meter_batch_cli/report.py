@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .connection import ArchiveFolder, Authority, KeyFile, KeyRing, Recorder, TokenFile, Url
+
 if TYPE_CHECKING:
     from meter_batch_analytics.report.facts import Facts
     from meter_batch_analytics.report.tariff import Tariff, Tariffs
@@ -52,21 +54,13 @@ def report(
         typer.Option("--output", metavar="DIR", help="Where files go. Default: the reports of --data, else here."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="An analytics server's folder.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Home Assistant: http://homeassistant.local:8123")] = None,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File with a long-lived access token. With --url.")
-    ] = None,
-    authority: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="Its certificate authority, if that is your own.")
-    ] = None,
-    archive: Annotated[Path | None, typer.Option("--archive", metavar="DIR", help="Folder of an archive.")] = None,
-    key_file: Annotated[Path | None, typer.Option("--key-file", help="Key of an encrypted archive.")] = None,
-    keyring: Annotated[
-        str | None, typer.Option("--keyring", metavar="NAME", help="Key of an encrypted archive, in the keyring.")
-    ] = None,
-    recorder: Annotated[
-        bool, typer.Option("--recorder/--no-recorder", help="Hourly statistics for what nothing else knows.")
-    ] = True,
+    url: Url = None,
+    token_file: TokenFile = None,
+    authority: Authority = None,
+    archive: ArchiveFolder = None,
+    key_file: KeyFile = None,
+    keyring: KeyRing = None,
+    recorder: Recorder = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: files, key figures, all facts.")] = False,
 ) -> None:
     """Make a report of energy and cost, from an analytics server's folder, an archive or a Home Assistant.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import override
 
@@ -92,8 +93,9 @@ class AlarmCount(SensorEntity):
     def _count(self) -> int:
         return sum(self._wanted(one) for one in self._alarms.noted)
 
+    @abstractmethod
     def _wanted(self, finding: Finding) -> bool:
-        raise NotImplementedError
+        """Whether a finding counts."""
 
 
 class ActiveAlarms(AlarmCount):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web
-from homeassistant.auth.models import User
 from homeassistant.config_entries import SOURCE_IMPORT, ConfigEntryState
 from homeassistant.const import CONF_TOKEN, CONF_URL
 from homeassistant.core import HomeAssistant, callback
@@ -18,7 +16,7 @@ from . import access
 from .access import Operation
 from .analytics import Client, ServerProblem, analytics_entry, origin_of
 from .analytics_session import async_language, identity
-from .api import answered
+from .api import answered, body_of, user_of
 from .commands import refuse
 from .const import DOMAIN
 from .reports import ReportEvent, async_tell
@@ -42,9 +40,9 @@ class ServerView(HomeAssistantView):
     @answered
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Takes `url` and `token` where a server answers there to this token; said again, it changes nothing."""
-        hass, user = request.app[KEY_HASS], _user(request)
+        hass, user = request.app[KEY_HASS], user_of(request)
         actor = access.check_user(user, Operation.CONFIGURE)
-        body = await _body(request)
+        body = await body_of(request)
         url, token = body.get("url"), body.get("token")
         if not isinstance(url, str) or not isinstance(token, str) or not token:
             raise refuse("analytics_bad_announcement")
@@ -63,7 +61,7 @@ class ServerView(HomeAssistantView):
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """There is no server any more."""
         hass = request.app[KEY_HASS]
-        access.check_user(_user(request), Operation.CONFIGURE)
+        access.check_user(user_of(request), Operation.CONFIGURE)
         if (entry := analytics_entry(hass)) is None:
             raise refuse("analytics_none")
         await hass.config_entries.async_remove(entry.entry_id)
@@ -101,9 +99,9 @@ class EventView(HomeAssistantView):
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Takes `event`: `report_ready` with the report, or `report_failed` with kind, period and reason."""
         hass = request.app[KEY_HASS]
-        access.check_user(_user(request), Operation.CONFIGURE)
+        access.check_user(user_of(request), Operation.CONFIGURE)
         try:
-            told = ReportEvent.from_dict(await _body(request))
+            told = ReportEvent.from_dict(await body_of(request))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise refuse("analytics_bad_event") from error
         await async_tell(hass, told)
@@ -119,21 +117,6 @@ class WhoamiView(HomeAssistantView):
     @answered
     async def get(self, request: web.Request) -> web.StreamResponse:
         """User, name, whether they are an administrator, language, and the points they may see (null: all)."""
-        user = _user(request)
+        user = user_of(request)
         access.check_user(user, Operation.READ)
         return self.json(identity(user, await async_language(request.app[KEY_HASS], user)))
-
-
-def _user(request: web.Request) -> User:
-    user: User = request["hass_user"]
-    return user
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError as error:
-        raise refuse("no_json") from error
-    if not isinstance(body, dict):
-        raise refuse("no_json")
-    return body

@@ -88,12 +88,14 @@ LEDGER_STATUS = {
 }
 
 
-def _user(request: web.Request) -> User:
+def user_of(request: web.Request) -> User:
+    """Who asks."""
     user: User = request["hass_user"]
     return user
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def body_of(request: web.Request) -> dict[str, Any]:
+    """What was sent, where it is a JSON object; else refused in words."""
     try:
         body = await request.json()
     except ValueError as error:
@@ -122,7 +124,7 @@ class RegistryView(HomeAssistantView):
         """The registry as a message of engine/wire.py."""
         site = await async_get_site(request.app[KEY_HASS])
         points = site.registry.points
-        access.check_user(_user(request), Operation.READ, points)
+        access.check_user(user_of(request), Operation.READ, points)
         return self.json(encode_registry(snapshot(site)))
 
 
@@ -151,7 +153,7 @@ class ChangesView(HomeAssistantView):
     @answered
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Subscribes on first use; asked again without acknowledging, it says the same or newer."""
-        access.check_user(_user(request), Operation.SUBSCRIBE)
+        access.check_user(user_of(request), Operation.SUBSCRIBE)
         name = _subscriber(request.query.get("subscriber"))
         text = request.query.get("limit", str(MOST_CHANGES))
         if not text.isdecimal() or not 1 <= int(text) <= MOST_CHANGES:
@@ -168,7 +170,7 @@ class ChangesView(HomeAssistantView):
     @answered
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Nobody waits for it any more, so nothing is kept for it."""
-        access.check_user(_user(request), Operation.SUBSCRIBE)
+        access.check_user(user_of(request), Operation.SUBSCRIBE)
         name = _subscriber(request.query.get("subscriber"))
         site = await async_get_site(request.app[KEY_HASS])
         await site.ledger.async_call(lambda ledger: ledger.unsubscribe(name))
@@ -184,8 +186,8 @@ class AcknowledgeView(HomeAssistantView):
     @answered
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Takes `subscriber`, `revision` and `cursor` as the changes had them (there: `up_to`)."""
-        access.check_user(_user(request), Operation.SUBSCRIBE)
-        body = await _body(request)
+        access.check_user(user_of(request), Operation.SUBSCRIBE)
+        body = await body_of(request)
         name = _subscriber(body.get("subscriber"))
         revision, cursor = body.get("revision"), body.get("cursor")
         if not isinstance(revision, int) or not isinstance(cursor, str | None):
@@ -207,7 +209,7 @@ class VerifyView(HomeAssistantView):
     @answered
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Reads a whole copy of the file, which may take minutes; the answer is the verdict."""
-        access.check_user(_user(request), Operation.SUBSCRIBE)
+        access.check_user(user_of(request), Operation.SUBSCRIBE)
         hass = request.app[KEY_HASS]
         site = await async_get_site(hass)
         folder = await hass.async_add_executor_job(
@@ -250,7 +252,7 @@ class HistoryView(HomeAssistantView):
     async def post(self, request: web.Request) -> web.StreamResponse:
         """The same from a JSON body, for queries that are too long for an address."""
         site = await async_get_site(request.app[KEY_HASS])
-        body = await _body(request)
+        body = await body_of(request)
         asked = {key: value for key, value in body.items() if key != "format"}
         _check(asked)
         return await _export(site, request, asked, str(body.get("format", "json")))
@@ -282,7 +284,7 @@ async def _export(site: Site, request: web.Request, asked: dict[str, Any], form:
     if (kind := WRITERS.get(form)) is None:
         raise refuse("unknown_format", format=form, some=", ".join(WRITERS))
     query = await async_parse(site, asked)
-    access.check_user(_user(request), Operation.READ, (point.id for point in query.points))
+    access.check_user(user_of(request), Operation.READ, (point.id for point in query.points))
     hass = site.hass
     signal = progress_signal(request.query.get("export", ""))
     async with aclosing(async_pieces(site, query)) as pieces:
