@@ -15,7 +15,7 @@ from typing import Any
 from .errors import ConfigError
 from .model.finding import AlarmState, Event, Finding, JournalEntry, Severity
 from .model.interval import Changes, Interval, Quality
-from .model.point import InstalledMeter, Multiplier, Point, Route, Term
+from .model.point import Commissioned, InstalledMeter, Multiplier, Point, Route, Term
 from .sentences import Sentence, received, say
 
 WIRE_VERSION = 1
@@ -271,7 +271,26 @@ def point_as_dict(point: Point) -> dict[str, Any]:
         ],
         "formula": [{"sign": one.sign, "point": one.point} for one in point.formula],
         "attributes": dict(point.attributes),
+        "commissioned": None if point.commissioned is None else _commissioned_as_dict(point.commissioned),
     }
+
+
+def _commissioned_as_dict(one: Commissioned) -> dict[str, Any]:
+    exact = {key: getattr(one, key) for key in _EXACT}
+    return {
+        "at": one.at.isoformat(),
+        **{key: getattr(one, key) for key in ("by", "register", "note", "template", "address")},
+        **{key: None if value is None else str(value) for key, value in exact.items()},
+    }
+
+
+_EXACT = ("displayed", "read", "multiplier", "deviation")
+
+
+def _commissioned_from_dict(data: Mapping[str, Any]) -> Commissioned:
+    exact = {key: None if data[key] is None else Decimal(data[key]) for key in _EXACT}
+    plain = {key: data[key] for key in ("by", "register", "note", "template", "address")}
+    return Commissioned(at=datetime.fromisoformat(data["at"]), **plain, **exact)
 
 
 def point_from_dict(id_: str, data: Mapping[str, Any]) -> Point:
@@ -293,4 +312,6 @@ def point_from_dict(id_: str, data: Mapping[str, Any]) -> Point:
         ),
         formula=tuple(Term(1 if one["sign"] > 0 else -1, one["point"]) for one in data["formula"]),
         attributes=dict(data["attributes"]),
+        # those who are older know nothing of it
+        commissioned=_commissioned_from_dict(one) if (one := data.get("commissioned")) else None,
     )

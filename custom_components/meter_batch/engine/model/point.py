@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
+from .obis import Obis
 from .quantity import QUANTITIES, SCALED_BY_MULTIPLIER, Measure
 from .reading import Reading
 
@@ -53,6 +54,27 @@ class Term:
     point: str
 
 
+@dataclass(frozen=True, slots=True)
+class Commissioned:
+    """A sign-off: `by` compared the meter's display with what is read, and it was right.
+
+    Without `register` it comes from a list, where only when and by whom is known. `displayed` is the number on the
+    display in the register's unit, `read` the reading with the `multiplier` (CT × PT) applied; `deviation` relative.
+    `template` and `address` say what was compared: with another of them, or another multiplier, it says nothing.
+    """
+
+    at: datetime
+    by: str
+    register: Obis | None = None
+    displayed: Decimal | None = None
+    read: Decimal | None = None
+    multiplier: Decimal | None = None
+    deviation: Decimal | None = None
+    note: str = ""
+    template: str = ""
+    address: str = ""
+
+
 PROTOCOLS = ("modbus", "dlt645-2007", "dlt645-1997")
 
 
@@ -77,6 +99,8 @@ class Point:
     """What analysis needs and nobody else reads: tariff, contract_kw, transformer_kva, floor_area_m2 …"""
     formula: tuple[Term, ...] = ()
     """Of a virtual point: the points whose sum or difference it is. It has neither meters nor routes."""
+    commissioned: Commissioned | None = None
+    """When somebody last signed off that what is read is what the meter shows."""
 
     @property
     def virtual(self) -> bool:
