@@ -172,6 +172,35 @@ SENTENCES: Final[Mapping[str, str]] = {
     "dlt645_no_date": "{data} is no date",
     "dlt645_no_time": "{data} is no time",
     "dlt645_no_moment": "{data} is no date and time",
+    # whether values fit a meter
+    "fit_nothing": "It answers, but gives no value of the {model}.",
+    "fit_volts": "Its voltages are right: {least} to {most} V.",
+    "fit_no_volts": "It shows no voltage, so nothing speaks for or against it.",
+    "fit_odd_volts": "Its voltage is unusual: {volts} V.",
+    "fit_bad_volts": "Its voltage is impossible: {volts} V.",
+    "fit_hertz": "Its frequency is right: {hertz} Hz.",
+    "fit_bad_hertz": "Its frequency is impossible: {hertz} Hz.",
+    "fit_bad_current": "A current is impossible: {amperes} A.",
+    "fit_bad_power_factor": "A power factor is impossible: {value}.",
+    "fit_power": "Power, voltage and current go together.",
+    "fit_bad_power": "Power and current do not go together: {kw} kW where {kva} kVA flow.",
+    "fit_sum": "The powers of the phases add up to the total.",
+    "fit_bad_sum": "The powers of the phases do not add up to the total.",
+    "fit_bad_energy": "An energy register is impossible: {value}.",
+    "misfit_word_order": (
+        "Read as {model} the voltage or frequency is {was}; with the words in the other order ({order}) it "
+        "would be {now}: set the meter's word order, or choose the model with that order."
+    ),
+    "misfit_scale": (
+        "Read as {model} the meter shows {was}, which cannot be; {now} would be right (× {factor}): choose "
+        "the model with that scale."
+    ),
+    "misfit_another_model": (
+        "Read as {model} the meter shows {value}, which cannot be: it is another model, so choose the right "
+        "one."
+    ),
+    "word_order_high": "high word first",
+    "word_order_low": "low word first",
     # the ledger
     "ledger_unavailable": "The ledger {path} cannot be used: {reason}.",
     "ledger_in_use": "The ledger {path} is in use by another program: only one may open it.",
