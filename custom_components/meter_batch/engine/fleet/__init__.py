@@ -1,8 +1,11 @@
 """Reading all meters of a line: what is due when, validation on arrival, the report of a round."""
 
 from ..model.interval import Hole
+from .airtime import AirtimeShares
 from .backfill import BackfillHealth
 from .clock import ClockReading
+from .identity_watch import IdentityReading
+from .lessons import Lessons
 from .memory import MemoryRecord, Snapshot
 from .meter import PollMeter
 from .once import Found, ItemData, find_address, read_items, read_once
@@ -14,11 +17,14 @@ from .schedule import PollSettings
 from .validate import Validator
 
 __all__ = [
+    "AirtimeShares",
     "BackfillHealth",
     "ClockReading",
     "Found",
     "Hole",
+    "IdentityReading",
     "ItemData",
+    "Lessons",
     "LineHealth",
     "LineTest",
     "MemoryRecord",

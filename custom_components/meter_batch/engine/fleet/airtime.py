@@ -1,8 +1,9 @@
-"""How much of a line's time reading from memory may take, and has taken."""
+"""What a line's time goes on, and how much of it reading from memory may take."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 WINDOW_S = 600.0
 """Over what the share is told."""
@@ -11,6 +12,21 @@ SAVED_S = 30.0
 
 TOGETHER_S = 0.2
 """So much is saved before the next steps are taken, once there was nothing left."""
+
+
+@dataclass(frozen=True, slots=True)
+class AirtimeShares:
+    """What the last ten minutes of a line went on; waiting for a reply counts as what was asked for. They make 1."""
+
+    live: float = 0.0
+    backfill: float = 0.0
+    probe: float = 0.0
+    """Silent meters, and who answers."""
+
+    @property
+    def idle(self) -> float:
+        """The rest."""
+        return 1.0 - (self.live + self.backfill + self.probe)
 
 
 class Airtime:

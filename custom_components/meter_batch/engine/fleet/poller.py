@@ -24,6 +24,7 @@ from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
 from .backfill import Backfill
+from .lessons import Lessons
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
@@ -59,7 +60,10 @@ class Poller:
         *,
         now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
+        lessons: Mapping[str, Lessons] | None = None,
+        serials: Mapping[str, str] | None = None,
     ) -> None:
+        """`lessons` by model and `serials` by key: what reports told earlier, as the host has kept it."""
         self._line, self._settings, self._on_report = line, settings, on_report
         self._now, self._monotonic = now, monotonic
         self._meters: dict[str, Meter] = {}

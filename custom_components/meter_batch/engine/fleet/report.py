@@ -13,8 +13,11 @@ from ..line import LineCounters
 from ..model.interval import Hole
 from ..model.obis import Obis
 from ..model.reading import Reading
+from .airtime import AirtimeShares
 from .backfill import Backfill, BackfillHealth
 from .clock import ClockReading
+from .identity_watch import IdentityReading
+from .lessons import Lessons
 from .memory import MemoryRecord, Snapshot
 
 WINDOW = 300
@@ -35,6 +38,7 @@ class LineHealth:
     cycle_s: float | None = None
     """How long the last round through all due meters took."""
     counters: LineCounters = field(default_factory=LineCounters)
+    airtime: AirtimeShares = field(default_factory=AirtimeShares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,12 @@ class PollReport:
     exhausted: Mapping[str, tuple[Hole, ...]] = field(default_factory=dict)
     """What is missing and not in the meter's memory either, where that has changed."""
     backfill: BackfillHealth = field(default_factory=BackfillHealth)
+    lessons: Mapping[str, Lessons] = field(default_factory=dict)
+    """What models have taught anew, by template id; to be kept and given to the next `Poller`."""
+    identities: Mapping[str, IdentityReading] = field(default_factory=dict)
+    """Who meters are, where that was asked or has changed."""
+    wrong: frozenset[str] = frozenset()
+    """Keys of meters that answer nonsense: another model, word order or scale, or next to nothing that is possible."""
 
 
 class News:
