@@ -2,6 +2,8 @@
 
 from .decoder import Dlt645Request, ModbusRequest, Request, decode
 from .encoder import WordImage, encode, shown
+from .identity import Identity, IdentityItem
+from .identity_request import IdentityRequest, identity_requests
 from .loader import available, load, load_file
 from .planner import Timing, cost, plan
 from .schema import (
@@ -23,6 +25,9 @@ __all__ = [
     "Dlt645Request",
     "DltItem",
     "Group",
+    "Identity",
+    "IdentityItem",
+    "IdentityRequest",
     "Limits",
     "Memory",
     "ModbusOptions",
@@ -39,6 +44,7 @@ __all__ = [
     "cost",
     "decode",
     "encode",
+    "identity_requests",
     "load",
     "load_file",
     "plan",

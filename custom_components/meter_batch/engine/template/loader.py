@@ -16,6 +16,7 @@ from ..model.quantity import BY_KEY
 from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import block_members, find_item
 from ..protocol.modbus.words import WORD_TYPES
+from .identity import IDENTITY_TYPES, IDENTITY_WORDS, Identity, IdentityItem
 from .schema import (
     GROUPS,
     Dlt645Options,
@@ -90,6 +91,7 @@ def parse(text: str, template_id: str, file: str) -> Template:
         limits=_limits(top.table("limits")),
         memory=_memory(top.table("memory")) if protocol != "modbus" and "memory" in content else None,
         virtual=_virtual(top.table("virtual")),
+        identity=_identity(top.table("identity"), top, named) if protocol == "modbus" else Identity(),
         sources=named,
         doubt=top.text("doubt", None),
     )
@@ -184,11 +186,16 @@ class _Table:
             self.fail(key, f"must be a whole number or a list of them, not {value!r}")
         return frozenset(values)
 
+    def integers_list(self, key: str) -> tuple[int, ...]:
+        self.integers(key)
+        value = self.content.get(key, [])
+        return tuple(value) if isinstance(value, list) else (value,)
+
     def table(self, key: str) -> _Table:
         value = self._take(key, {})
         if not isinstance(value, dict):
             self.fail(key, f"must be a table, not {value!r}")
-        return _Table(value, self.file, key)
+        return _Table(value, self.file, f"{self.name} {key}".strip())
 
     def rows(self, key: str) -> list[_Table]:
         value = self._take(key, _REQUIRED)
@@ -295,6 +302,42 @@ def _virtual(table: _Table) -> Virtual:
     return found
 
 
+def _identity(table: _Table, top: _Table, sources: Mapping[str, str]) -> Identity:
+    serial = _identity_item(table.table("serial"), top, sources) if "serial" in table.content else None
+    model: IdentityItem | None = None
+    expected: tuple[str, ...] = ()
+    if "model" in table.content:
+        row = table.table("model")
+        expected = row.texts("is")
+        model = _identity_item(row, top, sources)
+    table.done()
+    return Identity(serial, model, expected)
+
+
+def _identity_item(row: _Table, top: _Table, sources: Mapping[str, str]) -> IdentityItem:
+    options = top.table("modbus")
+    kind = row.choice("type", IDENTITY_TYPES)
+    address = row.integer("address", 0, 0xFFFF)
+    fixed = IDENTITY_WORDS.get(kind)
+    words = fixed if fixed is not None else row.integer("words", 1, 60)
+    block = row.integers_list("block") or (address, words)
+    if len(block) != 2 or block[0] > address or address + words > block[0] + block[1] or block[1] > 125:
+        row.fail("block", f"must be [first address, words] of a read that holds {address} to {address + words - 1}")
+    found = IdentityItem(
+        function=row.choice("function", (3, 4), options.choice("function", (3, 4), 3)),
+        address=block[0],
+        count=block[1],
+        type=kind,
+        skip=address - block[0],
+        size=words,
+        little=row.choice("word_order", ("big", "little"), "big") == "little",
+        sources=_named(row, sources),
+        doubt=row.text("doubt", None),
+    )
+    row.done()
+    return found
+
+
 # -- registers -------------------------------------------------------------------------------------------------------
 
 type _Reader = Callable[[_Table, Mapping[str, str]], Register]
@@ -345,6 +388,15 @@ def _dlt645_reader(_: _Table, protocol: str) -> _Reader:
     return read
 
 
+def _named(row: _Table, sources: Mapping[str, str]) -> tuple[str, ...]:
+    """The sources of a row, each of which [sources] explains."""
+    named = row.texts("sources")
+    for source in named:
+        if source not in sources:
+            row.fail("sources", f'"{source}" is not in [sources]{_did_you_mean(source, list(sources))}')
+    return named
+
+
 def _register(
     row: _Table, locator: ModbusWords | DltItem, sources: Mapping[str, str], absent: frozenset[int]
 ) -> Register:
@@ -357,10 +409,7 @@ def _register(
         row.fail(
             "scale", f"{scale} is no scale of a meter: it lies between {SMALLEST_SCALE:f} and {1 / SMALLEST_SCALE:f}"
         )
-    named = row.texts("sources")
-    for source in named:
-        if source not in sources:
-            row.fail("sources", f'"{source}" is not in [sources]{_did_you_mean(source, list(sources))}')
+    named = _named(row, sources)
     group: Group | None = row.choice("group", cast("tuple[Literal['fast'], ...]", GROUPS), None)
     found = Register(
         obis=quantity.obis,

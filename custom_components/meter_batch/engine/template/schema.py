@@ -12,6 +12,7 @@ from ..model.obis import Obis
 from ..model.quantity import Kind, Measure, Quantity
 from ..protocol.dlt645.frame import Variant
 from ..protocol.modbus.words import WORD_TYPES, WordType
+from .identity import NO_IDENTITY, Identity
 
 type Group = Literal["fast", "slow", "energy"]
 """Read every few seconds, every few minutes, or at the interval boundary (and slowly between)."""
@@ -215,6 +216,8 @@ class Template:
     memory: Memory | None = None
     """None where the template says nothing; Modbus meters tell themselves what they keep."""
     virtual: Virtual = Virtual()
+    identity: Identity = NO_IDENTITY
+    """Who a Modbus meter says that it is; DL/T 645 meters have it by their standard (`identity_requests`)."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Short name → where the facts are from."""
     doubt: str | None = None
