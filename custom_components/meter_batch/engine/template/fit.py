@@ -30,7 +30,7 @@ PHASE_V = (80.0, 300.0)
 SECONDARY_V = 45.0
 """Behind a voltage transformer phases have 57.7 or 63.5 V."""
 MAINS_HZ = (45.0, 65.0)
-TIGHT_V = ((195.0, 258.0), (338.0, 447.0))
+TIGHT_V = ((195.0, 265.0), (338.0, 459.0))
 """Phase to neutral and line to line of networks of 220 to 240 V: where a corrected value must lie to prove a scale."""
 TIGHT_HZ = ((49.0, 51.0), (59.0, 61.0))
 GREATEST_V = 1e6
@@ -56,7 +56,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """What is wrong with an answer. `factor`: a value as read × factor is right; None where it is no matter of scale."""
+    """What is wrong with an answer. `factor`: a value as read × factor is right; None where scale is no matter."""
 
     kind: MisfitKind
     text: Sentence
@@ -133,7 +133,7 @@ def _power_factors(values: _Values) -> _Verdicts:
     wrong = [value for value in found if not abs(value) <= 1.02]
     if wrong:
         return [(0.05, say("fit_bad_power_factor", value=_text(wrong[0])))]
-    return [(2.0, None)] if any(0.05 <= abs(value) for value in found) else []
+    return [(2.0, None)] if any(abs(value) >= 0.05 for value in found) else []
 
 
 def _powers(values: _Values) -> _Verdicts:
@@ -185,7 +185,7 @@ _CHECKS: tuple[Callable[[_Values], _Verdicts], ...] = (_hertz, _volts, _powers, 
 def misfit(template: Template, request: Request, words: Sequence[int] | Data | bytes) -> Misfit | None:
     """What is wrong with the answer to a request, judged by its volts and hertz; None where nothing is, or none are.
 
-    Never a guess: with the words swapped, or in another scale, all volts and hertz must be right, and as they are, none.
+    Never a guess: with the words swapped, or in another scale, all volts and hertz must be right, and as is none.
     """
     as_read = _judged(request, words)
     if as_read is None or all(one.fits or not one.value for one in as_read):
@@ -265,8 +265,8 @@ def _word_order(
     if not right or not nonsense or now is None:
         return None
     was = before.get(now.obis, math.nan)
-    order = "word_order_low" if _is_low_first(swapped_request) else "word_order_high"
-    text = say("misfit_word_order", model=template.name, was=_text(was), now=_text(now.value), order=say(order))
+    order = say("word_order_low") if _is_low_first(swapped_request) else say("word_order_high")
+    text = say("misfit_word_order", model=template.name, was=_text(was), now=_text(now.value), order=order)
     return Misfit("word_order", text)
 
 
