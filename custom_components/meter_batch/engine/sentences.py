@@ -87,6 +87,14 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Modbus unit {unit}: {count} valid frame(s) came, but none answers the question; "
         "another client is at work, or the gateway does not keep transaction numbers"
     ),
+    "modbus_other_number": (
+        "Modbus unit {unit}: a reply came that fits, but under another transaction number; "
+        "the gateway does not send numbers back as Modbus TCP demands, or another client is at work"
+    ),
+    "modbus_two_replies": (
+        "Modbus unit {unit}: two different replies came to one question; "
+        "look for two meters with one address, or a gateway that keeps back replies"
+    ),
     "modbus_damaged": (
         "Modbus unit {unit}: {count} bytes came, but no complete valid frame; "
         "check baud rate, parity, wiring and termination, and whether two meters have this unit"
@@ -196,8 +204,7 @@ SENTENCES: Final[Mapping[str, str]] = {
         "the model with that scale."
     ),
     "misfit_another_model": (
-        "Read as {model} the meter shows {value}, which cannot be: it is another model, so choose the right "
-        "one."
+        "Read as {model} the meter shows {value}, which cannot be: it is another model, so choose the right one."
     ),
     "word_order_high": "high word first",
     "word_order_low": "low word first",

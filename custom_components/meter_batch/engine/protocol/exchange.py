@@ -19,16 +19,24 @@ class Exchange[Answer](Protocol):
     """How long the longest good reply is, for the deadline and for airtime; 0 where none comes (broadcast)."""
     meter: str
     """Whom it asks, for messages and for the line's memory of late replies."""
+    before: bytes
+    """What was heard before the reply and is no part of it; empty nearly always, and before there is an answer."""
+    behind: bytes
+    """What came together with the last byte of the reply, behind it."""
 
     def feed(self, data: bytes) -> Answer | None:
         """Takes received bytes, split anywhere; the answer once the reply is complete, else None.
 
         Noise, echoes of the request and frames that cannot be the reply are skipped (and counted in `foreign`).
-        Raises MeterError where the meter itself refused. Never raises anything else.
+        Raises MeterError where the meter itself refused, or where two replies contradict each other. Never raises
+        anything else.
         """
 
     def silence(self) -> Exception:
         """The MeterError that fits what was heard when time is up: NoReply, FrameError or WrongMeter."""
+
+    def fits(self, data: bytes) -> bool:
+        """True where these bytes hold a good reply to this question, whatever was fed before."""
 
     def could_be_answered_by(self, other: Exchange[object]) -> bool:
         """True where a late reply to `other` would be taken for the reply to this one."""

@@ -91,6 +91,8 @@ class _Question[Answer]:
     """What all questions share: the search for the one frame that is the reply, and what to say where none came."""
 
     protocol = "dlt645"
+    before = b""
+    behind = b""
 
     def __init__(self, address: str, control: int, data: bytes, what: str, variant: Variant, preamble: int) -> None:
         self.address = normal_address(address)
@@ -123,6 +125,8 @@ class _Question[Answer]:
             elif frame.is_error:
                 raise _refusal(frame, self._what, self.variant)
             elif (answer := self._answer(frame)) is not None:
+                if len(self._heard) > len(frame.raw):
+                    self.before, _, self.behind = self._heard.partition(frame.raw)
                 return answer
             else:
                 self.foreign += 1
@@ -132,6 +136,17 @@ class _Question[Answer]:
     @abstractmethod
     def _answer(self, frame: Frame) -> Answer | None:
         """The answer in a good reply of the meter that was asked; None where it belongs to another question."""
+
+    def fits(self, data: bytes) -> bool:
+        """See `Exchange.fits`."""
+        return any(
+            frame.is_reply
+            and frame.function == self._control
+            and not frame.is_error
+            and address_matches(self.address, frame.address)
+            and self._answer(frame) is not None
+            for frame in Framer().feed(data)
+        )
 
     def silence(self) -> MeterError:
         """See `Exchange.silence`."""

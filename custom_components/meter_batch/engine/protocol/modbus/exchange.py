@@ -24,9 +24,18 @@ class _Request[Answer](ABC):
     """One request to one unit, and what was heard since it was sent."""
 
     protocol = "modbus"
+    before = b""
+    behind = b""
 
     def __init__(
-        self, unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: Framing, transaction: int
+        self,
+        unit: int,
+        body: bytes,
+        reply_head: bytes,
+        reply_body: int,
+        framing: Framing,
+        transaction: int,
+        numbers: tcp.Numbers | None = None,
     ) -> None:
         """`reply_head`: the first bytes of the good reply's PDU; `reply_body`: the length of that PDU."""
         # On TCP 0 and 255 may mean the device itself; on a wire 0 is for all, and nobody answers.
@@ -38,6 +47,8 @@ class _Request[Answer](ABC):
         self.function = body[0]
         self.framing = framing
         self.transaction = transaction & 0xFFFF
+        self.numbers = numbers
+        """What is known of the far end's transaction numbers; without it only the right number counts."""
         self.meter = str(unit)
         self.foreign = 0
         """Valid frames that were no reply to this request."""
@@ -60,6 +71,8 @@ class _Request[Answer](ABC):
         self._searched = 0
         """Before this place nothing in `_heard` is the beginning of the good reply."""
         self._echo = False
+        self._blamed = False
+        """True once the far end's numbers were doubted because of this question."""
 
     def feed(self, data: bytes) -> Answer | None:
         """Takes received bytes; the answer once the reply is complete. Raises MeterError where the meter refused."""
@@ -78,14 +91,80 @@ class _Request[Answer](ABC):
                 waiting = start
                 break
             if self._is_reply(heard, start):
-                self.foreign += self._frames(bytes(heard[:start]))
-                return self._answer(heard, start + self._body_at)
+                return self._found(start)
             # Never again: noise that looks like many beginnings must not be checked anew with every byte.
             self._searched = start + 1
             start = heard.find(self._good, self._searched)
         if error := self._refusal(waiting):
             raise error
+        if self.numbers is not None and self.framing == "tcp" and waiting < 0:
+            return self._under_another_number()
         return None
+
+    def _found(self, start: int) -> Answer:
+        """The answer in the good reply that was heard at `start`. Raises WrongMeter where another contradicts it."""
+        heard = self._heard
+        end = start + self.reply_bytes
+        self.foreign += self._frames(bytes(heard[:start]))
+        self.before = self.request * self._echo + bytes(heard[:start])
+        self.behind = bytes(heard[end:])
+        if self.framing == "rtu" and self.behind and self._contradicted(bytes(heard[start:end])):
+            raise WrongMeter(say("modbus_two_replies", unit=self.unit), bytes(heard))
+        return self._answer(heard, start + self._body_at)
+
+    def _contradicted(self, reply: bytes) -> bool:
+        """True where another good reply came behind: replies do not say what they answer, so one of the two is stale."""
+        start = self.behind.find(self._good)
+        while 0 <= start <= len(self.behind) - self.reply_bytes:
+            if self._is_reply(self.behind, start) and self.behind[start : start + self.reply_bytes] != reply:
+                return True
+            start = self.behind.find(self._good, start + 1)
+        return False
+
+    def _under_another_number(self) -> Answer | None:
+        """The answer in a reply that fits but for its transaction's number, where the far end is known for that.
+
+        Raises MeterError where it is a refusal.
+        """
+        numbers = self.numbers
+        assert numbers is not None
+        frames = [
+            frame for frame in tcp.TcpFramer("client").feed(bytes(self._heard)) if self._fits_but_for_number(frame)
+        ]
+        if len({frame.pdu for frame in frames}) != 1:
+            return None
+        if not self._blamed:
+            self._blamed = True
+            numbers.another(self.transaction)
+        if numbers.kept:
+            return None
+        pdu_, raw = frames[0].pdu, frames[0].raw
+        if pdu_[0] & pdu.EXCEPTION:
+            raise pdu.exception_error(self.unit, pdu_[1], self._question(), raw)
+        start = self._heard.find(raw)
+        self.before, self.behind = bytes(self._heard[:start]), bytes(self._heard[start + len(raw) :])
+        return self._answer(raw, self._body_at)
+
+    def _fits_but_for_number(self, frame: tcp.TcpFrame) -> bool:
+        """True for a frame that would be the reply under the right number, and belongs to no earlier question."""
+        if frame.unit != self.unit or frame.transaction == self.transaction:
+            return False
+        if self.numbers is not None and self.numbers.is_earlier(frame.transaction):
+            return False
+        body, at = frame.raw, tcp.HEADER.size - 1
+        return body[at:].startswith((self._good[at:], self._bad[at:])) and len(body) in (
+            self.reply_bytes,
+            self._bad_bytes,
+        )
+
+    def fits(self, data: bytes) -> bool:
+        """See `Exchange.fits`."""
+        start = data.find(self._good)
+        while 0 <= start <= len(data) - self.reply_bytes:
+            if self._is_reply(data, start):
+                return True
+            start = data.find(self._good, start + 1)
+        return False
 
     def silence(self) -> MeterError:
         """The error that fits what was heard when time is up."""
@@ -97,6 +176,8 @@ class _Request[Answer](ABC):
             speaks = "modbus_speaks_rtu" if self.framing == "tcp" else "modbus_speaks_tcp"
             return FrameError(say(speaks, unit=self.unit), heard)
         self.foreign += self._frames(heard)
+        if self._blamed:
+            return WrongMeter(say("modbus_other_number", unit=self.unit), heard)
         if self.foreign:
             foreign = "modbus_foreign_tcp" if self.framing == "tcp" else "modbus_foreign_rtu"
             return WrongMeter(say(foreign, unit=self.unit, count=self.foreign), heard)
@@ -109,13 +190,17 @@ class _Request[Answer](ABC):
     def could_be_answered_by(self, other: Exchange[object]) -> bool:
         """True where a late reply to `other`, good or not, would be taken for the reply to this one."""
         # Exceptions do not say what they refuse, so unit and function decide; on TCP the transaction does.
-        return (
+        if not (
             isinstance(other, _Request)
             and other.framing == self.framing
             and other.unit == self.unit
             and other.function == self.function
-            and (self.framing == "rtu" or other.transaction == self.transaction)
-        )
+        ):
+            return False
+        if self.framing == "rtu" or (self.numbers is not None and self.numbers.doubted):
+            return True
+        # The same question under the same number is the same question: any of its replies answers it.
+        return other.transaction == self.transaction and other.request != self.request
 
     def _is_reply(self, data: bytes | bytearray, start: int) -> bool:
         if not data.startswith(self._good, start):
@@ -151,6 +236,8 @@ class _Request[Answer](ABC):
 
     def _is_late(self, transaction: int) -> bool:
         """True for the number of an earlier question; 0 is what gateways say that keep no numbers."""
+        if self.numbers is not None:
+            return self.numbers.is_earlier(transaction)
         return transaction > 0 and 1 <= (self.transaction - transaction) & 0xFFFF <= _EARLIER
 
     def _other_framing(self, heard: bytes) -> bool:
@@ -175,7 +262,15 @@ class ReadRegisters(_Request[tuple[int, ...]]):
     """
 
     def __init__(
-        self, unit: int, function: int, address: int, count: int, *, framing: Framing = "rtu", transaction: int = 0
+        self,
+        unit: int,
+        function: int,
+        address: int,
+        count: int,
+        *,
+        framing: Framing = "rtu",
+        transaction: int = 0,
+        numbers: tcp.Numbers | None = None,
     ) -> None:
         if function not in (pdu.READ_HOLDING, pdu.READ_INPUT):
             raise ConfigError(f"Modbus function {function}: registers are read with 3 or 4")
@@ -185,7 +280,7 @@ class ReadRegisters(_Request[tuple[int, ...]]):
         self.count = count
         head = bytes((function, 2 * count))
         body = pdu.read_request(function, address, count)
-        super().__init__(unit, body, head, 2 + 2 * count, framing, transaction)
+        super().__init__(unit, body, head, 2 + 2 * count, framing, transaction, numbers)
 
     def _question(self) -> str:
         last = self.address + self.count - 1
@@ -204,7 +299,15 @@ class ReadFile(_Request[tuple[int, ...]]):
     """
 
     def __init__(
-        self, unit: int, file: int, record: int, words: int, *, framing: Framing = "rtu", transaction: int = 0
+        self,
+        unit: int,
+        file: int,
+        record: int,
+        words: int,
+        *,
+        framing: Framing = "rtu",
+        transaction: int = 0,
+        numbers: tcp.Numbers | None = None,
     ) -> None:
         if not (0 <= file <= 0xFFFF and 0 <= record <= 0xFFFF and 1 <= words <= pdu.MAX_FILE_READ):
             raise ConfigError(
@@ -216,7 +319,7 @@ class ReadFile(_Request[tuple[int, ...]]):
         self.words = words
         head = pdu.file_reply_head(words)
         body = pdu.file_request(file, record, words)
-        super().__init__(unit, body, head, len(head) + 2 * words, framing, transaction)
+        super().__init__(unit, body, head, len(head) + 2 * words, framing, transaction, numbers)
 
     def _question(self) -> str:
         return say("modbus_read_file", file=self.file, record=self.record)

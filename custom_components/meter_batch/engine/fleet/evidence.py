@@ -1,0 +1,335 @@
+"""What a line has seen: of every meter what became of its questions, and what else was heard.
+
+Facts only, cheap to note and pure; `diagnose` says what they mean. Instants are the poller's monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AbsentRegister, AccessDenied, DecodeError, FrameError, MeterError, NoReply, Refused, WrongMeter
+from ..line import LineSettings
+from ..model.obis import Obis
+from ..model.quantity import BY_KEY
+from ..model.reading import Flag, Reading
+from ..protocol.dlt645.frame import Framer
+from ..protocol.exchange import Exchange
+from ..protocol.modbus.rtu import RtuFramer
+from ..protocol.modbus.tcp import TcpFramer
+from ..sentences import Sentence
+
+if TYPE_CHECKING:
+    from ..template import Template
+    from ..template.fit import Misfit
+
+KEPT_BYTES = 64
+WINDOW = 24
+"""How many of the last questions to a meter are remembered one by one."""
+VISITS = 12
+"""How many of the last readings of instantaneous values are remembered."""
+
+_GLITCH = frozenset((0x00, 0xFF))
+_ENERGIES = tuple(BY_KEY[key].obis for key in ("energy_import", "energy_gross", "energy_export") if key in BY_KEY)
+_POWER = BY_KEY["active_power"].obis
+
+
+class Outcome(StrEnum):
+    """What became of one question."""
+
+    ANSWERED = "answered"
+    NOTHING = "nothing"
+    ONLY_ECHO = "only_echo"
+    LATE = "late"
+    """Only the reply to an earlier question came, or this one's after its time-out."""
+    DAMAGED = "damaged"
+    FOREIGN = "foreign"
+    """A valid frame of another meter."""
+    OTHER_QUESTION = "other_question"
+    """A valid frame of this meter that answers another question."""
+    PREVIOUS = "previous"
+    """The reply to the question before this one."""
+    TWO_REPLIES = "two_replies"
+    """Two different replies that both fit."""
+    OTHER_NUMBER = "other_number"
+    """A frame that fits but for the transaction's number."""
+    OTHER_FRAMING = "other_framing"
+    OTHER_EDITION = "other_edition"
+    GATEWAY_PATH = "gateway_path"
+    """The gateway says that it knows no way to this unit (exception 0A)."""
+    GATEWAY_TARGET = "gateway_target"
+    """The gateway says that the meter does not answer (exception 0B)."""
+    ABSENT = "absent"
+    REFUSED = "refused"
+    DENIED = "denied"
+    UNREADABLE = "unreadable"
+    """An answer that holds no values."""
+
+
+class Mark(StrEnum):
+    """What was odd about an answer that was good."""
+
+    ECHO = "echo"
+    GLITCH = "glitch"
+    """Bytes 00 or FF beside the reply."""
+    PREFIX = "prefix"
+    """Text or other bytes, always the same, before the reply."""
+    NOISE = "noise"
+    GLUED = "glued"
+    """Another whole frame came with it."""
+    NUMBER = "number"
+    """It had another transaction number, on a line that is known for it."""
+    PREVIOUS = "previous"
+    """It was asked for twice, because the first reply belonged to the question before."""
+
+
+ANSWERS = frozenset({Outcome.ANSWERED, Outcome.ABSENT, Outcome.REFUSED, Outcome.DENIED, Outcome.UNREADABLE})
+"""The meter itself said something."""
+_BY_KEY = {
+    "modbus_only_echo": Outcome.ONLY_ECHO,
+    "dlt645_only_echo": Outcome.ONLY_ECHO,
+    "modbus_only_late": Outcome.LATE,
+    "modbus_speaks_rtu": Outcome.OTHER_FRAMING,
+    "modbus_speaks_tcp": Outcome.OTHER_FRAMING,
+    "modbus_other_number": Outcome.OTHER_NUMBER,
+    "modbus_two_replies": Outcome.TWO_REPLIES,
+    "modbus_previous": Outcome.PREVIOUS,
+    "dlt645_other_edition": Outcome.OTHER_EDITION,
+    "dlt645_other_question": Outcome.OTHER_QUESTION,
+    "dlt645_other_meter": Outcome.FOREIGN,
+}
+_BY_CLASS = (
+    (AbsentRegister, Outcome.ABSENT),
+    (AccessDenied, Outcome.DENIED),
+    (Refused, Outcome.REFUSED),
+    (DecodeError, Outcome.UNREADABLE),
+    (WrongMeter, Outcome.FOREIGN),
+    (FrameError, Outcome.DAMAGED),
+    (NoReply, Outcome.NOTHING),
+)
+
+
+def outcome_of(error: MeterError) -> Outcome:
+    """What an error says of its question."""
+    text = error.text
+    if isinstance(text, Sentence):
+        if text.key == "modbus_gateway":
+            return Outcome.GATEWAY_PATH if text.facts.get("code") == "10" else Outcome.GATEWAY_TARGET
+        if text.key in _BY_KEY:
+            return _BY_KEY[text.key]
+    return next((outcome for cls, outcome in _BY_CLASS if isinstance(error, cls)), Outcome.NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One question that was not simply answered: what came, at most 64 bytes of it, and how much a reply has."""
+
+    at: float
+    outcome: Outcome
+    raw: bytes = b""
+    size: int = 0
+    expected: int = 0
+    request: bytes = b""
+
+
+class Stillness:
+    """Whether energy is counted as power flows. Takes readings without multiplier."""
+
+    def __init__(self) -> None:
+        self.expected_kwh = 0.0
+        """What flowed by the power that was read since the energy register last moved."""
+        self.moved = False
+        """True once it was seen to move."""
+        self._level: object = None
+        self._power: tuple[float, datetime] | None = None
+
+    def add(self, power_kw: float | None, energy: object, at: datetime) -> None:
+        """Takes what was read at an instant; None where it was not."""
+        if power_kw is not None:
+            if self._power is not None:
+                hours = max(0.0, (at - self._power[1]).total_seconds()) / 3600
+                # Power that was not read for long says nothing about the time between.
+                if hours < 0.5:
+                    self.expected_kwh += hours * min(abs(power_kw), abs(self._power[0]))
+            self._power = power_kw, at
+        if energy is not None and energy != self._level:
+            self.moved = self.moved or self._level is not None
+            self._level, self.expected_kwh = energy, 0.0
+
+
+class MeterEvidence:
+    """What was seen of one meter."""
+
+    def __init__(self, template: Template | None = None, address: str = "", *, generates: bool = False) -> None:
+        self.template, self.address, self.generates = template, address, generates
+        self.counts: Counter[Outcome] = Counter()
+        self.marks: Counter[Mark] = Counter()
+        self.recent: deque[Heard] = deque(maxlen=WINDOW)
+        self.answered_at: float | None = None
+        """When it last answered with values."""
+        self.alive_at: float | None = None
+        """When it last said anything."""
+        self.failed_at: float | None = None
+        self.refused: dict[bytes, Outcome] = {}
+        """Questions that it refused and never answered."""
+        self.given: set[bytes] = set()
+        """Questions that it answered."""
+        self.late = 0
+        self.late_s = 0.0
+        """The longest turn-round of a reply that came after its time-out."""
+        self.visits: deque[dict[Obis, Reading]] = deque(maxlen=VISITS)
+        self.still = Stillness()
+        self.flags: Counter[Flag] = Counter()
+        self.zeroed = False
+        """An energy register fell, to zero or nearly so."""
+        self.usual_kw: float | None = None
+        self.clock_offset_s: float | None = None
+        self.misfit: Misfit | None = None
+        self.swapped: tuple[str, str] | None = None
+        """The serial number that it should have, and the one that it has."""
+        self._levels: dict[Obis, float] = {}
+        self._before = self._behind = b""
+
+    def heard(self, exchange: Exchange[Any], error: MeterError | None, at: float, outcome: Outcome | None) -> None:
+        """Notes what became of a question. `outcome` where more is known than the error says."""
+        request = exchange.request
+        if error is None:
+            self.counts[Outcome.ANSWERED] += 1
+            self.answered_at = self.alive_at = at
+            self.given.add(_question(request))
+            if exchange.before or exchange.behind:
+                self._beside(exchange)
+            return
+        outcome = outcome or outcome_of(error)
+        self.counts[outcome] += 1
+        if outcome in ANSWERS:
+            self.alive_at = at
+            self.refused[_question(request)] = outcome
+        else:
+            self.failed_at = at
+        raw = error.raw
+        self.recent.append(Heard(at, outcome, raw[-512:], len(raw), exchange.reply_bytes, request))
+
+    def _beside(self, exchange: Exchange[Any]) -> None:
+        """Notes what stood beside a good reply."""
+        before, behind = exchange.before, exchange.behind
+        at = before.find(exchange.request)
+        if at >= 0:
+            self.marks[Mark.ECHO] += 1
+            before = before[:at] + before[at + len(exchange.request) :]
+        if exchange.protocol == "dlt645":
+            before = before.rstrip(b"\xfe")
+        for part, always in ((before, self._before), (behind, self._behind)):
+            if not part:
+                continue
+            if _GLITCH.issuperset(part):
+                mark = Mark.GLITCH
+            elif frames(part):
+                mark = Mark.GLUED
+            elif part is before and len(part) > 1 and (part == always or (len(part) > 3 and is_text(part))):
+                mark = Mark.PREFIX
+            else:
+                mark = Mark.NOISE
+            self.marks[mark] += 1
+        self._before, self._behind = before or self._before, behind or self._behind
+
+    def took(self, readings: Iterable[Reading]) -> None:
+        """Notes validated readings, before the multiplier."""
+        found = {one.obis: one for one in readings}
+        if not found:
+            return
+        first = next(iter(found.values()))
+        power = found.get(_POWER)
+        energy = next((found[obis] for obis in _ENERGIES if obis in found), None)
+        self.still.add(
+            None if power is None else float(power.value), None if energy is None else energy.value, first.at
+        )
+        for obis in _ENERGIES:
+            if (one := found.get(obis)) is not None:
+                level = float(one.value)
+                before = self._levels.get(obis)
+                self.zeroed = (before is not None and before > 1 and level < before / 1000) or (
+                    self.zeroed and level < 1
+                )
+                if not self.zeroed:
+                    self._levels[obis] = level
+        for one in found.values():
+            self.flags.update(one.flags)
+        if len(found) > 1 or power is not None:
+            self.visits.append(found)
+
+    def since_answered(self) -> list[Heard]:
+        """The failures since it last answered with values, oldest first."""
+        since = self.answered_at
+        return [one for one in self.recent if since is None or one.at >= since]
+
+
+def is_text(data: bytes) -> bool:
+    """True where bytes are what people write."""
+    return all(0x20 <= byte < 0x7F or byte in b"\r\n\t" for byte in data)
+
+
+def frames(data: bytes) -> int:
+    """How many whole frames of any protocol are in bytes that were heard."""
+    return len(RtuFramer("client").feed(data)) + len(TcpFramer("client").feed(data)) + len(Framer().feed(data))
+
+
+def _question(request: bytes) -> bytes:
+    """A request without the number of its transaction."""
+    return request[2:] if request[2:4] == b"\0\0" else request
+
+
+@dataclass(slots=True)
+class LineEvidence:
+    """What was seen of a line and of all its meters."""
+
+    settings: LineSettings = field(default_factory=LineSettings)
+    network: bool = False
+    """True where the line is reached over TCP."""
+    connected: bool = True
+    problem: str | None = None
+    lost: int = 0
+    """How often the connection was lost."""
+    meters: dict[str, MeterEvidence] = field(default_factory=dict)
+    stray: bytes = b""
+    """What was last heard while nobody was asked."""
+    stray_bytes: int = 0
+    echoes: bool = False
+    numbers_kept: bool = True
+    """False where the far end is known not to send transaction numbers back."""
+    _before: Exchange[Any] | None = None
+
+    def meter(self, key: str, make: Callable[[], MeterEvidence] = MeterEvidence) -> MeterEvidence:
+        """The evidence of a meter, made where there is none."""
+        if (one := self.meters.get(key)) is None:
+            one = self.meters[key] = make()
+        return one
+
+    def heard(self, meter: MeterEvidence | None, exchange: Exchange[Any], error: MeterError | None, at: float) -> bool:
+        """Notes what became of a question; True where what came was the reply to the question before it."""
+        previous = False
+        outcome = None
+        if error is not None and error.raw and not isinstance(error, Refused):
+            before = self._before
+            fits = getattr(before, "fits", None)
+            if fits is not None and before is not None and before.request != exchange.request and fits(error.raw):
+                previous, outcome = True, Outcome.PREVIOUS
+        self._before = exchange
+        if meter is not None:
+            meter.heard(exchange, error, at, outcome)
+        return previous
+
+    def heard_unasked(self, data: bytes) -> None:
+        """Notes bytes that came while nobody was asked."""
+        self.stray = (self.stray + data)[-KEPT_BYTES:]
+        self.stray_bytes += len(data)
+
+    def answering(self, apart_from: MeterEvidence, at: float, within_s: float = 600.0) -> tuple[int, int]:
+        """How many of the other meters answered lately, and how many others there are that were asked."""
+        others = [one for one in self.meters.values() if one is not apart_from and one.counts]
+        there = [one for one in others if one.alive_at is not None and at - one.alive_at <= within_s]
+        return len(there), len(others)
