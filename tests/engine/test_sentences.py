@@ -17,7 +17,10 @@ from meter_batch_engine.protocol.dlt645.frame import encode
 from meter_batch_engine.sentences import SENTENCES, Sentence, listed, say, together
 
 FOLDER = Path(engine.__file__).parent
-FOR_AUTHORS = {"template/loader.py", "template/planner.py", "protocol/dlt645/load_record.py"}
+FOR_AUTHORS = {
+    *("template/loader.py", "template/file_table.py", "template/catalogue.py", "template/identity.py"),
+    *("template/planner.py", "protocol/dlt645/load_record.py"),
+}
 """What they say is read by people who write files and programs."""
 TO_PEOPLE = {
     *("LineError", "LineUnavailable", "LineLost", "_Deaf", "MeterError", "NoReply", "FrameError", "WrongMeter"),

@@ -62,7 +62,8 @@ from .rule import (
     sentence,
 )
 from .sentences import Sentence
-from .template import Template, available, load, load_file
+from .template import Template, available, load, load_file, use_folder
+from .template import problems as template_problems
 from .transport import SerialSettings, Transport, open_transport
 
 __all__ = [
@@ -141,5 +142,7 @@ __all__ = [
     "read_items",
     "read_once",
     "sentence",
+    "template_problems",
     "try_line",
+    "use_folder",
 ]

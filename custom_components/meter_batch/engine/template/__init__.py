@@ -1,10 +1,11 @@
 """Meter models: what can be read, the fewest requests for it, and what the answers mean."""
 
+from .catalogue import available, load, problems, use_folder
 from .decoder import Dlt645Request, ModbusRequest, Request, decode
 from .encoder import WordImage, encode, shown
 from .identity import Identity, IdentityItem
 from .identity_request import IdentityRequest, identity_requests
-from .loader import available, load, load_file
+from .loader import load_file
 from .planner import Timing, cost, plan
 from .schema import (
     Dlt645Options,
@@ -48,5 +49,7 @@ __all__ = [
     "load",
     "load_file",
     "plan",
+    "problems",
     "shown",
+    "use_folder",
 ]
