@@ -291,6 +291,150 @@ SENTENCES: Final[Mapping[str, str]] = {
     "rests_generates": "Power may flow back here: the point is marked as generation.",
     "finding_unknown": "There is no open alarm {id}; it may have returned to normal meanwhile.",
     "shelve_past": "The time until which an alarm is shelved must be to come.",
+    # why a meter is silent or wrong, and what to do
+    "diagnosis_meter_off": "No reply comes from the meter at {address}, although the question fits.",
+    "cure_meter_off": (
+        "Check that the meter has power and its display is on, then its fuse and the terminals of its "
+        "communication line."
+    ),
+    "diagnosis_wiring": "Nothing gets through between the line and the meter at {address}.",
+    "cure_wiring": (
+        "Check the two wires from the neighbouring meter on: A and B swapped, a loose terminal, a broken wire, "
+        "no or too many terminating resistors."
+    ),
+    "diagnosis_address": "Nobody answers at {address}; the meter probably has another address (heard: {other}).",
+    "cure_address": "Read the address on the meter's display or name-plate and enter it, or scan the line.",
+    "diagnosis_baud": "What comes cannot be read at {baud} baud: the meter at {address} sends at another speed.",
+    "cure_baud": "Set line and meter to the same baud rate; the meter shows its own in its communication menu.",
+    "diagnosis_parity": "What comes is damaged as a wrong parity damages it; the line is set to {parity}.",
+    "cure_parity": "Set line and meter to the same parity and stop bits; often 8E1 for DL/T 645 and 8N1 for Modbus.",
+    "diagnosis_noise": "Replies of the meter at {address} are damaged at random.",
+    "cure_noise": (
+        "Look for interference: keep the cable away from power cables and drives, connect the shield on one "
+        "side, use terminating resistors at both ends, try a lower baud rate."
+    ),
+    "diagnosis_truncated": "Replies of the meter at {address} break off before their end.",
+    "cure_truncated": (
+        "Look at the adapter or gateway: its frame length and packet time-out must let a whole reply pass; a "
+        "weak supply of the meter does this too."
+    ),
+    "diagnosis_gateway": "The gateway finds no way to the meter at {address}.",
+    "cure_gateway": (
+        "Check the gateway: the serial port, unit numbers that it passes on, its own time-out, and whether "
+        "another program holds the port. Restart it."
+    ),
+    "diagnosis_gateway_transaction": "The gateway does not send the transaction numbers of Modbus TCP back.",
+    "cure_gateway_transaction": (
+        "Replies are told apart by unit, function and length instead, which is safe with one program on the "
+        "gateway. Update its firmware, or use Modbus RTU over TCP."
+    ),
+    "diagnosis_framing": "The far end speaks Modbus in the other framing.",
+    "cure_framing": (
+        "Change the line from Modbus TCP to Modbus RTU over TCP or the reverse, or set the gateway to the other mode."
+    ),
+    "diagnosis_echo": "The adapter sends everything back that is sent to it.",
+    "cure_echo": (
+        "Nothing must be done: the echo is cut off. To save time, switch the receiver off while sending (RTS or "
+        "echo setting of the adapter)."
+    ),
+    "diagnosis_clash": "Two meters answer at the address {address} at the same time.",
+    "cure_clash": (
+        "Give each meter its own address: disconnect one of the two, change its address, and connect it again."
+    ),
+    "diagnosis_second_master": (
+        "Frames come that answer no question of ours: another master asks on this line (heard: {other})."
+    ),
+    "cure_second_master": (
+        "Only one program or display may ask on a line: find the other one and disconnect it, or let it read from here."
+    ),
+    "diagnosis_previous": (
+        "The meter at {address} is answered for one question late: replies belong to the question before."
+    ),
+    "cure_previous": (
+        "What does not fit is dropped and asked for again. Restart the gateway, and give its serial port a "
+        "longer time-out than the slowest meter needs."
+    ),
+    "diagnosis_glued": "Replies come together with other frames in one piece.",
+    "cure_glued": (
+        "Whole frames are told apart. Where a gateway does this, switch off that it gathers packets, or shorten "
+        "its packing time."
+    ),
+    "diagnosis_glitch": "Stray bytes 00 or FF stand beside the replies of the meter at {address}.",
+    "cure_glitch": (
+        "They are skipped. They come from drivers that switch late: bias and terminating resistors, or an "
+        "adapter with automatic direction control, stop them."
+    ),
+    "diagnosis_dtu_prefix": (
+        "Text or a number stands before the replies, as DTUs put it there (registration or heart-beat)."
+    ),
+    "cure_dtu_prefix": (
+        "It is skipped where it stands between frames. Set the DTU to send its registration once only, and its "
+        "heart-beat not to the serial side."
+    ),
+    "diagnosis_slow_meter": "The meter at {address} answers, but later than it is waited for (up to {seconds} s).",
+    "cure_slow_meter": (
+        "Its time-out was made longer by itself. Where a gateway or a radio stands between, raise its time-out "
+        "too; otherwise check how busy the meter is."
+    ),
+    "diagnosis_wrong_template": "The meter at {address} answers, but not as {model} does: it has other registers.",
+    "cure_wrong_template": (
+        "Choose the model that stands on the name-plate; a scan of the line proposes those that fit."
+    ),
+    "diagnosis_access_denied": "The meter at {address} wants a password or its programming button for what is asked.",
+    "cure_access_denied": (
+        "Ask the owner of the meter for the password of this level, or press its programming button, or do not "
+        "read these registers."
+    ),
+    "diagnosis_word_order": "The values make sense with the words of each number in the other order.",
+    "cure_word_order": (
+        "Change the word order (high word first) in the meter's communication menu, or choose the model that has "
+        "the other one."
+    ),
+    "diagnosis_scale": "The values are wrong by a factor: times {factor} they would be right.",
+    "cure_scale": "Choose the right model, or check the CT and PT ratio that is set in the meter itself.",
+    "diagnosis_swapped": "Another meter hangs at {address}: its serial number is {serial}, expected was {expected}.",
+    "cure_swapped": (
+        "Enter the new meter with its serial number and the day of the exchange, so that its register counts "
+        "from there."
+    ),
+    "diagnosis_restarted": "The energy registers of the meter at {address} have fallen to zero.",
+    "cure_restarted": (
+        "Wait a minute: a meter that restarts shows zero for a moment. If they stay there, the meter was reset "
+        "or exchanged: enter that with its day."
+    ),
+    "diagnosis_phase_lost": "Phase {phase} has no voltage at the meter {address}.",
+    "cure_phase_lost": "Check the fuse of this phase, its voltage terminal at the meter, and the supply.",
+    "diagnosis_voltage": "The voltage at the meter {address} is {volts} V, which is no usual one.",
+    "cure_voltage": (
+        "Measure it by hand: if the meter is right, tell the electrician or the utility; else check the PT ratio "
+        "and the model."
+    ),
+    "diagnosis_load": "Power at the meter {address} became {factor} times what it was, at once, and stays there.",
+    "cure_load": (
+        "If nothing was switched on or off, check the current terminals and the CT ratio; otherwise nothing must "
+        "be done."
+    ),
+    "diagnosis_reversed_ct": "Power flows backwards through {phase} of the meter {address}.",
+    "cure_reversed_ct": (
+        "Without generation behind it, a current transformer is mounted or connected the wrong way round: turn "
+        "it, or swap its S1 and S2. With generation, mark the point as generation."
+    ),
+    "diagnosis_stuck": (
+        "The energy register of the meter {address} stands still, although {energy} kWh should have been counted."
+    ),
+    "cure_stuck": (
+        "Compare with the meter's own display: if that stands still too, the meter is defective and must be exchanged."
+    ),
+    "diagnosis_clock": "The clock of the meter {address} is off by {offset}.",
+    "cure_clock": (
+        "Set the clock of the meter; what it keeps in its memory is dated by it. Small errors are put right "
+        "automatically where the meter allows it."
+    ),
+    "diagnosis_line_cut": "The line itself is cut: {problem}",
+    "cure_line_cut": (
+        "Check the gateway's supply and network cable, or the adapter's plug; polling goes on by itself when it "
+        "is back."
+    ),
     # messages between programs
     "wire_newer": (
         "The message is of a newer version of Meter Batch (form {version}, known is {ours}): update this program."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..template import Template
     from ..template.fit import Misfit
 
-KEPT_BYTES = 64
+KEPT_BYTES = 288
 WINDOW = 24
 """How many of the last questions to a meter are remembered one by one."""
 VISITS = 12
@@ -126,7 +126,7 @@ def outcome_of(error: MeterError) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One question that was not simply answered: what came, at most 64 bytes of it, and how much a reply has."""
+    """One question that was not simply answered: what came, at most one frame of it, and how much a reply has."""
 
     at: float
     outcome: Outcome
@@ -167,6 +167,8 @@ class MeterEvidence:
     def __init__(self, template: Template | None = None, address: str = "", *, generates: bool = False) -> None:
         self.template, self.address, self.generates = template, address, generates
         self.counts: Counter[Outcome] = Counter()
+        self.recent_answers = 0
+        """Answers since the oldest of the failures that are remembered."""
         self.marks: Counter[Mark] = Counter()
         self.recent: deque[Heard] = deque(maxlen=WINDOW)
         self.answered_at: float | None = None
@@ -199,6 +201,7 @@ class MeterEvidence:
         request = exchange.request
         if error is None:
             self.counts[Outcome.ANSWERED] += 1
+            self.recent_answers = min(self.recent_answers + 1, 20 * WINDOW)
             self.answered_at = self.alive_at = at
             self.given.add(_question(request))
             if exchange.before or exchange.behind:
@@ -212,7 +215,9 @@ class MeterEvidence:
         else:
             self.failed_at = at
         raw = error.raw
-        self.recent.append(Heard(at, outcome, raw[-512:], len(raw), exchange.reply_bytes, request))
+        if len(self.recent) == WINDOW:
+            self.recent_answers = self.recent_answers * (WINDOW - 1) // WINDOW
+        self.recent.append(Heard(at, outcome, raw[:KEPT_BYTES], len(raw), exchange.reply_bytes, request))
 
     def _beside(self, exchange: Exchange[Any]) -> None:
         """Notes what stood beside a good reply."""
