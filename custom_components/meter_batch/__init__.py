@@ -51,6 +51,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEnt
         return await analytics_setup.async_setup_entry(hass, cast("AnalyticsEntry", entry))
     entry = cast("LineEntry", entry)
     site = await async_get_site(hass)
+    await site.async_read_templates()
     coordinator = LineCoordinator(hass, entry, site)
     await coordinator.async_start()
     entry.runtime_data = Population(coordinator)

@@ -182,6 +182,10 @@ class Intake:
         self._got.setdefault(at, set()).add(key)
         self._write_soon(LATEST)
 
+    def templates_changed(self) -> None:
+        """What was derived from the meter models is derived anew."""
+        self._ends_of.clear()
+
     def _ends(self, point: Point) -> dict[Obis, Decimal]:
         """Where the registers of a meter end."""
         if (known := self._ends_of.get(point.meter.template)) is None:

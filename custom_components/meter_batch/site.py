@@ -16,14 +16,14 @@ from homeassistant.helpers.singleton import singleton
 from homeassistant.util import dt as dt_util
 from homeassistant.util.hass_dict import HassKey
 
-from . import access
+from . import access, own_templates
 from .alarm_energy import AlarmEnergy
 from .alarm_rules import AlarmRules
 from .alarm_store import AlarmStore
 from .alarms import SiteAlarms
 from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
-from .engine import Point, Template, available, load
+from .engine import Point, Template
 from .gaps import Gaps
 from .history import History
 from .intake import Intake
@@ -80,6 +80,11 @@ class Site:
             default_line=default_line,
         )
 
+    async def async_read_templates(self) -> None:
+        """Reads the own folder of meter models again."""
+        await own_templates.async_read(self.hass, self.templates)
+        self.intake.templates_changed()
+
     def detail(self, point: Point, of_line: str | None) -> Detail:
         """How many entities a point has: its own wish, else its line's, else what so many points bear."""
         for wish in (point.detail, of_line):
@@ -115,7 +120,8 @@ async def async_get_site(hass: HomeAssistant) -> Site:
 
     registry = Registry(hass, journal)
     await registry.async_load()
-    templates = await hass.async_add_executor_job(lambda: {id_: load(id_) for id_ in available()})
+    templates: dict[str, Template] = {}
+    await own_templates.async_read(hass, templates)
     zone = await dt_util.async_get_time_zone(registry.time_zone) if registry.time_zone else None
     ledger = SiteLedger(hass, registry)
     ledger.async_start()
