@@ -20,9 +20,13 @@ BENCHES = {
     "outage": "what the meters' memory brings back after two days without half the lines, and its price",
     "stall": "what is lost while the databases of Home Assistant and the ledger are locked",
     "ledger-cpu": "CPU a row of the ledger over a bare batched insert of the same rows",
+    "modbus-cpu": "CPU an exchange over Modbus TCP, over the barest client with a time-out",
+    "decode": "CPU a value from registers to readings, over one precompiled struct with scale",
+    "dlt645-cpu": "CPU an exchange of DL/T 645 over its bare codec, and memory a meter",
     "alarms": "what twenty rules at a thousand points cost, and how late an alarm is",
     "apps": "how soon an app is seen, what a session costs, and what happens when no place is left",
     "reports": "what a month of 100 meters costs in three formats, and what a kernel that is kept saves",
+    "fleet": "a thousand meters in one Home Assistant: its CPU, its event loop, start, import, a line that dies",
     "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }
 

@@ -26,14 +26,21 @@ USER, PASSWORD = "bench", "meter-batch"
 
 
 @asynccontextmanager
-async def home_assistant(folder: Path) -> AsyncIterator[Home]:
-    """Runs one, with the integration and nothing else, and speaks to it as its owner; what `folder` has goes on."""
+async def home_assistant(folder: Path, more: str = "") -> AsyncIterator[Home]:
+    """Runs one, with the integration and nothing else, and speaks to it as its owner; what `folder` has goes on.
+
+    `more` is put behind its configuration.
+    """
     known = (folder / "configuration.yaml").exists()
     (folder / "custom_components").mkdir(parents=True, exist_ok=True)
     if not known:
+        # Without it the package of that name that lies in the working tree would be taken instead.
+        (folder / "custom_components" / "__init__.py").touch()
         (folder / "custom_components" / "meter_batch").symlink_to(ROOT / "custom_components" / "meter_batch")
     (http,) = free_ports(1)
     prepare(folder, http)
+    with (folder / "configuration.yaml").open("a", encoding="utf-8") as file:
+        file.write(more)
     log = folder / "log.txt"
     with log.open("ab") as out:
         command = [str(PYTHON), "-m", "homeassistant", "-c", str(folder), "--skip-pip"]

@@ -23,6 +23,8 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "wire.jsonl"
+        self.pid = 0
+        """Of the process that runs the fleet: SIGHUP makes it read the faults in `fleet.toml` again."""
         self._rows: list[dict[str, Any]] = []
 
     def keep(self) -> None:
@@ -47,6 +49,7 @@ def rig(lines: str, ready: list[Path | int]) -> Iterator[Rig]:
         made = Rig(folder)
         command = [sys.executable, "-m", "meter_batch_cli", "simulate", str(fleet), "--wire-log", str(made.log)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            made.pid = process.pid
             with contextlib.suppress(PermissionError, AttributeError):
                 os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(10))
             try:

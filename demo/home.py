@@ -111,16 +111,16 @@ class Home:
         """Creates the first user, who is the owner, and signs in as that user."""
         client = self.url + "/"
         user = {"client_id": client, "name": name.title(), "username": name, "password": password, "language": language}
-        answer = await self._post("/api/onboarding/users", user)
+        answer = await self.post("/api/onboarding/users", user)
         await self._sign_in(client, answer["auth_code"])
 
     async def sign_in(self, name: str, password: str) -> None:
         """Signs in as a user who exists."""
         client = self.url + "/"
         start = {"client_id": client, "handler": ["homeassistant", None], "redirect_uri": client}
-        flow = await self._post("/auth/login_flow", start)
+        flow = await self.post("/auth/login_flow", start)
         step = {"client_id": client, "username": name, "password": password}
-        done = await self._post(f"/auth/login_flow/{flow['flow_id']}", step)
+        done = await self.post(f"/auth/login_flow/{flow['flow_id']}", step)
         if done.get("type") != "create_entry":
             raise HomeError(f"The sign-in as {name} was refused: {done.get('errors')}")
         await self._sign_in(client, done["result"])
@@ -169,9 +169,9 @@ class Home:
         return await self._through("/api/config/config_entries/options/flow", entry_id, steps)
 
     async def _through(self, path: str, handler: str, steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        result = await self._post(path, {"handler": handler})
+        result = await self.post(path, {"handler": handler})
         for step in steps:
-            result = await self._post(f"{path}/{result['flow_id']}", step)
+            result = await self.post(f"{path}/{result['flow_id']}", step)
             if result.get("errors"):
                 placeholders = result.get("description_placeholders")
                 raise HomeError(f"{handler}, {result.get('step_id')}: {result['errors']} {placeholders or ''}")
@@ -179,9 +179,20 @@ class Home:
             raise HomeError(f"{handler}: the flow ended with {result['type']} {result.get('reason', '')}")
         return result
 
-    async def _post(self, path: str, data: dict[str, Any]) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        async with self._session.post(self.url + path, json=data, headers=headers) as response:
+    async def get(self, path: str) -> Any:
+        """What Home Assistant's REST interface has at a path."""
+        async with self._session.get(self.url + path, headers=self._headers) as response:
+            if response.status >= 400:
+                raise HomeError(f"{path}: {response.status} {(await response.text())[:300]}")
+            return await response.json()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    async def post(self, path: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Gives it something there, and returns its answer."""
+        async with self._session.post(self.url + path, json=data, headers=self._headers) as response:
             if response.status >= 400:
                 raise HomeError(f"{path}: {response.status} {(await response.text())[:300]}")
             answer: dict[str, Any] = await response.json()
