@@ -6,9 +6,10 @@ Pure: nothing here changes a point.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
@@ -42,9 +43,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "rated_kw": ("额定功率", "rated power"),
     "daily_budget_kwh": ("日用电定额", "日用电限额", "daily budget"),
     "generation": ("发电", "光伏", "feeds in"),
+    "commissioned": ("验收日期", "调试日期", "signed off"),
+    "commissioned_by": ("验收人", "调试人", "signed off by"),
 }
-"""Every column by its name in code and in exported files, with the other headers that are understood."""
+"""Every column by its name in code and in exported files, with the other headers that are understood.
 
+The first of them is the header in Chinese."""
+
+_COLUMNS = {alias: name for name, others in COLUMNS.items() for alias in others} | {
+    name.replace("_", " "): name for name in COLUMNS
+}
+_REMARK = re.compile(r"\s*\([^()]*\)\s*$")
 
 SCIENTIFIC = re.compile(r"[\d.,]+[eE]\+?\d+")
 """Not a number any more, but what a spreadsheet made of one."""
@@ -78,9 +87,31 @@ class Known:
     default_line: str | None = None
     """The line meant where a file has no such column."""
     make_id: Callable[[], str] = new_id
+    areas: tuple[str, ...] = ()
+    """Names of the areas there are."""
 
 
 # --- in ---
+
+
+def plain(text: str) -> str:
+    """A cell that is no word: full-width letters and digits as others, without marks that nobody sees."""
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).strip().lstrip("'")
+
+
+_UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff]")
+
+
+def column_of(header: str) -> str:
+    """Our name of a column by its header in either language, with a unit behind it or not; "" where it is none."""
+    key = " ".join(plain(header).lstrip("*").casefold().replace("_", " ").split())
+    return _COLUMNS.get(key) or _COLUMNS.get(_REMARK.sub("", key), "")
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """True of the row that names the columns; above it may stand a title."""
+    named = {column_of(cell) for cell in cells} - {""}
+    return len(named) > 1 and not named.isdisjoint({"id", "name"})
 
 
 class AddressError(ValueError):
@@ -153,9 +184,18 @@ def _decimal(text: str) -> Decimal:
     return Decimal(digits.replace(",", ".")) * (1000 if match[2] else 1)
 
 
+_SERIAL = re.compile(r"[34567]\d{4}")
+_EXCEL_0 = date(1899, 12, 30)
+"""A date whose cell is not formatted as one is the number of days since then."""
+
+
 def parse_instant(text: str, zone: tzinfo) -> datetime:
     """An aware UTC instant from a date or a date and time; without a zone the site's. ValueError where it is none."""
-    text = re.sub(r"[年月./]", "-", text.strip()).replace("日", "").strip("-")
+    text = text.strip()
+    if _SERIAL.fullmatch(text):
+        return datetime.combine(_EXCEL_0 + timedelta(int(text)), datetime.min.time(), zone).astimezone(UTC)
+    text = re.sub(r"[年月./]", "-", text).replace("日", "").strip("-")
+    text = re.sub(r"[ T](\d:\d\d)", r" 0\1", text)
     text = re.sub(r"-(\d)(?=\D|$)", r"-0\1", text)
     at = (
         datetime.combine(date.fromisoformat(text), datetime.min.time())
@@ -241,13 +281,22 @@ def as_row(point: Point, known: Known) -> dict[str, str]:
         "formula": write_formula(formula),
         "detail": point.detail or "",
     }
-    return cells | {name: point.attributes.get(name, "") for name in ATTRIBUTES}
+    cells |= {name: point.attributes.get(name, "") for name in ATTRIBUTES}
+    signed = point.commissioned
+    cells |= {"commissioned": signed.at.isoformat() if signed else "", "commissioned_by": signed.by if signed else ""}
+    return cells | {name: text for name, text in point.attributes.items() if name not in ATTRIBUTES}
 
 
-def as_rows(points: Iterable[Point], known: Known) -> list[list[str]]:
-    """Header and one row a point, to be written by `table.write_csv` or `table.write_xlsx`."""
-    rows = [list(COLUMNS)]
-    for point in sorted(points, key=lambda one: one.name.casefold()):
-        cells = as_row(point, known)
-        rows.append([cells[column] for column in COLUMNS])
-    return rows
+def header_in(language: str) -> list[str]:
+    """The header of a list in a language."""
+    return [others[0] for others in COLUMNS.values()] if language.startswith("zh") else list(COLUMNS)
+
+
+def as_rows(points: Iterable[Point], known: Known, language: str = "en") -> list[list[str]]:
+    """Header and one row a point, to be written by `table.write_csv` or `table.write_xlsx`.
+
+    The user's own columns come last.
+    """
+    found = [as_row(point, known) for point in sorted(points, key=lambda one: (one.name.casefold(), one.id))]
+    own = [name for name in dict.fromkeys(name for cells in found for name in cells) if name not in COLUMNS]
+    return [[*header_in(language), *own], *([cells.get(column, "") for column in (*COLUMNS, *own)] for cells in found)]

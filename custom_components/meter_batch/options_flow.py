@@ -49,8 +49,9 @@ from .const import (
     INTERVALS_MIN,
     Detail,
 )
+from .dated import installed, with_multiplier
 from .engine import Multiplier, Point, Route, Template
-from .importer import DryRun, Outcome, dry_run, installed, with_multiplier
+from .importer import DryRun, Outcome, dry_run
 from .registry import ALWAYS, RegistryConflict, new_id
 from .site import Site, async_get_site, flow_actor
 

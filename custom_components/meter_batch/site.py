@@ -10,6 +10,7 @@ from typing import Any
 from homeassistant.config_entries import ConfigEntry
 from homeassistant.const import EVENT_HOMEASSISTANT_FINAL_WRITE
 from homeassistant.core import CALLBACK_TYPE, Event, HomeAssistant, callback
+from homeassistant.helpers import area_registry as ar
 from homeassistant.helpers import translation
 from homeassistant.helpers.http import current_request
 from homeassistant.helpers.singleton import singleton
@@ -78,6 +79,7 @@ class Site:
             now=dt_util.utcnow().replace(microsecond=0),
             time_zone=self.time_zone or dt_util.get_default_time_zone(),
             default_line=default_line,
+            areas=tuple(area.name for area in ar.async_get(self.hass).async_list_areas()),
         )
 
     async def async_read_templates(self) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from openpyxl import Workbook, load_workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.utils import column_index_from_string
 from openpyxl.utils.exceptions import InvalidFileException
 
 
@@ -55,8 +57,15 @@ class Table:
     problems: tuple[Problem, ...]
 
 
-def read_table(data: bytes, file_name: str, max_rows: int) -> Table:
-    """Reads CSV or XLSX, whichever the bytes are; Unreadable where they are neither."""
+MOST_TITLES = 10
+"""So many rows may stand above the header."""
+
+
+def read_table(data: bytes, file_name: str, max_rows: int, is_header: Callable[[Sequence[str]], bool]) -> Table:
+    """Reads CSV or XLSX, whichever the bytes are; Unreadable where they are neither.
+
+    The header is the first row that looks like one among the first few; else the first row that is not empty.
+    """
     if not data.strip():
         raise Unreadable("import_empty")
     doubts: dict[int, dict[int, Problem]] = {}
@@ -67,6 +76,8 @@ def read_table(data: bytes, file_name: str, max_rows: int) -> Table:
     else:
         records = _csv(_decoded(data))
     filled = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
+    begin = next((at for at, (_, cells) in enumerate(filled[: MOST_TITLES + 1]) if is_header(cells)), 0)
+    filled = filled[begin:]
     if len(filled) < 2:  # a header alone
         raise Unreadable("import_empty")
     if len(filled) > max_rows + 1:
@@ -149,6 +160,15 @@ def _xlsx(data: bytes) -> tuple[list[tuple[int, list[str]]], dict[int, dict[int,
             elif _digits_lost(value):
                 lost = Problem(number, None, "import_scientific", {"value": f"{value:.2E}"})
                 doubts.setdefault(number, {})[index] = lost
+    for first, last, column in _merged(data):
+        value = records[first - 1][1][column]
+        for number in range(first + 1, min(last, len(records)) + 1):
+            cells = records[number - 1][1]
+            # that it was is said once
+            if value.strip() and any(cell.strip() for cell in cells) and not cells[column].strip():
+                cells[column] = value
+                merged = Problem(number, None, "import_merged", {"value": value})
+                doubts.setdefault(number, {}).setdefault(column, merged)
     # a row of nothing but formulas would pass for an empty one
     for number, cells in records:
         for index, doubt in doubts.get(number, {}).items():
@@ -170,6 +190,26 @@ def _sheet(data: bytes, *, formulas: bool) -> _Values:
         return [[(cell.value, cell.data_type) for cell in row] for row in sheet.rows]
     finally:
         book.close()
+
+
+_MERGED = re.compile(rb'<mergeCell\b[^>]*\bref="([A-Z]+)([0-9]+):[A-Z]+([0-9]+)"')
+
+
+def _merged(data: bytes) -> list[tuple[int, int, int]]:
+    """First and last row, and column from 0 on, of cells that were merged downwards: only the first has their value."""
+    book = load_workbook(io.BytesIO(data), read_only=True)
+    path: str = getattr(book.worksheets[0], "_worksheet_path")  # noqa: B009  # what openpyxl reads row by row says nothing of them
+    book.close()
+    found: list[tuple[int, int, int]] = []
+    with zipfile.ZipFile(io.BytesIO(data)) as file, file.open(path) as sheet:
+        rest = b""
+        while chunk := sheet.read(1 << 20):
+            text = rest + chunk
+            for column, first, last in _MERGED.findall(text):
+                if int(last) > int(first):
+                    found.append((int(first), int(last), column_index_from_string(column.decode()) - 1))
+            rest = text[-80:]
+    return list(dict.fromkeys(found))
 
 
 def _digits_lost(value: object) -> bool:
