@@ -6,12 +6,16 @@ its first request on. Nothing is believed for ever: firmware differs, and a mete
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import median
 from typing import Any
 
 from ..errors import ConfigError
 from ..model.obis import Obis
+from ..template import DltItem, ModbusWords, Register, Template
 
 VERSION = 1
 
@@ -74,3 +78,126 @@ class Lessons:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"these are no lessons: {error!r}") from error
+
+
+def applied(template: Template, lessons: Lessons) -> Template:
+    """The template as the lessons say that it may be read; the same object for the same lessons."""
+    return _applied(template, lessons.max_words, lessons.cuts, lessons.refused, lessons.lone)
+
+
+@lru_cache(maxsize=512)
+def _applied(
+    template: Template,
+    max_words: int | None,
+    cuts: frozenset[tuple[int, int]],
+    refused: frozenset[Obis],
+    lone: frozenset[str],
+) -> Template:
+    if max_words is None and not cuts | refused | lone:
+        return template
+    gone = [one.locator for one in template.registers if one.obis in refused]
+    cuts |= {(one.function, one.address) for one in gone if isinstance(one, ModbusWords)}
+    registers = tuple(_alone(one, lone) for one in template.registers if one.obis not in refused)
+    # Whatever was learned, a register is asked for whole.
+    longest = max((one.locator.words for one in registers if isinstance(one.locator, ModbusWords)), default=1)
+    words = template.modbus.max_words
+    words = words if max_words is None else max(longest, min(max_words, words))
+    return replace(template, registers=registers, modbus=replace(template.modbus, max_words=words, cuts=cuts))
+
+
+def _alone(register: Register, lone: frozenset[str]) -> Register:
+    """The register without the block that the meter does not know."""
+    locator = register.locator
+    if isinstance(locator, ModbusWords) or locator.di not in lone:
+        return register
+    return replace(register, locator=DltItem(locator.single, 0, locator.single))
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    lessons: Lessons
+    tested: bool
+
+
+class Models:
+    """What the meters of a line have taught about their models."""
+
+    def __init__(self, known: Mapping[str, Lessons] | None = None) -> None:
+        self._known = dict(known or {})
+        self._votes: dict[str, dict[str, _Vote]] = {}
+        self._told = dict(self._known)
+        self._changed: set[str] = set()
+
+    def start(self, model: str) -> Lessons:
+        """What the next meter of a model begins with."""
+        return self._known.get(model) or Lessons(model)
+
+    def vote(self, key: str, lessons: Lessons, *, tested: bool) -> None:
+        """What a meter has found out; `tested`: it was asked for everything, so what it did not refuse is there."""
+        votes = self._votes.setdefault(lessons.model, {})
+        old = votes.get(key)
+        if old is not None and old.tested == tested and not _differs(old.lessons, lessons):
+            return
+        votes[key] = _Vote(lessons, tested)
+        self._known[lessons.model] = _agreed(self.start(lessons.model), list(votes.values()))
+        self._changed.add(lessons.model)
+
+    def forget(self, key: str, model: str) -> Lessons:
+        """A meter begins anew: what the others of its model say, and nothing where there are none."""
+        votes = self._votes.get(model, {})
+        if votes.pop(key, None) is not None and not votes:
+            self._known[model] = _without_shape(self.start(model))
+        return self.start(model)
+
+    def news(self) -> dict[str, Lessons]:
+        """What models have taught anew since this was last asked."""
+        new = {}
+        for model in self._changed:
+            lessons = self._known[model]
+            if _differs(self._told.get(model), lessons):
+                new[model] = self._told[model] = lessons
+        self._changed.clear()
+        return new
+
+
+def _without_shape(lessons: Lessons) -> Lessons:
+    return Lessons(lessons.model, turnround_s=lessons.turnround_s, jitter_s=lessons.jitter_s)
+
+
+def _agreed(known: Lessons, votes: list[_Vote]) -> Lessons:
+    """What two meters say, or the only one; of what was known before it is enough that one still says so."""
+    tested = [one.lessons for one in votes if one.tested]
+    if tested:
+        enough = min(2, len(tested))
+        lengths = sorted(one.max_words for one in tested if one.max_words is not None)
+        known = replace(
+            known,
+            max_words=lengths[enough - 1] if len(lengths) >= enough else None,
+            cuts=_said([one.cuts for one in tested], known.cuts, enough),
+            refused=_said([one.refused for one in tested], known.refused, enough),
+            lone=_said([one.lone for one in tested], known.lone, enough),
+        )
+    preambles = [one.lessons.preamble for one in votes if one.lessons.preamble is not None]
+    if preambles:
+        preamble, times = Counter(preambles).most_common(1)[0]
+        known = replace(known, preamble=preamble if times >= min(2, len(preambles)) else known.preamble)
+    thought = [one.lessons.turnround_s for one in votes if one.lessons.turnround_s is not None]
+    jitters = [one.lessons.jitter_s for one in votes if one.lessons.jitter_s is not None]
+    if thought and jitters:
+        known = replace(known, turnround_s=median(thought), jitter_s=median(jitters))
+    return known
+
+
+def _said[One](sets: list[frozenset[One]], before: frozenset[One], enough: int) -> frozenset[One]:
+    counted = Counter(one for some in sets for one in some)
+    return frozenset(one for one, count in counted.items() if count >= enough or one in before)
+
+
+def _differs(old: Lessons | None, new: Lessons) -> bool:
+    """True where it is worth telling: times wander, and only half as much again is news."""
+    if old is None:
+        return new != Lessons(new.model)
+    if (old.shape, old.preamble) != (new.shape, new.preamble):
+        return True
+    before, after = old.turnround_s, new.turnround_s
+    return after is not None and (before is None or not before / 1.5 < after < before * 1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,23 +14,27 @@ from ..line import LineSettings
 from ..model.obis import Obis
 from ..model.point import Point
 from ..sentences import say, together
-from ..template import DltItem, Group, ModbusRequest, ModbusWords, Register, Request, Template, plan
+from ..template import Group, ModbusRequest, Request, Template, plan
 from ..template.schema import GROUPS
+from .lessons import Lessons, Models, applied
 from .mute import Mutes
+from .refusal import Causes
 from .request import check_address, singles, timing
+from .turnround import FLOOR_S, MOST_S, Preamble, Turnround
 from .validate import Validator
 
-SPARE_S = 0.050
-"""What every time-out allows on top of what was seen."""
-FLOOR_S = {"modbus": 0.350, "dlt645": 0.600}
-"""Shortest time-out of a meter that answers: it costs nothing while it does, and one reply in a hundred is slow."""
-MOST_S = 10.0
 PROBE_FLOOR_S = 0.150
 BACKOFF_S = 2.0
 MISSES_TO_SILENCE = 2.0
 DAMAGED_MISS = 0.5
 """A reply that came, but damaged or from elsewhere, says less against a meter than none."""
-FORGET_S = 86_400.0
+RETRY_SHAPE_S, RETRY_SHAPE_CAP_S = 86_400.0, 30 * 86_400.0
+"""When a meter is asked again for what it refused between registers, or for its length: doubled while it refuses."""
+RETRY_FIRST_S, RETRY_CAP_S = 60.0, 86_400.0
+"""The same for registers that it refused: it may just have been starting."""
+RETRY_INHERITED_S = 3600.0
+"""The same where only its model is known to lack them."""
+RETRIED_AT_ONCE = 2
 PLANNED_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Turn-rounds for which requests are planned: not a new plan for every reply."""
 
@@ -49,36 +53,12 @@ class PollMeter:
     """Its multiplier is applied to what is read."""
 
 
-class Turnround:
-    """How long a meter takes to begin its reply: estimated as TCP does it (RFC 6298), and its slowest recent ones."""
+@dataclass(slots=True)
+class _Again:
+    """When a register that was refused is asked for again."""
 
-    def __init__(self, first_s: float, floor_s: float) -> None:
-        self._first_s, self._floor_s = first_s, floor_s
-        self.mean_s: float | None = None
-        self._deviation_s = 0.0
-        self._recent: deque[float] = deque(maxlen=100)
-
-    def add(self, seconds: float) -> None:
-        """Takes the turn-round of a reply."""
-        self._recent.append(seconds)
-        if self.mean_s is None:
-            self.mean_s, self._deviation_s = seconds, seconds / 2
-        else:
-            self._deviation_s += (abs(seconds - self.mean_s) - self._deviation_s) / 4
-            self.mean_s += (seconds - self.mean_s) / 8
-
-    @property
-    def usual_s(self) -> float | None:
-        """What nearly all replies keep; None where none came yet."""
-        return None if self.mean_s is None else self.mean_s + 4 * self._deviation_s + SPARE_S
-
-    @property
-    def timeout_s(self) -> float:
-        """How long to wait for the beginning of a reply."""
-        usual = self.usual_s
-        if usual is None:
-            return self._first_s
-        return min(MOST_S, max(self._floor_s, usual, 1.5 * max(self._recent) + SPARE_S))
+    at: float
+    pause_s: float
 
 
 class Miss(Enum):
@@ -97,9 +77,19 @@ class Miss(Enum):
 class Meter:
     """The state of one meter on a line. Instants without zone are the poller's monotonic seconds."""
 
-    def __init__(self, poll: PollMeter, settings: LineSettings, first_s: float) -> None:
+    def __init__(
+        self,
+        poll: PollMeter,
+        settings: LineSettings,
+        first_s: float,
+        models: Models | None = None,
+        *,
+        steady: bool = False,
+    ) -> None:
+        """`models`: what others of its model have taught; `steady`: nothing is to be tried out."""
         self.poll = poll
         self._settings = settings
+        self._models = Models() if models is None else models
         self.validator = Validator(poll.template)
         self.flaw: MeterError | None = None
         """Why it cannot be polled at all."""
@@ -113,8 +103,18 @@ class Meter:
             self.flaw = MeterError(
                 say("model_speaks_other", name=poll.name, model=poll.template.id, protocol=poll.protocol)
             )
-        self.template = poll.template
-        self.turnround = Turnround(first_s, FLOOR_S[family])
+        self.lessons = known = self._models.start(poll.template.id)
+        """What it is known to refuse, by itself or by others of its model."""
+        self.template = applied(poll.template, known)
+        guess = None if known.turnround_s is None else (known.turnround_s, known.jitter_s or known.turnround_s / 2)
+        self.turnround = Turnround(first_s, FLOOR_S[family], guess)
+        self.preamble = Preamble(max(settings.preamble, poll.template.dlt645.preamble), known.preamble, fixed=steady)
+        self.longest = 0
+        """How many words the longest Modbus answer had."""
+        self._tested = known.shape == Lessons(poll.template.id).shape
+        """Whether it has found out for itself what it refuses."""
+        self._again: dict[Obis, _Again] = {}
+        self._shape_at, self._shape_pause_s = math.inf, RETRY_SHAPE_S
         self.misses = 0.0
         self.silent = False
         self.backoff_s = 0.0
@@ -122,9 +122,7 @@ class Meter:
         self.due: dict[Group, float] = {}
         self.snapshot_for: datetime | None = None
         """The boundary for which the energies are still to be read."""
-        self.absent: set[Obis] = set()
         self._wanted: dict[tuple[Group, ...], frozenset[Obis]] = {}
-        self._learned_at = 0.0
         self.mutes = Mutes()
         self._carefully: tuple[tuple[Template, frozenset[Obis]], tuple[Template, Template]] | None = None
         self._probes = 0
@@ -160,7 +158,7 @@ class Meter:
 
     def requests(self, obis: Iterable[Obis], now: float | None = None) -> tuple[Request, ...]:
         """The fewest seconds of line for some registers; at an instant without those that it ignores until later."""
-        mean = self.turnround.mean_s
+        mean = self.turnround.expected_s
         usual = 0.05 if mean is None else min(PLANNED_S, key=lambda one: abs(one - mean))
         together, parts = self.mutes.split(frozenset(obis), now)
         whole, divided = self._careful() if self.mutes.divided else (self.template, self.template)
@@ -259,49 +257,89 @@ class Meter:
 
     # --- what it refuses
 
-    def forget_old_refusals(self, now: float) -> None:
-        """Once a day a meter is asked for everything again: it may have refused because it was just starting."""
-        if self.template is not self.poll.template and now > self._learned_at + FORGET_S:
-            self._forget_refusals()
+    @property
+    def absent(self) -> frozenset[Obis]:
+        """Registers that it is known not to have."""
+        return self.lessons.refused
+
+    def gave(self, request: Request) -> None:
+        """It answered this with values."""
+        self.mutes.gave(request)
+        if isinstance(request, ModbusRequest):
+            self.longest = max(self.longest, request.count)
+        if self.absent and (back := self.absent & {one.obis for one in request.registers}):
+            for obis in back:
+                self._again.pop(obis, None)
+            self._learned(replace(self.lessons, refused=self.absent - back))
+
+    def learn(self, causes: Causes, lone: str | None, now: float) -> None:
+        """Remembers what it refused, so that the next plan leaves that out. `lone`: a block that it does not know."""
+        for obis in causes.absent:
+            old = self._again.get(obis)
+            pause_s = RETRY_FIRST_S if old is None else min(RETRY_CAP_S, 2 * old.pause_s)
+            self._again[obis] = _Again(now + pause_s, pause_s)
+        old_words, new_words = self.lessons.max_words, causes.max_words
+        learned = replace(
+            self.lessons,
+            refused=self.absent | causes.absent,
+            cuts=self.lessons.cuts | causes.cuts,
+            lone=self.lessons.lone if lone is None else self.lessons.lone | {lone},
+            max_words=old_words if new_words is None else min(new_words, old_words or new_words),
+        )
+        if self._shape_at == math.inf and learned.shape != self.lessons.shape:
+            self._shape_at = now + self._shape_pause_s
+        self._learned(learned)
+
+    def _learned(self, lessons: Lessons) -> None:
+        if lessons == self.lessons:
+            return
+        self.lessons = lessons
+        self.template = applied(self.poll.template, lessons)
+        self._wanted.clear()
+
+    def teach(self) -> None:
+        """All that it was asked for was answered: what it has found out counts for its model too."""
+        mean = self.turnround.mean_s if self.turnround.known else None
+        found = replace(
+            self.lessons,
+            preamble=self.preamble.learned,
+            turnround_s=mean,
+            jitter_s=None if mean is None else self.turnround.jitter_s,
+        )
+        self._models.vote(self.poll.key, found, tested=self._tested)
+
+    def try_again(self, now: float) -> list[Request]:
+        """Some of what it refused is to be asked for again; and now and then all that lies between and is long."""
+        if self._shape_at == math.inf and not self._tested:
+            self._shape_at = now + self._shape_pause_s
+        elif self._shape_at <= now:
+            self._shape_at, self._shape_pause_s = math.inf, min(RETRY_SHAPE_CAP_S, 2 * self._shape_pause_s)
+            self._tested = True
+            self._learned(Lessons(self.lessons.model, refused=self.absent))
+        for obis in self.absent - self._again.keys():
+            self._again[obis] = _Again(now + RETRY_INHERITED_S, RETRY_INHERITED_S)
+        wish = self.poll.wanted
+        due = [
+            (obis, again) for obis, again in self._again.items() if again.at <= now and (wish is None or obis in wish)
+        ]
+        requests: list[Request] = []
+        for obis, again in due[:RETRIED_AT_ONCE]:
+            again.at = now + again.pause_s
+            requests += plan(self.poll.template, {obis}, timing(self._settings, self.template, 0.05))
+        return requests
+
+    @property
+    def again_at(self) -> float:
+        """When the next register that it refused is to be asked for again."""
+        return min((one.at for one in self._again.values()), default=math.inf)
 
     def _forget_refusals(self) -> None:
-        self.absent.clear()
-        self._wanted.clear()
-        self.template = self.poll.template
-
-    def learn(self, refused: list[Request], absent: set[Obis], longest: int, now: float) -> None:
-        """Remembers what it refused, so that the next plan leaves that out.
-
-        `longest`: how many words the longest Modbus request had that it answered in place of a refused one.
-        """
-        self.absent |= absent
-        self._learned_at = now
-        self._wanted.clear()
-        template = self.template
-        for request in refused:
-            if isinstance(request, ModbusRequest):
-                if not absent & {one.obis for one in request.registers} and len(request.registers) > 1:
-                    # All its registers are there: it is the addresses between them, or the length.
-                    if template.modbus.holes:
-                        template = replace(template, modbus=replace(template.modbus, holes=False))
-                    elif longest:
-                        template = replace(template, modbus=replace(template.modbus, max_words=longest))
-            else:
-                members = {one.obis for one in request.registers}
-                template = replace(
-                    template, registers=tuple(_alone(one) if one.obis in members else one for one in template.registers)
-                )
-        self.template = replace(
-            template, registers=tuple(one for one in template.registers if one.obis not in self.absent)
-        )
-
-
-def _alone(register: Register) -> Register:
-    """The register without the block that the meter does not know."""
-    locator = register.locator
-    if isinstance(locator, ModbusWords):
-        return register
-    return replace(register, locator=DltItem(locator.single, 0, locator.single))
+        """It was away: it may be another one now, or have refused because it was just starting."""
+        lessons = self._models.forget(self.poll.key, self.lessons.model)
+        self._tested = lessons.shape == Lessons(lessons.model).shape
+        self._again.clear()
+        self._shape_at, self._shape_pause_s = math.inf, RETRY_SHAPE_S
+        self._learned(lessons)
 
 
 class _Conflict(MeterError):

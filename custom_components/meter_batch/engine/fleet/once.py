@@ -56,7 +56,7 @@ async def read_once(
     LineError, and MeterError where nothing at all came.
     """
     address = check_address(meter.protocol, meter.address)
-    state = Meter(replace(meter, address=address), line.settings, timeout_s)
+    state = Meter(replace(meter, address=address), line.settings, timeout_s, steady=True)
     if state.flaw is not None:
         raise state.flaw
     state.turnround = Turnround(timeout_s, timeout_s)

@@ -24,7 +24,9 @@ from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
 from .backfill import Backfill
-from .lessons import Lessons
+from .diagnoses import Diagnoses
+from .evidence import MeterEvidence
+from .lessons import Lessons, Models
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
@@ -75,8 +77,11 @@ class Poller:
         self._boundaries = Boundaries(settings, now)
         self._reported_at = self._probed_at = 0.0
         self._cycle_s: float | None = None
+        self._models = Models(lessons)
         self._news = News()
         self._reader = Reader(line, self._news, monotonic)
+        self._evidence = self._reader.evidence
+        self._diagnoses = Diagnoses(self._evidence)
         self._backfill = Backfill(line.settings, settings, monotonic())
         self._steps = Steps(self._backfill, self._reader, self._news, now, monotonic)
         line.on_late = self._late
@@ -93,10 +98,11 @@ class Poller:
         for poll in meters:
             meter = known.get(poll.key)
             if meter is None or not meter.takes(poll):
-                meter = Meter(poll, self._line.settings, self._settings.first_turnround_s)
+                meter = Meter(poll, self._line.settings, self._settings.first_turnround_s, self._models)
             self._meters[poll.key] = meter
         self._conflicts = find_conflicts(self._meters.values())
         self._news.keep(self._meters)
+        self._diagnoses.keep([key for key, meter in self._meters.items() if known.get(key) is meter])
         self._backfill.set_meters(self._meters)
         for key, meter in self._meters.items():
             if meter.flaw is not None:
@@ -135,6 +141,7 @@ class Poller:
                 try:
                     await self._line.open()
                     self._problem = None
+                    self._reader.opened()
                     self._reader.heard_at = opened
                     await self._rounds()
                 except LineError as error:
@@ -237,6 +244,8 @@ class Poller:
                 if job.requests and (self._urgent or self._boundaries.passed()):
                     jobs.appendleft(job)
                     break
+            if not job.requests and job.error is None:
+                meter.teach()
         except Refused as error:
             self._news.failed[key] = error
             job.requests.pop(0)
@@ -314,6 +323,7 @@ class Poller:
         for meter in self._meters.values():
             if meter.address == exchange.meter:
                 meter.was_slow(turnround_s)
+                self._evidence.meter(meter.poll.key, lambda: MeterEvidence.of(meter.poll)).was_late(turnround_s)
 
     # --- read_now
 
@@ -393,6 +403,8 @@ class Poller:
         """Validates, multiplies and keeps readings for the next report; returns them."""
         point, key = meter.poll.point, meter.poll.key
         checked = meter.validator.check(readings)
+        if (seen := self._evidence.meters.get(key)) is not None:
+            seen.took(checked)
         final = checked if point is None else [point.apply(one) for one in checked]
         if any(one.flags and Flag.SWAP in one.flags for one in checked):
             self._backfill.swapped(key, self._now())
@@ -416,6 +428,12 @@ class Poller:
             cycle_s=self._cycle_s,
             counters=replace(self._line.counters),
         )
+        line = self._evidence
+        line.connected, line.problem, line.echoes = self._line.connected, self._problem, self._line.echoes
+        line.numbers_kept = self._reader.numbers_kept
+        for key, clock in self._news.clocks.items():
+            line.meter(key).clock_offset_s = clock.offset_s
+        self._news.diagnoses.update(self._diagnoses.changed(now))
         if (report := self._news.report(self._now(), silent, health, self._backfill, now)) is not None:
             self._reported_at = now
             self._on_report(report)

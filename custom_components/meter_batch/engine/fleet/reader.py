@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..errors import DecodeError, FrameError, MeterError, NoReply, Refused, WrongMeter
 from ..line import Line, Reply
@@ -14,12 +16,16 @@ from ..model.reading import Reading
 from ..protocol.dlt645.exchange import Data, LongRead, ReadData
 from ..protocol.exchange import Exchange
 from ..protocol.modbus.exchange import ReadRegisters
+from ..protocol.modbus.tcp import Numbers
 from ..sentences import say
 from ..template import ModbusRequest, Request, decode
+from .evidence import LineEvidence, MeterEvidence
+from .instep import InStep
 from .memory import Talk
 from .meter import Meter
+from .refusal import Causes, contiguous, find_causes
 from .report import News
-from .request import may_be_smaller, smaller
+from .request import may_be_smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +38,37 @@ class Patience:
     """After silence, damage and replies of others; a refusal is an answer."""
 
 
-async def ask[Answer](line: Line, question: Callable[[], Exchange[Answer]], patience: Patience) -> Reply[Answer]:
+type Told = Callable[[Exchange[Any], MeterError | None], bool]
+"""Told what became of each try; True where what came was the reply to the question before it."""
+
+
+def _tell_nobody(exchange: Exchange[Any], error: MeterError | None) -> bool:
+    return False
+
+
+async def ask[Answer](
+    line: Line, question: Callable[[], Exchange[Answer]], patience: Patience, told: Told = _tell_nobody
+) -> Reply[Answer]:
     """The reply to one question, which is made anew for each try. Raises MeterError or LineError."""
-    left = patience.retries
+    left, again = patience.retries, True
     while True:
+        exchange = question()
         try:
-            return await line.exchange(question(), turnround_s=patience.turnround_s, gap_s=patience.gap_s)
-        except NoReply, FrameError, WrongMeter:
+            reply = await line.exchange(exchange, turnround_s=patience.turnround_s, gap_s=patience.gap_s)
+        except (NoReply, FrameError, WrongMeter) as error:
+            if told(exchange, error) and again:
+                # Whoever is one reply behind answers the same question, asked once more, with its own reply.
+                again = False
+                continue
             if not left:
                 raise
             left -= 1
+        except MeterError as error:
+            told(exchange, error)
+            raise
+        else:
+            told(exchange, None)
+            return reply
 
 
 async def ask_whole(
@@ -50,16 +77,17 @@ async def ask_whole(
     long: LongRead,
     patience: Patience,
     heard: Callable[[Reply[Data]], None] = lambda reply: None,
+    told: Told = _tell_nobody,
 ) -> tuple[bytes, Reply[Data]]:
     """The joined data of a DL/T 645 answer with all its frames, and the reply that brought the last of them.
 
     `heard` is told of each. Raises MeterError or LineError.
     """
-    reply = await ask(line, first, patience)
+    reply = await ask(line, first, patience, told)
     heard(reply)
     # Nothing else may go to this meter in between: it keeps only one place in one long answer.
     while (whole := long.take(reply.answer)) is None:
-        reply = await ask(line, long.question, patience)
+        reply = await ask(line, long.question, patience, told)
         heard(reply)
     return whole, reply
 
@@ -67,10 +95,28 @@ async def ask_whole(
 class Reader:
     """Asks the questions of one line. `heard_at` is the monotonic instant of the last answer from anybody."""
 
-    def __init__(self, line: Line, news: News, monotonic: Callable[[], float], retries: int = 0) -> None:
+    def __init__(
+        self,
+        line: Line,
+        news: News,
+        monotonic: Callable[[], float],
+        retries: int = 0,
+        evidence: LineEvidence | None = None,
+    ) -> None:
         self._line, self._news, self._monotonic, self._retries = line, news, monotonic, retries
-        self._transaction = 0
+        self.evidence = evidence or LineEvidence(line.settings)
+        self._numbers = Numbers()
+        self._in_step: WeakKeyDictionary[Meter, InStep] = WeakKeyDictionary()
         self.heard_at = 0.0
+
+    @property
+    def numbers_kept(self) -> bool:
+        """False where the far end is known not to send the numbers of transactions back."""
+        return self._numbers.kept
+
+    def opened(self) -> None:
+        """The connection was made anew: what was known of replies that are one behind counts no more."""
+        self._in_step.clear()
 
     async def read(self, meter: Meter, request: Request) -> list[Reading]:
         """The readings of one request; where the meter refuses it, those of its parts.
@@ -78,27 +124,48 @@ class Reader:
         Raises MeterError or LineError.
         """
         readings: list[Reading] = []
-        refused: list[Request] = []
-        absent: set[Obis] = set()
-        longest = 0
         left = deque([request])
         while left:
             part = left.popleft()
             try:
                 readings += await self.ask(meter, part, meter.turnround.timeout_s)
-                if isinstance(part, ModbusRequest):
-                    longest = max(longest, part.count)
             except Refused as refusal:
                 if not may_be_smaller(part, refusal):
                     raise
-                refused.append(part)
-                if parts := smaller(part):
-                    left.extendleft(reversed(parts))
-                else:
-                    absent |= {one.obis for one in part.registers}
-        if refused:
-            meter.learn(refused, absent, longest, self._monotonic())
+                found, rest = await self._why(meter, part)
+                readings += found
+                left.extendleft(reversed(rest))
         return readings
+
+    async def _why(self, meter: Meter, refused: Request) -> tuple[list[Reading], list[Request]]:
+        """Finds out why a request was refused. What was read meanwhile, and what is to be asked now for the rest."""
+        if not isinstance(refused, ModbusRequest):
+            parts = refused.parts()
+            gone = set() if parts else {one.obis for one in refused.registers}
+            meter.learn(Causes(gone), refused.di if parts else None, self._monotonic())
+            return [], list(parts)
+        template, readings, done = meter.template, list[Reading](), set[Obis]()
+
+        def witness(words: int, not_over: int) -> ModbusRequest | None:
+            return contiguous(template, refused.function, words, not_over)
+
+        search = find_causes(refused, meter.longest, witness)
+        try:
+            question = next(search)
+            while True:
+                try:
+                    readings += await self.ask(meter, question, meter.turnround.timeout_s)
+                    done |= {one.obis for one in question.registers}
+                    question = search.send(True)
+                except Refused as refusal:
+                    if not may_be_smaller(question, refusal):
+                        raise
+                    question = search.send(False)
+        except StopIteration as end:
+            causes: Causes = end.value
+        meter.learn(causes, None, self._monotonic())
+        rest = {one.obis for one in refused.registers} - done - causes.absent
+        return readings, list(meter.requests(rest)) if rest else []
 
     async def ask(self, meter: Meter, request: Request, turnround_s: float) -> list[Reading]:
         """The readings of one request as it is, with all frames of a long answer. Raises MeterError or LineError."""
@@ -116,24 +183,68 @@ class Reader:
             readings = decode(request, answer, reply.at)
         except DecodeError as error:
             raise DecodeError(say("meter_flaw", name=meter.poll.name, error=error.text), error.raw) from None
-        meter.mutes.gave(request)
+        meter.gave(request)
         return readings
 
     async def _answer(self, meter: Meter, request: Request, turnround_s: float) -> tuple[Any, Reply[Any]]:
         patience = Patience(turnround_s, meter.template.modbus.gap_s, self._retries)
 
+        number = self._numbers.next()
+        evidence, key = self.evidence, meter.poll.key
+        seen = evidence.meter(key, lambda: MeterEvidence.of(meter.poll))
+
         def first() -> Exchange[Any]:
-            return self._question(meter, request)
+            return self._question(meter, request, number)
 
         def heard(reply: Reply[Any]) -> None:
             self._heard(meter, reply)
 
+        def told(exchange: Exchange[Any], error: MeterError | None) -> bool:
+            return evidence.heard(seen, exchange, error, self._monotonic())
+
         if isinstance(request, ModbusRequest):
-            reply = await ask(self._line, first, patience)
+            reply = await self._in_order(meter, request, first, patience, told)
             heard(reply)
             return reply.answer, reply
-        long = LongRead(meter.address, request.di, variant=request.variant, preamble=self._preamble(meter))
-        return await ask_whole(self._line, first, long, patience, heard)
+        sent = meter.preamble.bytes
+        long = LongRead(meter.address, request.di, variant=request.variant, preamble=sent)
+        try:
+            answer = await ask_whole(self._line, first, long, patience, heard, told)
+        except Refused:
+            meter.preamble.answered(sent, self._monotonic())
+            raise
+        except MeterError:
+            meter.preamble.missed(sent, self._monotonic())
+            raise
+        meter.preamble.answered(sent, self._monotonic())
+        return answer
+
+    async def _in_order(
+        self,
+        meter: Meter,
+        request: ModbusRequest,
+        question: Callable[[], Exchange[Any]],
+        patience: Patience,
+        told: Told,
+    ) -> Reply[Any]:
+        """The reply to a request, and to none before it, where replies do not say what they answer."""
+        if self._line.settings.framing == "tcp" and self._numbers.kept:
+            return await ask(self._line, question, patience, told)
+        if (step := self._in_step.get(meter)) is None:
+            step = self._in_step[meter] = InStep()
+        if (proof := step.proof(request)) is not None:
+            number = self._numbers.next()
+            with suppress(Refused):
+                await ask(self._line, lambda: self._question(meter, proof, number), patience, told)
+        try:
+            reply = await ask(self._line, question, patience, told)
+        except Refused:
+            raise
+        except MeterError:
+            step.failed(request)
+            raise
+        step.answered(request)
+        return reply
 
     async def converse[Answer](
         self, talk: Talk[Answer], meter: Meter | None, turnround_s: float, retries: int
@@ -143,11 +254,15 @@ class Reader:
         What a meter needs to look something up says nothing about its usual turn-round. Raises MeterError or LineError.
         """
         patience = Patience(turnround_s, 0.0 if meter is None else meter.template.modbus.gap_s, retries)
+
+        def told(exchange: Exchange[Any], error: MeterError | None) -> bool:
+            return self.evidence.heard(None, exchange, error, self._monotonic())
+
         try:
             question = next(talk)
             while True:
                 try:
-                    reply = await ask(self._line, question, patience)
+                    reply = await ask(self._line, question, patience, told)
                 except MeterError as error:
                     if isinstance(error, Refused) and meter is not None:
                         self._lives(meter)
@@ -173,7 +288,7 @@ class Reader:
         """How long a request would have to wait because a late reply to an earlier one could answer it."""
         if not self._line.expects_late_replies:
             return 0.0
-        return self._line.blocked_s(self._question(meter, request))
+        return self._line.blocked_s(self._question(meter, request, 0))
 
     def _heard(self, meter: Meter, reply: Reply[Any] | None) -> None:
         self.heard_at = self._monotonic()
@@ -182,25 +297,22 @@ class Reader:
         meter.answered()
         self._news.answered(None if reply is None else reply.duration_s)
 
-    def _question(self, meter: Meter, request: Request) -> Exchange[Any]:
-        """The first question of a request."""
+    def _question(self, meter: Meter, request: Request, number: int) -> Exchange[Any]:
+        """The first question of a request; `number` is that of its transaction, the same for each try."""
         if isinstance(request, ModbusRequest):
-            self._transaction = (self._transaction + 1) & 0xFFFF
             return ReadRegisters(
                 int(meter.address),
                 request.function,
                 request.address,
                 request.count,
                 framing="tcp" if self._line.settings.framing == "tcp" else "rtu",
-                transaction=self._transaction,
+                transaction=number,
+                numbers=self._numbers,
             )
         return ReadData(
             meter.address,
             request.di,
             variant=request.variant,
             data_bytes=request.data_bytes,
-            preamble=self._preamble(meter),
+            preamble=meter.preamble.bytes,
         )
-
-    def _preamble(self, meter: Meter) -> int:
-        return max(self._line.settings.preamble, meter.template.dlt645.preamble)

@@ -96,9 +96,9 @@ def due_jobs(meters: Collection[Meter], settings: PollSettings, now: float) -> l
     jobs = []
     live = [meter for meter in meters if not meter.silent and meter.flaw is None]
     for place, meter in enumerate(live):
-        meter.forget_old_refusals(now)
+        again = meter.try_again(now)
         groups = [group for group in meter.groups() if meter.due.get(group, now) <= soon]
-        if not groups:
+        if not groups and not again:
             continue
         for group in groups:
             period = settings.fast_s if group == "fast" else settings.slow_s
@@ -108,18 +108,17 @@ def due_jobs(meters: Collection[Meter], settings: PollSettings, now: float) -> l
                 meter.due[group] = now + first
             else:
                 meter.due[group] = max(now, meter.due[group] + period)
-        jobs.append(Job(meter, list(meter.requests(meter.wanted(groups), now))))
+        jobs.append(Job(meter, [*meter.requests(meter.wanted(groups), now), *again]))
     return jobs
 
 
 def next_due(meters: Collection[Meter], now: float) -> float | None:
     """When the next register is due; None where there is none."""
-    times = [
-        meter.due.get(group, now)
-        for meter in meters
-        if not meter.silent and meter.flaw is None
-        for group in meter.groups()
-    ]
+    times = []
+    for meter in meters:
+        if not meter.silent and meter.flaw is None:
+            groups = meter.groups()
+            times += [meter.due.get(group, now) for group in groups] or [meter.again_at]
     return min(times, default=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,6 +87,7 @@ def _plan_words(
     )
     spans = [pair for pair in spans if pair[0].function == function]
     known = _known_words(template, function)
+    cuts = sorted(address for one, address in template.modbus.cuts if one == function)
     # best[n]: the cheapest way to read the first n registers, and where its last request begins and ends.
     best: list[tuple[float, int, int]] = [(0.0, 0, 0)]
     for until in range(1, len(spans) + 1):
@@ -102,6 +104,8 @@ def _plan_words(
                 and not template.modbus.holes
                 and not _adjoins(locator.end, spans[first + 1][0], known)
             ):
+                break
+            if first + 1 < until and _is_cut(cuts, locator.address, end):
                 break
             seconds = best[first][0] + _words_cost(count, timing)
             if cheapest is None or seconds < cheapest[0]:
@@ -132,6 +136,12 @@ def _known_words(template: Template, function: int) -> frozenset[int]:
 
 def _adjoins(end: int, following: ModbusWords, known: frozenset[int]) -> bool:
     return all(address in known for address in range(end, following.address))
+
+
+def _is_cut(cuts: list[int], begin: int, end: int) -> bool:
+    """True where one of the addresses lies within, so that words before and behind it would be read together."""
+    place = bisect_right(cuts, begin)
+    return place < len(cuts) and cuts[place] < end
 
 
 def _plan_items(template: Template, registers: list[Register], timing: Timing) -> list[Dlt645Request]:

@@ -119,6 +119,8 @@ class ModbusOptions:
     max_words: int = 125
     holes: bool = False
     """True where a request may run over addresses without a register."""
+    cuts: frozenset[tuple[int, int]] = frozenset()
+    """(function, address): no request may begin before this address and end behind it. Learned from meters."""
     turnround_s: float | None = None
     """How long the model usually thinks, where known."""
     gap_s: float = 0.0
