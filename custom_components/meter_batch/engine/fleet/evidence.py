@@ -26,6 +26,7 @@ from ..sentences import Sentence
 if TYPE_CHECKING:
     from ..template import Template
     from ..template.fit import Misfit
+    from .meter import PollMeter
 
 KEPT_BYTES = 288
 WINDOW = 24
@@ -196,6 +197,13 @@ class MeterEvidence:
         self._levels: dict[Obis, float] = {}
         self._before = self._behind = b""
 
+    @classmethod
+    def of(cls, poll: PollMeter) -> MeterEvidence:
+        """No evidence yet of a meter that is polled."""
+        said = "" if poll.point is None else poll.point.attributes.get("generation", "")
+        generates = said.strip().lower() not in ("", "0", "no", "false", "否", "无")
+        return cls(poll.template, poll.address, generates=generates)
+
     def heard(self, exchange: Exchange[Any], error: MeterError | None, at: float, outcome: Outcome | None) -> None:
         """Notes what became of a question. `outcome` where more is known than the error says."""
         request = exchange.request
@@ -241,6 +249,12 @@ class MeterEvidence:
                 mark = Mark.NOISE
             self.marks[mark] += 1
         self._before, self._behind = before or self._before, behind or self._behind
+
+    def was_late(self, turnround_s: float) -> None:
+        """A reply came after its time-out."""
+        self.late += 1
+        self.late_s = max(self.late_s, turnround_s)
+        self.counts[Outcome.LATE] += 1
 
     def took(self, readings: Iterable[Reading]) -> None:
         """Notes validated readings, before the multiplier."""

@@ -1,0 +1,39 @@
+"""Whether a meter answers the question that was asked, where its replies do not say what they answer.
+
+A reply of Modbus RTU names unit, function and length, and no address. A gateway that keeps back replies answers each
+question with the reply to the one before, and where two questions in a row want the same length of two places, nobody
+can tell. So before the first such pair a short question goes between: whatever the lag, the lengths then give it away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..template import ModbusRequest
+
+
+class InStep:
+    """What is known of one meter. Forget it where the connection is made anew."""
+
+    def __init__(self) -> None:
+        self._last: ModbusRequest | None = None
+        self._proven = False
+
+    def proof(self, request: ModbusRequest) -> ModbusRequest | None:
+        """What must be asked before a request, so that a reply that is one behind is recognised; None mostly."""
+        last = self._last
+        if self._proven or last is None or (last.function, last.count) != (request.function, request.count):
+            return None
+        if last.address == request.address:
+            return None
+        return replace(request, count=1 if request.count > 1 else 2)
+
+    def answered(self, request: ModbusRequest) -> None:
+        """A request was answered; it proves something where the reply to the one before would have had another form."""
+        last, self._last = self._last, request
+        if last is not None and (last.function, last.count) != (request.function, request.count):
+            self._proven = True
+
+    def failed(self, request: ModbusRequest) -> None:
+        """A request was not answered: its reply may still come, as the reply to the next."""
+        self._last, self._proven = request, False
