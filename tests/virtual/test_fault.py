@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from meter_batch_engine.errors import ConfigError
-from meter_batch_virtual.fault import KINDS, Faults, parse_fault
+from meter_batch_virtual.fault import KINDS, parse_fault
+from meter_batch_virtual.strike import Faults
 
 REPLY = bytes(range(40))
 
@@ -53,9 +54,9 @@ def test_several_faults_add_up() -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"kind": "silence"}, r"hall: kind = 'silence'; it may be silent, noise"),
+        ({"kind": "silence"}, r"hall: kind = .silence.; it may be silent, noise"),
         ({}, r"hall: kind"),
-        ({"kind": "silent", "form_s": 3}, r"hall: unknown key form_s; a fault may have kind, from_s"),
+        ({"kind": "silent", "form_s": 3}, r"hall: unknown key form_s; a silent may have kind, from_s"),
         ({"kind": "silent", "from_s": "3"}, r"hall: from_s = '3' must be a number"),
         ({"kind": "silent", "from_s": 5, "to_s": 5}, r"hall: to_s = 5 must lie behind from_s = 5"),
         ({"kind": "noise", "place": "beside"}, r'hall: place = "beside"; it may be before, after, instead'),
@@ -109,7 +110,7 @@ def test_the_next_change_is_when_one_begins_or_ends() -> None:
 def test_a_cut_is_of_a_line_and_has_only_its_time() -> None:
     with pytest.raises(ConfigError, match="kind = 'cut'"):
         parse_fault({"kind": "cut"}, "hall")
-    with pytest.raises(ConfigError, match="hall: a cut has only from_s and to_s, not every, probability"):
+    with pytest.raises(ConfigError, match="hall: a cut has only from_s, to_s, not every, probability"):
         parse_fault({"kind": "cut", "probability": 0.5, "every": 2}, "hall", on_line=True)
 
 

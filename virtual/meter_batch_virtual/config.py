@@ -16,8 +16,9 @@ from meter_batch_engine.errors import ConfigError, TemplateError
 from meter_batch_engine.template import Template, load, load_file
 
 from .endpoint import endpoint
-from .fault import Fault, parse_fault
+from .fault import Fault, check_line_fault, check_meter_fault, parse_fault
 from .load import load_names
+from .uart import Setting
 
 PROTOCOLS = ("modbus-tcp", "modbus-rtu", "dlt645-2007", "dlt645-1997", "mixed")
 PARITIES = ("N", "E", "O")
@@ -74,9 +75,14 @@ class LineConfig:
     faults: tuple[Fault, ...] = ()
 
     @property
+    def setting(self) -> Setting:
+        """How its port is set."""
+        return Setting(self.baud, self.parity, self.stop_bits)
+
+    @property
     def bits(self) -> int:
         """Bits of a character on the wire."""
-        return 1 + 8 + (self.parity != "N") + self.stop_bits
+        return self.setting.bits
 
     @property
     def is_wired(self) -> bool:
@@ -190,7 +196,7 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
     if not 50 <= baud <= 1_000_000:
         raise ConfigError(f"{where}: baud = {baud}; common values are 2400, 9600 and 19200")
     try:
-        endpoint(table["listen"], baud, folder)
+        endpoint(table["listen"], Setting(baud), folder)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if protocol == "modbus-tcp" and not table["listen"].startswith("tcp:"):
@@ -226,6 +232,9 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
     )
     if not 0 <= line.preamble <= 16 or not 24 <= line.max_data <= 255:
         raise ConfigError(f"{where}: preamble may be 0 to 16 and max_data 24 to 255")
+    for faults in (line.faults, *(meter.faults for meter in meters)):
+        for fault in faults:
+            check_line_fault(fault, where, protocol, wired=line.is_wired)
     if line.piece_bytes is not None and line.piece_bytes < 1:
         raise ConfigError(f"{where}: piece_bytes must be at least 1")
     return line
@@ -253,8 +262,10 @@ def _meters(
     faults = tuple(
         parse_fault(one, f"{where}, faults {number}") for number, one in enumerate(table.get("faults", ()), 1)
     )
-    if template.phases == 1 and any(one.kind == "phase_lost" for one in faults):
-        raise ConfigError(f'{where}: faults: phase_lost, but "{template.id}" has a single phase')
+    for number, one in enumerate(faults, 1):
+        check_meter_fault(one, f"{where}, faults {number}", template)
+        if one.address is not None:
+            _address(one.address, 0, template, f"{where}, faults {number}")
     nominal_v = float(table.get("nominal_v", 57.7 if table.get("pt", 1) > 1 else template.virtual.voltage_v))
     peak_kw = float(table.get("peak_kw", usual_peak_kw(template, nominal_v, behind_ct=table.get("ct", 1) > 1)))
     for key, value, most in (("nominal_v", nominal_v, 500.0), ("peak_kw", peak_kw, MOST_KW)):

@@ -9,10 +9,13 @@ import socket
 import termios
 import tty
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from meter_batch_engine.errors import ConfigError, LineUnavailable
+
+from .uart import Setting
 
 BUFFER = 65_536
 
@@ -24,7 +27,9 @@ _SPEEDS = {
 
 
 class Peer(Protocol):
-    """Who is connected."""
+    """Who is connected. `port` is how it has set the serial port, None where nobody can tell."""
+
+    port: Setting | None
 
     def write(self, data: bytes) -> None:
         """Sends bytes; silently loses them where nobody listens any more."""
@@ -63,6 +68,7 @@ class TcpEndpoint:
         self._kept: list[socket.socket] = []
         """While it is unplugged: bound, so that the port stays ours, but not listening, so that it is refused."""
         self.peers: set[Peer] = set()
+        self.on_connect: Callable[[Peer], None] | None = None
         self.where = f"{scheme}://{host}:{port}"
 
     async def start(self, on_bytes: OnBytes) -> None:
@@ -134,12 +140,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, endpoint: TcpEndpoint, on_bytes: OnBytes) -> None:
         self._endpoint, self._on_bytes = endpoint, on_bytes
         self._transport: asyncio.Transport | None = None
+        self.port: Setting | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._endpoint.peers.add(self)
+        if self._endpoint.on_connect is not None:
+            self._endpoint.on_connect(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -156,10 +165,11 @@ class Connection(asyncio.Protocol):
 
 
 class PtyEndpoint:
-    """A pseudo terminal behind a link at `path`. A master that sets another speed than the line's is not heard."""
+    """A pseudo terminal behind a link at `path`. It knows the speed that a master sets, and no parity."""
 
-    def __init__(self, path: Path, baud: int) -> None:
-        self._path, self._baud = path, baud
+    def __init__(self, path: Path, setting: Setting) -> None:
+        self._path, self._setting = path, setting
+        self.port: Setting | None = None
         self._master = self._slave = -1
         self.where = str(path.absolute())
 
@@ -194,7 +204,8 @@ class PtyEndpoint:
         with contextlib.suppress(BlockingIOError):
             data = os.read(self._master, BUFFER)
             speed = _SPEEDS.get(termios.tcgetattr(self._slave)[5])
-            if data and speed in (None, self._baud):
+            self.port = None if speed is None else replace(self._setting, baud=speed)
+            if data:
                 self._on_bytes(self, data)
 
     def write(self, data: bytes) -> None:
@@ -226,18 +237,18 @@ class PtyEndpoint:
         self._master = -1
 
 
-def endpoint(listen: str, baud: int, folder: Path) -> Endpoint:
+def endpoint(listen: str, setting: Setting, folder: Path) -> Endpoint:
     """The place that a `listen` of a fleet file names; relative paths start in `folder`. Raises ConfigError."""
     scheme, _, rest = listen.partition(":")
     if scheme == "pty" and rest:
-        return PtyEndpoint(folder / rest.removeprefix("//"), baud)
+        return PtyEndpoint(folder / rest.removeprefix("//"), setting)
     host, _, port = rest.removeprefix("//").rpartition(":")
     if scheme in ("tcp", "rfc2217") and host and port.isdecimal() and int(port) < 65_536:
         if scheme == "tcp":
             return TcpEndpoint(host, int(port))
         from .rfc2217 import Rfc2217Endpoint
 
-        return Rfc2217Endpoint(host, int(port), baud)
+        return Rfc2217Endpoint(host, int(port), setting)
     raise ConfigError(
         f'listen = "{listen}" is none of tcp://host:port, pty:path, rfc2217://host:port (for example tcp://127.0.0.1:15020)'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -19,11 +20,12 @@ _QUEUE = 32
 
 
 class ModbusGateway:
-    """One outstanding request on the wire, the others wait their turn."""
+    """One outstanding request on the wire, the others wait their turn. `transaction` makes the number it gives back."""
 
     wire: Wire
 
-    def __init__(self, timer: Timer, timeout_s: float) -> None:
+    def __init__(self, timer: Timer, timeout_s: float, transaction: Callable[[int], int]) -> None:
+        self._transaction = transaction
         self._timer = timer
         self._timeout_s = timeout_s
         self._framers: WeakKeyDictionary[Peer, tcp.TcpFramer] = WeakKeyDictionary()
@@ -69,6 +71,6 @@ class ModbusGateway:
 
     def _answer(self, peer: Peer, asked: tcp.TcpFrame, pdu: bytes) -> None:
         self._asked = None
-        peer.write(tcp.encode(asked.transaction, asked.unit, pdu))
+        peer.write(tcp.encode(self._transaction(asked.transaction), asked.unit, pdu))
         self._ready_at = self._timer.now() + self.wire.gap_s
         self._next()

@@ -4,90 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
-from meter_batch_engine.protocol.dlt645.server import Dlt645Responder
-from meter_batch_engine.protocol.modbus.server import ModbusResponder
-
+from .bus import Bus
 from .clock import FleetClock
 from .config import LineConfig
-from .endpoint import Peer, PtyEndpoint, endpoint
-from .fault import Fault, Faults
+from .endpoint import Peer, PtyEndpoint, TcpEndpoint, endpoint
+from .fault import CHATTERING, Fault, spoken
 from .gateway import ModbusGateway
-from .load import mix
-from .meter import Dlt645VirtualMeter, ModbusMeter, VirtualMeter
+from .meter import VirtualMeter
 from .timer import Timer
-from .wire import Answer, Wire, WireLog
+from .wire import Wire, WireLog
 
-_FORGET_S = 0.05
-"""After so much silence a meter takes what comes for the beginning of a new frame (t3.5, generously)."""
 _PTY_PIECE = 16
 """Bytes that a serial port's driver gathers."""
-
-
-class Bus:
-    """The meters of one line as one listener: who answers what, after the faults.
-
-    Meters with the same address stand in separate layers, so that all of them answer.
-    """
-
-    def __init__(self, meters: Sequence[VirtualMeter], config: LineConfig, clock: FleetClock) -> None:
-        self._config = config
-        self._clock = clock
-        self.faults = Faults(config.faults, mix(*config.name.encode()))
-        self._modbus = [
-            {int(meter.address): meter for meter in layer}
-            for layer in _layers([meter for meter in meters if isinstance(meter, ModbusMeter)])
-        ]
-        self._dlt645 = [
-            (
-                {meter.address: meter for meter in layer},
-                Dlt645Responder(layer, preamble=config.preamble, max_data=config.max_data),
-            )
-            for layer in _layers([meter for meter in meters if isinstance(meter, Dlt645VirtualMeter)])
-        ]
-        self._modbus_responders = self._fresh("rtu")
-        self._networks: WeakKeyDictionary[Peer, list[ModbusResponder]] = WeakKeyDictionary()
-
-    def _fresh(self, framing: str) -> list[ModbusResponder]:
-        return [ModbusResponder(layer, "rtu" if framing == "rtu" else "tcp") for layer in self._modbus]
-
-    def hear(self, data: bytes, silence_s: float) -> Sequence[Answer]:
-        """See `wire.Meters`: bytes on a pair of wires."""
-        if silence_s > _FORGET_S:
-            self._modbus_responders = self._fresh("rtu")
-        answers = list(self._on_modbus(self._modbus_responders, data, after_gap=True))
-        for meters, responder in self._dlt645:
-            for reply in responder.feed(data):
-                answers += self._answer(meters[reply.address], data, reply.raw)
-        return answers
-
-    def hear_network(self, peer: Peer, data: bytes) -> Sequence[Answer]:
-        """The same for Modbus TCP, where each connection is a stream of its own."""
-        if peer not in self._networks:
-            self._networks[peer] = self._fresh("tcp")
-        return list(self._on_modbus(self._networks[peer], data, after_gap=False))
-
-    def _on_modbus(self, responders: Sequence[ModbusResponder], data: bytes, *, after_gap: bool) -> Iterator[Answer]:
-        for layer, responder in zip(self._modbus, responders, strict=True):
-            for reply in responder.feed(data):
-                yield from self._answer(layer[reply.unit], data, reply.raw, after_gap=after_gap)
-
-    def _answer(self, meter: VirtualMeter, request: bytes, raw: bytes, *, after_gap: bool = False) -> Iterator[Answer]:
-        """The reply of a meter after its own faults and those of the line; nothing where it stays silent."""
-        since_start_s = self._clock.since_start_s()
-        turnround_s = meter.turnround_s()
-        for faults in (meter.faults, self.faults):
-            said = faults.apply(request, raw, since_start_s)
-            if said is None:
-                return
-            raw = said.raw
-            turnround_s += said.later_s
-        if raw:
-            yield Answer(meter.config.name, raw, turnround_s, after_gap)
 
 
 class VirtualLine:
@@ -101,16 +33,21 @@ class VirtualLine:
         self._clock = clock
         self._timer = timer
         self._reloaded = asyncio.Event()
+        self._chatter_again = asyncio.Event()
         self._cutting: asyncio.Task[None] | None = None
+        self._chattering: asyncio.Task[None] | None = None
         self._bus = Bus(meters, config, clock)
-        self._endpoint = endpoint(config.listen, config.baud, folder)
+        self._endpoint = endpoint(config.listen, config.setting, folder)
+        if isinstance(self._endpoint, TcpEndpoint):
+            self._endpoint.on_connect = self._greet
+        self._unasked: dict[int, float] = {}
         self._wire: Wire | None = None
         self._gateway: ModbusGateway | None = None
         if not config.is_wired:
             return
         deliver: Callable[[bytes], None] = self._endpoint.write
         if config.gateway:
-            self._gateway = ModbusGateway(timer, config.gateway_timeout_s)
+            self._gateway = ModbusGateway(timer, config.gateway_timeout_s, self._transaction)
             deliver = self._gateway.receive
         piece = config.piece_bytes
         if piece is None and isinstance(self._endpoint, PtyEndpoint):
@@ -136,13 +73,13 @@ class VirtualLine:
         if self._gateway is not None:
             await self._endpoint.start(self._gateway.ask)
         elif self._wire is not None:
-            wire = self._wire
-            await self._endpoint.start(lambda _, data: wire.send(data))
+            await self._endpoint.start(self._send)
         else:
             await self._endpoint.start(self._ask_network)
         if self._is_pulled:
             self._endpoint.unplug()
         self._cutting = asyncio.create_task(self._cut(self._is_pulled))
+        self._chattering = asyncio.create_task(self._chatter())
 
     @property
     def _is_pulled(self) -> bool:
@@ -163,6 +100,39 @@ class VirtualLine:
                 async with asyncio.timeout(None if change_s is None else change_s - self._clock.since_start_s()):
                     await self._reloaded.wait()
 
+    async def _chatter(self) -> None:
+        """Bytes that come without a question: heartbeats of a DTU, noise on idle wires."""
+        while True:
+            now_s = self._clock.since_start_s()
+            due = {}
+            for index, fault in self._bus.faults.unasked(now_s):
+                assert fault.unasked_s is not None
+                due[index] = self._unasked.get(index, now_s + fault.unasked_s)
+                if due[index] <= now_s:
+                    self._endpoint.write(self._bus.faults.rubbish(fault))
+                    due[index] = now_s + fault.unasked_s
+            self._unasked = due
+            edges = [self._bus.faults.next_change(kind, now_s) for kind in CHATTERING]
+            wake_s = min([*due.values(), *(edge for edge in edges if edge is not None)], default=None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if wake_s is None else max(0.005, wake_s - now_s)):
+                    await self._chatter_again.wait()
+            self._chatter_again.clear()
+
+    def _greet(self, peer: Peer) -> None:
+        """What a DTU says when it is connected."""
+        fault = self._bus.faults.now("prefix", self._clock.since_start_s())
+        if fault is not None and fault.sent == "connect":
+            peer.write(spoken(fault))
+
+    def _transaction(self, asked: int) -> int:
+        return self._bus.faults.transaction(asked, self._clock.since_start_s())
+
+    def _send(self, peer: Peer, data: bytes) -> None:
+        assert self._wire is not None
+        self._bus.master_sets(peer.port)
+        self._wire.send(data, self._bus.master)
+
     async def run(self) -> None:
         """Until the line is stopped; raises LineUnavailable where a line that was pulled cannot be plugged in again."""
         if self._cutting is not None:
@@ -172,6 +142,8 @@ class VirtualLine:
         """These are the line's own faults from now on; see `Faults.reload`."""
         self._bus.faults.reload(faults, self._clock.since_start_s())
         self._reloaded.set()
+        self._unasked.clear()
+        self._chatter_again.set()
 
     def _ask_network(self, peer: Peer, data: bytes) -> None:
         for answer in self._bus.hear_network(peer, data):
@@ -182,20 +154,8 @@ class VirtualLine:
 
     async def stop(self) -> None:
         """Ends; nothing stays behind."""
-        if self._cutting is not None:
+        if self._cutting is not None and self._chattering is not None:
             self._cutting.cancel()
-            await asyncio.wait({self._cutting})
+            self._chattering.cancel()
+            await asyncio.wait({self._cutting, self._chattering})
         await self._endpoint.stop()
-
-
-def _layers[M: VirtualMeter](meters: Sequence[M]) -> list[list[M]]:
-    """The meters in groups within which every address is there once."""
-    layers: list[list[M]] = []
-    for meter in meters:
-        for layer in layers:
-            if meter.address not in {other.address for other in layer}:
-                layer.append(meter)
-                break
-        else:
-            layers.append([meter])
-    return layers

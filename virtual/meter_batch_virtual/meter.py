@@ -14,6 +14,7 @@ from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Kind, Measure
 from meter_batch_engine.model.reading import Value
 from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
+from meter_batch_engine.protocol.dlt645.server import NO_DATA, NO_RIGHT
 from meter_batch_engine.protocol.modbus.pdu import ILLEGAL_FUNCTION
 from meter_batch_engine.protocol.modbus.server import ModbusException
 from meter_batch_engine.template import ModbusWords, Template, WordImage, encode, shown
@@ -22,11 +23,13 @@ from .clock import FleetClock, MeterClock
 from .config import MeterConfig
 from .dlt645 import CLOCK_WINDOW, Dlt645Memory
 from .episode import KINDS, Episode, Stricken
-from .fault import Fault, Faults
+from .fault import Fault
 from .load import TARIFFS, mix
 from .memory import Memory
+from .model_fault import other_order, refused, refused_item, scaled, scaled_item
 from .physics import Physics
 from .profile import ProfileMemory
+from .strike import Faults
 
 _ENERGIES = (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY)
 
@@ -37,9 +40,8 @@ class VirtualMeter:
     def __init__(self, config: MeterConfig, clock: FleetClock, utc_offset: timedelta, baud: int) -> None:
         self.config = config
         self.template = config.template
-        self.address = config.address
         self._clock = clock
-        self.clock = MeterClock(config.clock_offset_s, config.clock_drift_ppm, clock.started_at)
+        self._own_clock = MeterClock(config.clock_offset_s, config.clock_drift_ppm, clock.started_at)
         self._utc_offset = utc_offset
         self._baud = baud
         self.faults = Faults(config.faults, mix(config.seed, 100))
@@ -49,6 +51,26 @@ class VirtualMeter:
         self._episodes: list[Episode] = []
         self._running: dict[str, tuple[Fault, float]] = {}
         self._stricken: Stricken | None = None
+        self._jumped_s: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        fault = self.faults.now("address", self._clock.since_start_s())
+        if fault is None:
+            return self.config.address
+        return fault.address or _further(self.config.address, self.template)
+
+    @property
+    def clock(self) -> MeterClock:
+        """The meter's own clock, with the leaps that it has made."""
+        if "clock_jump" in self.faults.kinds:
+            found = self.faults.at_work("clock_jump", self._clock.since_start_s())
+            if found is not None and found[1] != self._jumped_s:
+                fault, self._jumped_s, _ = found
+                at = min(self._clock.now(), self._clock.at_s(self._jumped_s))
+                self._own_clock.set(at, self._own_clock.shown(at) + timedelta(seconds=fault.jump_s))
+        return self._own_clock
 
     def _physics(self, seed: int) -> Physics:
         config = self.config
@@ -170,6 +192,19 @@ class ModbusMeter(VirtualMeter):
 
     def read(self, function: int, address: int, count: int) -> Sequence[int]:
         """See `RegisterBank.read`."""
+        now_s = self._clock.since_start_s()
+        if self.faults.active("access", now_s):
+            # The standard's code for a server that is in the wrong state for a question.
+            raise ModbusException(ILLEGAL_FUNCTION)
+        fault = self.faults.now("refuses", now_s)
+        if fault is not None and (code := refused(fault, self.template, function, address, count)) is not None:
+            raise ModbusException(code)
+        words = self._words(function, address, count)
+        if self.faults.active("word_order", now_s):
+            return other_order(self.template, function, address, words)
+        return words
+
+    def _words(self, function: int, address: int, count: int) -> Sequence[int]:
         wanted = _touched(self.template, function, address, count)
         values = self.values(self._clock.now(), wanted)
         if self.is_zeroed:
@@ -177,6 +212,8 @@ class ModbusMeter(VirtualMeter):
         elif (stuck := self.stuck_since) is not None:
             still = [obis for obis in values if QUANTITIES[obis].measure in _ENERGIES]
             values |= self.physics.registers(stuck, still)
+        if (fault := self.faults.now("scale", self._clock.since_start_s())) is not None:
+            values = scaled(fault, self.template, values)
         image = encode(self.template, values)
         assert isinstance(image, WordImage)
         first, end = _extent(self.template, function)
@@ -216,7 +253,19 @@ class Dlt645VirtualMeter(VirtualMeter):
         running = di[:2] in ("90", "91") or (di[:2] in ("00", "01") and di.endswith("00"))
         counts = running and di[:2] in ("00", "90", "91")
         at = self.stuck_since if counts else None
-        return self.memory.item(di, at or now, self.wall(now), zeroed=running and self.is_zeroed)
+        data = self.memory.item(di, at or now, self.wall(now), zeroed=running and self.is_zeroed)
+        scale = self.faults.now("scale", self._clock.since_start_s())
+        if data is None or scale is None or di[:2] in ("03", "04", "05", "C0", "C1"):
+            return data
+        return scaled_item(scale, self.template, di, data, self.variant)
+
+    def refusal(self, di: str) -> int:
+        """See `RefusingMeter.refusal`."""
+        now_s = self._clock.since_start_s()
+        if self.faults.active("access", now_s):
+            return NO_RIGHT
+        fault = self.faults.now("refuses", now_s)
+        return NO_DATA if fault is not None and refused_item(fault, self.template, di) else 0
 
     def load_records(self, request: LoadRequest) -> Sequence[LoadRecord] | None:
         """See `Dlt645Meter.load_records`."""
@@ -242,6 +291,13 @@ def virtual_meter(config: MeterConfig, clock: FleetClock, utc_offset: timedelta,
     """The meter of a config, by its template's protocol."""
     made = ModbusMeter if config.template.protocol == "modbus" else Dlt645VirtualMeter
     return made(config, clock, utc_offset, baud)
+
+
+def _further(address: str, template: Template) -> str:
+    """Where a meter sits that was set to another address and nobody wrote it down."""
+    if template.protocol == "modbus":
+        return str((int(address) + 99) % 247 + 1)
+    return f"{(int(address) + 1) % 10**12:012d}"
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from serial import rfc2217
 
 from .endpoint import Connection, OnBytes, TcpEndpoint
+from .uart import Setting
 
 _CONFIRMED = {
     rfc2217.SET_LINESTATE_MASK: rfc2217.SERVER_SET_LINESTATE_MASK,
@@ -27,11 +28,11 @@ class _Manager(rfc2217.PortManager):
 class _Port:
     """What a master may set at the serial server's port, under the names that pyserial's manager uses."""
 
-    def __init__(self, baud: int) -> None:
-        self.baudrate = baud
+    def __init__(self, setting: Setting) -> None:
+        self.baudrate = setting.baud
         self.bytesize = 8
-        self.parity = "N"
-        self.stopbits = 1
+        self.parity = setting.parity
+        self.stopbits = setting.stop_bits
         self.xonxoff = self.rtscts = self.break_condition = False
         self.dtr = self.rts = self.cts = self.dsr = self.cd = True
         self.ri = False
@@ -44,23 +45,22 @@ class _Port:
 
 
 class Rfc2217Endpoint(TcpEndpoint):
-    """See `Endpoint`. A master that sets another speed than the line's is not heard."""
+    """See `Endpoint`. Here a master's speed and parity are known."""
 
-    def __init__(self, host: str, port: int, baud: int) -> None:
+    def __init__(self, host: str, port: int, setting: Setting) -> None:
         super().__init__(host, port, "rfc2217")
-        self._baud = baud
+        self._setting = setting
 
     def _connection(self) -> Connection:
-        return _Telnet(self, self._baud, self._on_bytes)
+        return _Telnet(self, self._setting, self._on_bytes)
 
 
 class _Telnet(Connection):
     """A connection that escapes what goes out, obeys and takes out what is not meant for the wire."""
 
-    def __init__(self, endpoint: TcpEndpoint, baud: int, on_bytes: OnBytes) -> None:
+    def __init__(self, endpoint: TcpEndpoint, setting: Setting, on_bytes: OnBytes) -> None:
         super().__init__(endpoint, on_bytes)
-        self._baud = baud
-        self._port = _Port(baud)
+        self._port = _Port(setting)
         self._manager: _Manager | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,7 +73,8 @@ class _Telnet(Connection):
         """See `asyncio.Protocol`."""
         assert self._manager is not None
         plain = b"".join(self._manager.filter(data))
-        if plain and self._port.baudrate == self._baud:
+        self.port = Setting(self._port.baudrate, self._port.parity, int(self._port.stopbits))
+        if plain:
             super().data_received(plain)
 
     def write(self, data: bytes) -> None:

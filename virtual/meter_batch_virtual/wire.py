@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from .timer import Alarms
+from .uart import Setting
 
 _FRAME_GAP_CHARS = 1.5
 """More silence than this inside a request means that it was cut in two (Modbus over serial line, 2.5.1.1)."""
@@ -127,16 +128,19 @@ class Wire:
         self._piece = piece_bytes
         self._echo = echo
         self.byte_s = bits / baud
-        # Above 19200 baud the standard fixes the silence; below it is 3.5 characters of 11 bits.
-        self.gap_s = 38.5 / baud if baud <= 19200 else 0.00175
+        self.gap_s = _gap_s(baud)
+        self._setting: Setting | None = None
         self.log = WireLog(self.gap_s)
         self._last_end = 0.0
         self._sent_until = 0.0
         self._requests: list[_Request] = []
         self._bursts: list[_Burst] = []
 
-    def send(self, data: bytes) -> None:
-        """The master's bytes reach the transmitter now."""
+    def send(self, data: bytes, setting: Setting | None = None) -> None:
+        """The master's bytes reach the transmitter now; `setting` is how its port is set since."""
+        if setting is not None and setting != self._setting:
+            self._setting = setting
+            self.byte_s, self.gap_s = setting.bits / setting.baud, _gap_s(setting.baud)
         now = self._timer.now()
         begin = max(now, self._sent_until)
         end = begin + len(data) * self.byte_s
@@ -252,3 +256,8 @@ class Wire:
         exchange.free_at = self._end(burst)
         exchange.delivered_at = self._timer.now()
         self.log.replies += 1
+
+
+def _gap_s(baud: int) -> float:
+    """The silence between frames. Above 19200 baud the standard fixes it; below it is 3.5 characters of 11 bits."""
+    return 38.5 / baud if baud <= 19200 else 0.00175

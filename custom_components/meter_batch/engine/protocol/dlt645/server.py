@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .exchange import BROADCAST_TIME, MOST_DATA, READ, READ_ADDRESS, READ_NEXT, address_matches
 from .frame import BROADCAST, ERROR, MORE, REPLY, Frame, Framer, Variant, encode
@@ -33,9 +33,11 @@ _REFUSED_WITH = {
 class Dlt645Meter(Protocol):
     """One meter behind a `Dlt645Responder`."""
 
-    address: str
-    """12 digits."""
     variant: Variant
+
+    @property
+    def address(self) -> str:
+        """12 digits."""
 
     def item(self, di: str) -> bytes | None:
         """The bytes of one item (identifier in upper case) as they travel, before 33H; None where it has none.
@@ -48,6 +50,14 @@ class Dlt645Meter(Protocol):
 
     def set_clock(self, at: datetime) -> None:
         """A broadcast time arrived; obey it or not. `at` is naive: the wall clock to show."""
+
+
+@runtime_checkable
+class RefusingMeter(Protocol):
+    """A meter that does not let everybody read everything."""
+
+    def refusal(self, di: str) -> int:
+        """The error byte with which it refuses to tell an identifier; 0 where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,10 @@ class Dlt645Responder:
         function = frame.control
         size = 4 if meter.variant == "2007" else 2
         wire = frame.data[:size]
-        items = self._items(meter, wire[::-1].hex().upper(), frame.data[size:]) if len(wire) == size else None
+        di = wire[::-1].hex().upper()
+        if isinstance(meter, RefusingMeter) and (refused := meter.refusal(di)):
+            return function | REPLY | ERROR, bytes((refused,))
+        items = self._items(meter, di, frame.data[size:]) if len(wire) == size else None
         if items is None:
             return function | REPLY | ERROR, bytes((NO_DATA,))
         parts = _cut(items, self._max_data - size - 1)
