@@ -174,7 +174,7 @@ def test_powers_that_do_not_add_up_speak_against_a_model() -> None:
     assert fit(template, readings(wrong)).score < fit(template, readings(values)).score
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.one_of(
         networks(),
@@ -247,6 +247,9 @@ def test_a_wrong_scale_is_recognised_and_its_factor_told(
     request = whole(template)
     words = words_of(template, request, supply(template, volts, hertz))
     found = misfit(template, scaled(request, factor), words)
+    if factor > 1 and not any(one.quantity.measure is Measure.FREQUENCY for one in request.registers):
+        assert found is None  # without hertz they may be kilovolts
+        return
     assert found is not None
     assert (found.kind, found.factor) == ("scale", 1 / factor)
 

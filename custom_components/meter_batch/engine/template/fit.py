@@ -74,7 +74,7 @@ def fit(template: Template, readings: Iterable[Reading]) -> Fit:
     values = {one.obis: float(one.value) for one in readings}
     if not values:
         return Fit(0.0, (say("fit_nothing", model=template.name),))
-    found = [one for check in _CHECKS for one in check(values)]
+    found = [one for check in _CHECKS for one in check(template, values)]
     odds = math.prod(weight for weight, _ in found)
     weighty = sorted((one for one in found if one[1] is not None), key=lambda one: -abs(math.log(one[0])))
     return Fit(odds / (1 + odds), tuple(reason for _, reason in weighty if reason is not None))
@@ -85,7 +85,7 @@ type _Verdicts = list[tuple[float, Sentence | None]]
 type _Values = dict[str, float]
 
 
-def _volts(values: _Values) -> _Verdicts:
+def _volts(template: Template, values: _Values) -> _Verdicts:
     found = _measured(values, Measure.VOLTAGE)
     live = [volts for _, volts in found if volts]
     if not found:
@@ -97,8 +97,10 @@ def _volts(values: _Values) -> _Verdicts:
     usual = [volts for obis, volts in found if _in(volts, (_phase(obis, 80.0), _phase(obis, 300.0)))]
     wrong = [volts for volts in live if not 0 < volts < GREATEST_V or volts < 1e-3]
     if right:
-        # The first voltage may be chance, two more that agree with it hardly.
-        weight = (12.0 if usual else 3.0) * (3.0 if _agreeing(found) else 1.0)
+        # The first voltage may be chance, more that agree with it hardly; one that is missing may be a lost phase.
+        model = [one for one in template.registers if one.quantity.measure is Measure.VOLTAGE]
+        more = 1.0 + 0.5 * (len(right) - 1) if _agreeing([one for one in found if one[1] in right]) else 0.5
+        weight = (12.0 if usual else 3.0) * more * (1.0 if len(right) == len(model) else 0.5)
         verdicts.append((weight, say("fit_volts", least=_text(min(right)), most=_text(max(right)))))
     if wrong:
         verdicts.append((0.02, say("fit_bad_volts", volts=_text(wrong[0]))))
@@ -107,7 +109,7 @@ def _volts(values: _Values) -> _Verdicts:
     return verdicts
 
 
-def _hertz(values: _Values) -> _Verdicts:
+def _hertz(template: Template, values: _Values) -> _Verdicts:
     hertz = next((value for _, value in _measured(values, Measure.FREQUENCY)), None)
     if hertz is None:
         return []
@@ -120,7 +122,7 @@ def _hertz(values: _Values) -> _Verdicts:
     return [(0.02, say("fit_bad_hertz", hertz=_text(hertz)))]
 
 
-def _currents(values: _Values) -> _Verdicts:
+def _currents(template: Template, values: _Values) -> _Verdicts:
     found = [value for _, value in _measured(values, Measure.CURRENT)]
     wrong = [value for value in found if not abs(value) <= GREATEST_A or 0 < abs(value) < 1e-12]
     if wrong:
@@ -128,7 +130,7 @@ def _currents(values: _Values) -> _Verdicts:
     return [(1.5, None)] if any(found) else []
 
 
-def _power_factors(values: _Values) -> _Verdicts:
+def _power_factors(template: Template, values: _Values) -> _Verdicts:
     found = [value for _, value in _measured(values, Measure.POWER_FACTOR)]
     wrong = [value for value in found if not abs(value) <= 1.02]
     if wrong:
@@ -136,7 +138,7 @@ def _power_factors(values: _Values) -> _Verdicts:
     return [(2.0, None)] if any(abs(value) >= 0.05 for value in found) else []
 
 
-def _powers(values: _Values) -> _Verdicts:
+def _powers(template: Template, values: _Values) -> _Verdicts:
     """Active power against volts × amperes of the phases, and the total against the sum of the phases."""
     verdicts: _Verdicts = []
     apparent, active = 0.0, 0.0
@@ -168,7 +170,7 @@ def _powers(values: _Values) -> _Verdicts:
     return verdicts
 
 
-def _energies(values: _Values) -> _Verdicts:
+def _energies(template: Template, values: _Values) -> _Verdicts:
     found = [value for obis, value in values.items() if QUANTITIES[obis].kind is Kind.CUMULATIVE]
     wrong = [value for value in found if not 0 <= value < GREATEST_ENERGY]
     if wrong:
@@ -176,7 +178,7 @@ def _energies(values: _Values) -> _Verdicts:
     return [(1.5, None)] if any(found) else []
 
 
-_CHECKS: tuple[Callable[[_Values], _Verdicts], ...] = (_hertz, _volts, _powers, _power_factors, _currents, _energies)
+_CHECKS: tuple[Callable[[Template, _Values], _Verdicts], ...] = (_hertz, _volts, _powers, _power_factors, _currents, _energies)
 
 
 # --- what is wrong with nonsense
@@ -254,12 +256,12 @@ def _word_order(
         return None
     swapped = _judged(swapped_request, words)
     live = [one for one in as_read if one.value]
-    if swapped is None or not any(one.fits for one in swapped):
+    if swapped is None or not any(one.fits for one in swapped if one.volts or not any(two.volts for two in swapped)):
         return None
     before = {one.obis: one.value for one in as_read}
     changed = [one for one in swapped if before.get(one.obis) != one.value]
     # Residual voltage of a phase that is lost is right too.
-    right = all(one.fits or (one.volts and 0 <= one.value < SECONDARY_V) for one in swapped)
+    right = all(one.fits or (one.volts and one.value < SECONDARY_V and not one.impossible) for one in swapped)
     nonsense = any(one.impossible for one in live) or not any(one.fits for one in live)
     now = next((one for one in changed if one.fits), None)
     if not right or not nonsense or now is None:
@@ -301,7 +303,7 @@ def _scale(template: Template, as_read: list[_Judged]) -> Misfit | None:
     if factor is None:
         return None
     # Volts that are too high alone may be the kilovolts of a meter that knows its transformer's ratio.
-    if wrong_volts and factor < 1 and not wrong_hertz and (hertz or factor == FACTORS[3]):
+    if wrong_volts and factor < 1 and not wrong_hertz:
         return None
     unit = "V" if shown[0].volts else "Hz"
     was, now = f"{_text(shown[0].value)} {unit}", f"{_text(shown[0].times(factor).value)} {unit}"
