@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
+
+type Use = Literal["live", "backfill", "probe"]
+
+USES: tuple[Use, ...] = ("live", "backfill", "probe")
 
 WINDOW_S = 600.0
 """Over what the share is told."""
 SAVED_S = 30.0
 """What was not used is kept for so long, and no longer: no burst after a quiet day."""
 
+BIN_S = 10.0
 TOGETHER_S = 0.2
 """So much is saved before the next steps are taken, once there was nothing left."""
 
@@ -27,6 +35,55 @@ class AirtimeShares:
     def idle(self) -> float:
         """The rest."""
         return 1.0 - (self.live + self.backfill + self.probe)
+
+
+class Accounts:
+    """What a line's time went on: always one thing, so that the shares make 1 whatever happens between."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._began = self._since = monotonic()
+        self._use: Use | None = None
+        self._bins: dict[int, dict[Use, float]] = {}
+        """Seconds by use, in pieces of time that are forgotten one by one."""
+
+    @contextmanager
+    def on(self, use: Use) -> Iterator[None]:
+        """What happens until the end goes on this account."""
+        before = self._turn(use)
+        try:
+            yield
+        finally:
+            self._turn(before)
+
+    def _turn(self, use: Use | None) -> Use | None:
+        now = self._monotonic()
+        before, at = self._use, self._since
+        if before is not None:
+            while at < now:
+                number = int(at // BIN_S)
+                until = min(now, (number + 1) * BIN_S)
+                if number not in self._bins:
+                    self._forget(number)
+                    self._bins[number] = dict.fromkeys(USES, 0.0)
+                self._bins[number][before] += until - at
+                at = until
+        self._use, self._since = use, now
+        return before
+
+    def _forget(self, number: int) -> None:
+        for old in [one for one in self._bins if one < number - WINDOW_S // BIN_S]:
+            del self._bins[old]
+
+    def shares(self) -> AirtimeShares:
+        """Those of the last ten minutes, or of the time since it began."""
+        self._turn(self._use)
+        number = int(self._since // BIN_S)
+        self._forget(number)
+        passed = self._since - max(self._began, (number - WINDOW_S // BIN_S) * BIN_S)
+        spent = [sum(one[use] for one in self._bins.values()) for use in USES]
+        whole = max(passed, sum(spent))
+        return AirtimeShares(*(one / whole for one in spent)) if whole > 0 else AirtimeShares()
 
 
 class Airtime:

@@ -25,12 +25,11 @@ from ..sentences import say
 from ..template import Request
 from .backfill import Backfill
 from .diagnoses import Diagnoses
-from .evidence import MeterEvidence
 from .lessons import Lessons, Models
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
 from .report import LineHealth, News, PollReport
-from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due
+from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due, on_grid
 from .steps import Steps
 
 REOPEN_FIRST_S = 1.0
@@ -311,7 +310,7 @@ class Poller:
             meter.probe_at = now + 1.0
             return
         try:
-            await self._reader.ask(meter, request, meter.probe_timeout_s(others))
+            await self._reader.ask(meter, request, meter.probe_timeout_s(others), "probe")
         except Refused:
             pass  # it is there
         except MeterError:
@@ -323,7 +322,8 @@ class Poller:
         for meter in self._meters.values():
             if meter.address == exchange.meter:
                 meter.was_slow(turnround_s)
-                self._evidence.meter(meter.poll.key, lambda: MeterEvidence.of(meter.poll)).was_late(turnround_s)
+                if (seen := self._evidence.meters.get(meter.poll.key)) is not None:
+                    seen.was_late(turnround_s)
 
     # --- read_now
 
@@ -375,16 +375,16 @@ class Poller:
         self._check_deaf()
         now = self._monotonic()
         due = next_due(self._meters.values(), now)
-        wait = min(
+        wake_at = min(
             [
-                self._boundaries.next_s,
-                *([] if due is None else [due - now]),
-                *(meter.probe_at - now for meter in self._meters.values() if meter.silent),
-                self._backfill.wait_s(now),
+                *([] if due is None else [due]),
+                *(meter.probe_at for meter in self._meters.values() if meter.silent),
+                now + self._backfill.wait_s(now),
                 # However long nothing is due: a lost wake-up or a set clock costs a minute at most.
-                60.0,
+                now + 60.0,
             ]
         )
+        wait = min(self._boundaries.next_s, on_grid(wake_at, self._settings.fast_s) - now)
         if wait > 0:
             await self._sleep(wait)
 
@@ -427,7 +427,9 @@ class Poller:
             problem=self._problem or self._nobody_answers(silent) or self._conflicts,
             cycle_s=self._cycle_s,
             counters=replace(self._line.counters),
+            airtime=self._reader.accounts.shares(),
         )
+        self._news.lessons.update(self._models.news())
         line = self._evidence
         line.connected, line.problem, line.echoes = self._line.connected, self._problem, self._line.echoes
         line.numbers_kept = self._reader.numbers_kept

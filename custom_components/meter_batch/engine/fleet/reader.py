@@ -19,6 +19,7 @@ from ..protocol.modbus.exchange import ReadRegisters
 from ..protocol.modbus.tcp import Numbers
 from ..sentences import say
 from ..template import ModbusRequest, Request, decode
+from .airtime import Accounts, Use
 from .evidence import LineEvidence, MeterEvidence
 from .instep import InStep
 from .memory import Talk
@@ -42,12 +43,8 @@ type Told = Callable[[Exchange[Any], MeterError | None], bool]
 """Told what became of each try; True where what came was the reply to the question before it."""
 
 
-def _tell_nobody(exchange: Exchange[Any], error: MeterError | None) -> bool:
-    return False
-
-
 async def ask[Answer](
-    line: Line, question: Callable[[], Exchange[Answer]], patience: Patience, told: Told = _tell_nobody
+    line: Line, question: Callable[[], Exchange[Answer]], patience: Patience, told: Told | None = None
 ) -> Reply[Answer]:
     """The reply to one question, which is made anew for each try. Raises MeterError or LineError."""
     left, again = patience.retries, True
@@ -56,7 +53,7 @@ async def ask[Answer](
         try:
             reply = await line.exchange(exchange, turnround_s=patience.turnround_s, gap_s=patience.gap_s)
         except (NoReply, FrameError, WrongMeter) as error:
-            if told(exchange, error) and again:
+            if told is not None and told(exchange, error) and again:
                 # Whoever is one reply behind answers the same question, asked once more, with its own reply.
                 again = False
                 continue
@@ -64,10 +61,12 @@ async def ask[Answer](
                 raise
             left -= 1
         except MeterError as error:
-            told(exchange, error)
+            if told is not None:
+                told(exchange, error)
             raise
         else:
-            told(exchange, None)
+            if told is not None:
+                told(exchange, None)
             return reply
 
 
@@ -77,7 +76,7 @@ async def ask_whole(
     long: LongRead,
     patience: Patience,
     heard: Callable[[Reply[Data]], None] = lambda reply: None,
-    told: Told = _tell_nobody,
+    told: Told | None = None,
 ) -> tuple[bytes, Reply[Data]]:
     """The joined data of a DL/T 645 answer with all its frames, and the reply that brought the last of them.
 
@@ -108,6 +107,7 @@ class Reader:
         self._numbers = Numbers()
         self._in_step: WeakKeyDictionary[Meter, InStep] = WeakKeyDictionary()
         self.heard_at = 0.0
+        self.accounts = Accounts(monotonic)
 
     @property
     def numbers_kept(self) -> bool:
@@ -167,10 +167,11 @@ class Reader:
         rest = {one.obis for one in refused.registers} - done - causes.absent
         return readings, list(meter.requests(rest)) if rest else []
 
-    async def ask(self, meter: Meter, request: Request, turnround_s: float) -> list[Reading]:
+    async def ask(self, meter: Meter, request: Request, turnround_s: float, use: Use = "live") -> list[Reading]:
         """The readings of one request as it is, with all frames of a long answer. Raises MeterError or LineError."""
         try:
-            answer, reply = await self._answer(meter, request, turnround_s)
+            with self.accounts.on(use):
+                answer, reply = await self._answer(meter, request, turnround_s)
         except Refused:
             self._heard(meter, None)
             meter.mutes.refused(request)
@@ -262,7 +263,8 @@ class Reader:
             question = next(talk)
             while True:
                 try:
-                    reply = await ask(self._line, question, patience, told)
+                    with self.accounts.on("backfill"):
+                        reply = await ask(self._line, question, patience, told)
                 except MeterError as error:
                     if isinstance(error, Refused) and meter is not None:
                         self._lives(meter)

@@ -16,6 +16,7 @@ from ..model.reading import Reading
 from .airtime import AirtimeShares
 from .backfill import Backfill, BackfillHealth
 from .clock import ClockReading
+from .diagnose import Diagnosis
 from .identity_watch import IdentityReading
 from .lessons import Lessons
 from .memory import MemoryRecord, Snapshot
@@ -63,6 +64,8 @@ class PollReport:
     exhausted: Mapping[str, tuple[Hole, ...]] = field(default_factory=dict)
     """What is missing and not in the meter's memory either, where that has changed."""
     backfill: BackfillHealth = field(default_factory=BackfillHealth)
+    diagnoses: Mapping[str, tuple[Diagnosis, ...]] = field(default_factory=dict)
+    """Likely causes of what is wrong with a meter, likeliest first, where that changed; () where it is well again."""
     lessons: Mapping[str, Lessons] = field(default_factory=dict)
     """What models have taught anew, by template id; to be kept and given to the next `Poller`."""
     identities: Mapping[str, IdentityReading] = field(default_factory=dict)
@@ -80,6 +83,9 @@ class News:
         self._snapshots: dict[str, Snapshot] = {}
         self._memory: dict[str, list[MemoryRecord]] = {}
         self.clocks: dict[str, ClockReading] = {}
+        self.diagnoses: dict[str, tuple[Diagnosis, ...]] = {}
+        self.lessons: dict[str, Lessons] = {}
+        self.identities: dict[str, IdentityReading] = {}
         self._answered: deque[bool] = deque(maxlen=WINDOW)
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._told: tuple[object, ...] = ()
@@ -119,14 +125,33 @@ class News:
         self._snapshots = {key: one for key, one in self._snapshots.items() if key in keys}
         self._memory = {key: one for key, one in self._memory.items() if key in keys}
         self.clocks = {key: one for key, one in self.clocks.items() if key in keys}
+        self.diagnoses = {key: one for key, one in self.diagnoses.items() if key in keys}
+        self.identities = {key: one for key, one in self.identities.items() if key in keys}
 
     def report(
-        self, at: datetime, silent: frozenset[str], health: LineHealth, backfill: Backfill, monotonic: float
+        self,
+        at: datetime,
+        silent: frozenset[str],
+        health: LineHealth,
+        backfill: Backfill,
+        monotonic: float,
+        wrong: frozenset[str] = frozenset(),
     ) -> PollReport | None:
         """All news as one report, and none are left; None where there are none. `health` is completed."""
-        told = (health.connected, health.problem, silent)
+        told = (health.connected, health.problem, silent, wrong)
         depths, exhausted = backfill.depths(), backfill.exhausted(at)
-        news = (self._readings, self._snapshots, self.failed, self._memory, self.clocks, depths, exhausted)
+        news = (
+            self._readings,
+            self._snapshots,
+            self.failed,
+            self._memory,
+            self.clocks,
+            self.diagnoses,
+            self.lessons,
+            self.identities,
+            depths,
+            exhausted,
+        )
         if told == self._told and not any(news):
             return None
         self._told = told
@@ -146,6 +171,11 @@ class News:
             depths=depths,
             exhausted=exhausted,
             backfill=backfill.health(at, monotonic),
+            diagnoses=self.diagnoses,
+            lessons=self.lessons,
+            identities=self.identities,
+            wrong=wrong,
         )
-        self._readings, self._snapshots, self.failed, self._memory, self.clocks = {}, {}, {}, {}, {}
+        self._readings, self._snapshots, self.failed, self._memory = {}, {}, {}, {}
+        self.clocks, self.diagnoses, self.lessons, self.identities = {}, {}, {}, {}
         return report
