@@ -17,7 +17,7 @@ from meter_batch_engine.errors import LineLost, LineUnavailable
 from meter_batch_engine.line import Line, LineSettings
 from meter_batch_virtual.clock import FleetClock
 from meter_batch_virtual.config import FleetConfig, parse_fleet
-from meter_batch_virtual.line import Bus
+from meter_batch_virtual.bus import Bus
 from meter_batch_virtual.meter import VirtualMeter, virtual_meter
 
 type Answers = Callable[[bytes], Iterable[tuple[float, bytes]]]
@@ -172,7 +172,7 @@ class VirtualSite:
             wire = Wire(
                 self._answers(bus, settings, free),
                 baud=config.baud,
-                bits=config.bits,
+                bits=config.setting.bits,
                 packed=True,
                 free=free,
                 name=config.name,
