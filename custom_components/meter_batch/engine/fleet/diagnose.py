@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..line import LineSettings
 from ..sentences import Sentence, say
 from . import signature
 from .evidence import ANSWERS, Heard, LineEvidence, Mark, MeterEvidence, Outcome
@@ -134,7 +135,7 @@ def _of_silence(line: LineEvidence, meter: MeterEvidence, failures: list[Heard],
             case Outcome.DENIED:
                 to.add(access_denied=weight)
             case Outcome.DAMAGED:
-                _damaged(weight, heard, there, before=before, alone=alone, to=to)
+                _damaged(weight, heard, line.settings, there, before=before, alone=alone, to=to)
             case _:
                 pass
     if meter.late:
@@ -180,19 +181,20 @@ def _foreign(weight: float, line: LineEvidence, meter: MeterEvidence, failures: 
         to.add(address=0.7 * weight, second_master=0.2 * weight)
 
 
-def _damaged(weight: float, heard: list[Heard], there: int, *, before: bool, alone: bool, to: _Weights) -> None:
+def _damaged(
+    weight: float, heard: list[Heard], settings: LineSettings, there: int, *, before: bool, alone: bool, to: _Weights
+) -> None:
     """What damaged bytes look like says what damages them."""
-    marks = signature.read(heard)
+    marks = signature.read(heard, settings)
     guess = {"noise": 0.25 + marks.noise, "baud": marks.baud, "parity": marks.parity, "truncated": marks.truncated}
-    guess["clash"] = marks.clash
-    guess["dtu_prefix"] = marks.text
+    guess |= {"clash": marks.clash, "dtu_prefix": marks.text, "wiring": marks.wiring}
     if marks.unclear:
         if before:
             guess |= {"noise": 0.7, "wiring": 0.1}
         else:
             guess["baud"] += 0.3
             guess["parity"] += 0.1
-            guess["wiring"] = 0.05
+            guess["wiring"] += 0.05
     whole = sum(guess.values())
     of_line = not there and not alone
     to.add(of_line=of_line, **{cause: weight * one / whole for cause, one in guess.items() if one})
@@ -228,7 +230,7 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
     failed = Counter(one.outcome for one in meter.recent)
     bad = [one for one in meter.recent if one.outcome is Outcome.DAMAGED]
     if len(bad) >= FEW and len(bad) > OFTEN * tried:
-        marks = signature.read(bad)
+        marks = signature.read(bad, line.settings)
         yield ("truncated" if marks.truncated > 0.5 else "noise"), 0.7, {}
     previous = failed[Outcome.PREVIOUS] + failed[Outcome.OTHER_QUESTION]
     if previous >= FEW and previous > OFTEN * tried:

@@ -7,13 +7,16 @@ that expects another parity loses just those bytes whose parity is the other: wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from ..line import LineSettings
 from ..protocol.dlt645.frame import Framer
 from ..protocol.modbus.rtu import RtuFramer, crc, valid
 from ..protocol.modbus.tcp import TcpFramer
 from .evidence import Heard, is_text
 
+BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 _FEW_BYTES = 5
 _SMOOTH = 1.9
 """Changes from one bit to the next in a byte: random bytes have 3.5, those that are seen 4 times slower hardly 1.7."""
@@ -30,11 +33,12 @@ class Signature:
     clash: float = 0.0
     noise: float = 0.0
     text: float = 0.0
+    wiring: float = 0.0
 
     @property
     def unclear(self) -> bool:
         """True where nothing stands out."""
-        return max(self.baud, self.parity, self.truncated, self.clash, self.noise, self.text) < 0.5
+        return max(self.baud, self.parity, self.truncated, self.clash, self.noise, self.text, self.wiring) < 0.5
 
 
 def senders(raw: bytes) -> list[str]:
@@ -44,27 +48,34 @@ def senders(raw: bytes) -> list[str]:
     return found or [str(frame.unit) for frame in TcpFramer("client").feed(raw)]
 
 
-def read(heard: Sequence[Heard]) -> Signature:
-    """What the damaged replies of one meter look like, most of them."""
-    each = [_one(one) for one in heard if one.raw]
+def read(heard: Sequence[Heard], settings: LineSettings) -> Signature:
+    """What the damaged replies of one meter look like, most of them, at a port that is set like this."""
+    each = [_one(one, settings) for one in heard if one.raw]
     if not each:
         return Signature()
 
     def share(name: str) -> float:
         return sum(kind == name for kind in each) / len(each)
 
-    clash, noise = share("clash"), share("noise")
-    if len(each) >= 3 and len({one.raw for one in heard}) == 1 and heard[0].size > _FEW_BYTES:
-        # Noise is never twice the same: it is always the same wrong setting.
-        return Signature(baud=max(0.4, share("baud")), parity=max(0.3, share("parity")), text=share("text"))
-    return Signature(share("baud"), share("parity"), share("truncated"), clash, noise, share("text"))
+    found = {name: share(name) for name in ("baud", "parity", "truncated", "clash", "noise", "text", "wiring")}
+    if (
+        len(each) >= 3
+        and len({one.raw for one in heard}) == 1
+        and heard[0].size > _FEW_BYTES
+        and not max(found.values())
+    ):
+        # Noise is never twice the same: what always comes alike is a setting.
+        found |= {"baud": 0.5, "parity": 0.4}
+    return Signature(**found)
 
 
-def _one(heard: Heard) -> str:
+def _one(heard: Heard, settings: LineSettings) -> str:
     raw = heard.raw
     core = raw.strip(_SWITCHING)
     if len(core) >= 4 and is_text(core):
         return "text"
+    if kind := _set_otherwise(heard, settings):
+        return kind
     if kind := _near_miss(heard):
         return kind
     if len(raw) >= _FEW_BYTES:
@@ -74,7 +85,89 @@ def _one(heard: Heard) -> str:
             return "parity"
         if _changes(raw) < _SMOOTH and len(set(raw)) <= 8:
             return "baud"
+    if raw and not core:
+        return "baud"
     return ""
+
+
+def _set_otherwise(heard: Heard, settings: LineSettings) -> str:
+    """Whether a reply to the question that was sent at another speed or parity, or inverted, would begin like this."""
+    head = _expected_head(heard.request)
+    if not head:
+        return ""
+    for parity in "NEO":
+        if parity != settings.parity and _begins(heard.raw, _reply_as(head, settings, settings.baud, parity, False)):
+            return "parity"
+    if _begins(heard.raw, _reply_as(head, settings, settings.baud, settings.parity, True)):
+        return "wiring"
+    for baud in BAUDS:
+        for parity in "NEO":
+            if baud != settings.baud and _begins(heard.raw, _reply_as(head, settings, baud, parity, False)):
+                return "baud"
+    return ""
+
+
+def _begins(raw: bytes, as_heard: bytes) -> bool:
+    """Whether what came begins like this; the last byte depends on what follows, and ports read what fails as 00."""
+    told = as_heard[:-1]
+    if len(set(told)) < 2 or len(raw) < len(told):
+        return False
+    return all(one == other or not one for one, other in zip(raw, told, strict=False)) and any(
+        one == other != 0 for one, other in zip(raw, told, strict=False)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _reply_as(head: bytes, settings: LineSettings, baud: int, parity: str, inverted: bool) -> bytes:
+    sent = replace(settings, baud=baud, parity=parity)
+    return seen(head, sent, settings, inverted=inverted)
+
+
+def _expected_head(request: bytes) -> bytes:
+    """How a good reply to a request begins."""
+    question = request.lstrip(b"\xfe")
+    if question[:1] == b"\x68" and question[7:8] == b"\x68":
+        return question[:8] + bytes((question[8] | 0x80,))
+    if len(question) == 8 and question[1] in (3, 4) and question[5] <= 125:
+        return question[:2] + bytes((2 * question[5],))
+    return b""
+
+
+def seen(data: bytes, sent: LineSettings, by: LineSettings, *, inverted: bool = False) -> bytes:
+    """What a port that is set like `by` makes of bytes that come without pause from one that is set like `sent`.
+
+    It begins a character where the line falls, looks at the middle of each bit, and reads 00 where parity or stop bit
+    are wrong, as most ports do. `inverted`: with A and B swapped.
+    """
+    levels: list[bool] = []
+    for byte in data:
+        bits = [bool(byte >> place & 1) for place in range(8)]
+        levels += [False, *bits]
+        if sent.parity != "N":
+            levels.append((sum(bits) % 2 == 1) == (sent.parity == "E"))
+        levels += [True] * sent.stop_bits
+    if inverted:
+        levels = [not one for one in levels]
+    step, idle = sent.baud / by.baud, not inverted
+    size = 9 + (by.parity != "N") + by.stop_bits
+    heard, place = bytearray(), 0.0
+    while place < len(levels):
+        begin = next((at for at in range(int(place), len(levels)) if not levels[at]), None)
+        if begin is None:
+            break
+        start = max(place, float(begin))
+        at = [int(start + (number + 0.5) * step) for number in range(size)]
+        bits = [levels[one] if one < len(levels) else idle for one in at]
+        value = sum(bit << number for number, bit in enumerate(bits[1:9]))
+        odd = sum(bits[1:9]) % 2 == 1
+        good = bits[-1] and (by.parity == "N" or bits[9] == (odd == (by.parity == "E")))
+        heard.append(value if good else 0)
+        place = start + (size - 0.5) * step
+        if not bits[-1]:
+            place = max(
+                place, next((float(n) for n in range(int(place), len(levels)) if levels[n]), float(len(levels)))
+            )
+    return bytes(heard)
 
 
 def _near_miss(heard: Heard) -> str:
