@@ -1,16 +1,38 @@
-"""Who answers: serial numbers and plausible nonsense, looked at at first contact, after a silence and once a day."""
+"""Who answers: serial numbers and plausible nonsense, looked at at first contact, after a silence and once a day.
+
+A serial number costs one question, which goes on the account of probes. Volts and hertz cost nothing: they are in what
+is read anyway. After a silence the serial number comes before anything is believed, so that the energies of two meters
+are never mixed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from ..template.fit import Misfit
+from ..errors import DecodeError, MeterError, Refused
+from ..model.quantity import Measure
+from ..template import Request, Template, identity_requests
+from ..template.fit import Misfit, misfit
+
+if TYPE_CHECKING:
+    from .meter import Meter
+    from .reader import Reader
+    from .report import News
+
+DAY_S = 86_400.0
+MISSED_S = 3_600.0
+"""When a meter that did not say who it is is asked again: doubled up to a day."""
+SHARE = 0.01
+"""The share of a busy line's time that asking who answers may take."""
+_JUDGED = (Measure.VOLTAGE, Measure.FREQUENCY)
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityReading:
-    """Who a meter said that it is; None where it says nothing of that, or its model has no place for it."""
+    """Who a meter said that it was; None where it says nothing of that, or its model has no place for it."""
 
     at: datetime
     serial: str | None = None
@@ -20,3 +42,141 @@ class IdentityReading:
     """What is wrong with its values although they look like some: they are flagged, not believed."""
     swapped: bool = False
     """True where the serial number differs from the one that it gave before, or from that of the point's meter."""
+
+
+class Watch:
+    """Of one meter: when it is to be looked at, and what was seen. Instants are the poller's monotonic seconds."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self.questions = identity_requests(template)
+        self.due_at = 0.0
+        self.returned = False
+        """True after a silence, until it has said who it is."""
+        self.serial: str | None = None
+        self.model_ok: bool | None = None
+        self.swapped = False
+        self.misfit: Misfit | None = None
+        self._doubted = False
+        self._judge_at = 0.0
+        self.missed_s = MISSED_S
+
+    @property
+    def suspect(self) -> bool:
+        """True while its values are not to be believed."""
+        return self._doubted or self.misfit is not None
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be asked who it is."""
+        return bool(self.questions) and self.due_at <= now
+
+    def came_back(self) -> None:
+        """It answers again after a silence."""
+        self.due_at = self._judge_at = 0.0
+        self.returned = bool(self.questions)
+
+    def judge(self, request: Request, answer: Any, now: float) -> None:
+        """Looks at volts and hertz of an answer once a day, and always while they are nonsense."""
+        if now < self._judge_at and not self.suspect:
+            return
+        if not any(one.quantity.measure in _JUDGED for one in request.registers):
+            return
+        found = misfit(self._template, request, answer)
+        # Once may be a reply that was damaged and still valid.
+        self.misfit = found if found is None or self._doubted or self.misfit is not None else None
+        self._doubted = found is not None
+        self._judge_at = now + DAY_S
+
+
+class IdentityWatch:
+    """Asks the meters of a line who they are; `serials`: what they said earlier, by key."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        news: News,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        serials: Mapping[str, str] | None = None,
+    ) -> None:
+        self._reader, self._news, self._now, self._monotonic = reader, news, now, monotonic
+        self._serials = dict(serials or {})
+        self._free_at = 0.0
+        self._told: dict[str, Misfit | None] = {}
+
+    def next(self, meters: Mapping[str, Meter], *, busy: bool) -> Meter | None:
+        """A meter that is to be asked now; on a busy line only within its share."""
+        now = self._monotonic()
+        if busy and now < self._free_at:
+            return None
+        return next(
+            (
+                one
+                for one in meters.values()
+                if one.watch.is_due(now) and one.mutes.given and not one.silent and one.flaw is None
+            ),
+            None,
+        )
+
+    async def ask(self, meter: Meter) -> bool:
+        """Asks a meter who it is; True where it is another one than before. Raises LineError."""
+        watch, began = meter.watch, self._monotonic()
+        texts: dict[str, str | None] = {}
+        try:
+            for question in watch.questions:
+                texts |= question.texts(await self._reader.identify(meter, question.request))
+        except Refused, DecodeError:
+            watch.due_at = self._monotonic() + DAY_S
+        except MeterError:
+            watch.due_at = self._monotonic() + watch.missed_s
+            watch.missed_s = min(DAY_S, 2 * watch.missed_s)
+        else:
+            watch.due_at, watch.missed_s = self._monotonic() + DAY_S, MISSED_S
+        finally:
+            watch.returned = False
+            self._free_at = self._monotonic() + (self._monotonic() - began) / SHARE
+        if not texts:
+            return False
+        return self._said(meter, texts)
+
+    def _said(self, meter: Meter, texts: Mapping[str, str | None]) -> bool:
+        watch, key, point = meter.watch, meter.poll.key, meter.poll.point
+        if "model" in texts:
+            watch.model_ok = meter.poll.template.identity.is_model(texts["model"])
+        serial = texts.get("serial")
+        expected = None if point is None else point.meter.serial
+        before = watch.serial or self._serials.get(key)
+        another = serial is not None and before is not None and not is_same(serial, before)
+        unexpected = serial is not None and bool(expected) and not is_same(serial, expected or "")
+        watch.swapped = another or unexpected
+        if serial is not None:
+            watch.serial = self._serials[key] = serial
+        self._reader.evidence.meter(key).swapped = (
+            (before if another and before else expected or "?", serial) if watch.swapped and serial else None
+        )
+        self.tell(meter)
+        return another
+
+    def tell(self, meter: Meter) -> None:
+        """Puts into the next report who a meter is."""
+        watch, key = meter.watch, meter.poll.key
+        self._told[key] = watch.misfit
+        self._reader.evidence.meter(key).misfit = watch.misfit
+        self._news.identities[key] = IdentityReading(
+            self._now(), watch.serial, watch.model_ok, watch.misfit, watch.swapped
+        )
+
+    def judged(self, meter: Meter) -> None:
+        """A meter was read: tells where its values have turned out to be nonsense, or are right again."""
+        if self._told.get(meter.poll.key) != meter.watch.misfit:
+            self.tell(meter)
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two serial numbers mean the same meter: people leave out zeros, dashes and makers' letters before."""
+    short, long = sorted((_plain(one), _plain(other)), key=len)
+    return short == long or (len(short) >= 6 and long.endswith(short))
+
+
+def _plain(serial: str) -> str:
+    return "".join(one for one in serial.upper() if one.isalnum()).lstrip("0")

@@ -16,6 +16,7 @@ from ..model.point import Point
 from ..sentences import say, together
 from ..template import Group, ModbusRequest, Request, Template, plan
 from ..template.schema import GROUPS
+from .identity_watch import Watch
 from .lessons import Lessons, Models, applied
 from .mute import Mutes
 from .refusal import Causes
@@ -124,6 +125,9 @@ class Meter:
         """The boundary for which the energies are still to be read."""
         self._wanted: dict[tuple[Group, ...], frozenset[Obis]] = {}
         self.mutes = Mutes()
+        self.watch = Watch(poll.template)
+        self.nonsense = 0
+        """How many visits in a row brought hardly a value that can be."""
         self._carefully: tuple[tuple[Template, frozenset[Obis]], tuple[Template, Template]] | None = None
         self._probes = 0
 
@@ -218,6 +222,7 @@ class Meter:
             self.silent = False
             if self.snapshot_for is not None:
                 self.due.pop("energy", None)
+            self.watch.came_back()
             self._forget_refusals()
 
     def was_slow(self, turnround_s: float) -> None:
@@ -332,6 +337,11 @@ class Meter:
     def again_at(self) -> float:
         """When the next register that it refused is to be asked for again."""
         return min((one.at for one in self._again.values()), default=math.inf)
+
+    def replaced(self) -> None:
+        """Another meter is there now: nothing that was learned of the old one holds."""
+        self.validator.swapped()
+        self._forget_refusals()
 
     def _forget_refusals(self) -> None:
         """It was away: it may be another one now, or have refused because it was just starting."""

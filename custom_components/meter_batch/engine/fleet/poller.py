@@ -12,25 +12,27 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
 from ..line import Line, utc_now
 from ..model.interval import Hole
 from ..model.obis import Obis
-from ..model.reading import Flag, Reading
+from ..model.reading import Reading
 from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
 from .backfill import Backfill
-from .diagnoses import Diagnoses
+from .identity_watch import IdentityWatch
 from .lessons import Lessons, Models
 from .meter import Meter, Miss, PollMeter, find_conflicts
 from .reader import Reader
-from .report import LineHealth, News, PollReport
+from .report import News, PollReport
+from .reporter import Reporter
 from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due, on_grid
-from .steps import Steps
+from .silence import Probes
+from .steps import ROOM_S, Steps
+from .urgent import Question, Urgent
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
@@ -38,16 +40,6 @@ RETRY_S = 10.0
 """When registers that failed twice in a round are tried again, however rarely they are read."""
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
-PROBE_SPACING_S = 5.0
-REVIVAL_SHARE = 0.85
-"""Probes come this much earlier than `probe_cap_s`, so that a revival is seen within it although the line is busy."""
-
-
-@dataclass(slots=True)
-class _Urgent:
-    key: str
-    obis: frozenset[Obis] | None
-    answer: asyncio.Future[list[Reading]]
 
 
 class Poller:
@@ -65,24 +57,32 @@ class Poller:
         serials: Mapping[str, str] | None = None,
     ) -> None:
         """`lessons` by model and `serials` by key: what reports told earlier, as the host has kept it."""
-        self._line, self._settings, self._on_report = line, settings, on_report
+        self._line, self._settings = line, settings
         self._now, self._monotonic = now, monotonic
         self._meters: dict[str, Meter] = {}
-        self._urgent: deque[_Urgent] = deque()
+        self._urgent = Urgent()
         self._wake = asyncio.Event()
         self._running = False
-        self._problem: str | None = say("line_not_connected_yet", line=line.name)
-        self._conflicts: str | None = None
         self._boundaries = Boundaries(settings, now)
-        self._reported_at = self._probed_at = 0.0
-        self._cycle_s: float | None = None
         self._models = Models(lessons)
         self._news = News()
         self._reader = Reader(line, self._news, monotonic)
-        self._evidence = self._reader.evidence
-        self._diagnoses = Diagnoses(self._evidence)
+        self._probes = Probes(self._reader, settings.probe_cap_s, monotonic)
+        self._identities = IdentityWatch(self._reader, self._news, now, monotonic, serials)
         self._backfill = Backfill(line.settings, settings, monotonic())
         self._steps = Steps(self._backfill, self._reader, self._news, now, monotonic)
+        self._reporter = Reporter(
+            line,
+            self._reader,
+            self._news,
+            self._backfill,
+            self._identities,
+            self._models,
+            settings.report_every_s,
+            on_report,
+            now,
+            monotonic,
+        )
         line.on_late = self._late
 
     # --- from outside
@@ -99,9 +99,9 @@ class Poller:
             if meter is None or not meter.takes(poll):
                 meter = Meter(poll, self._line.settings, self._settings.first_turnround_s, self._models)
             self._meters[poll.key] = meter
-        self._conflicts = find_conflicts(self._meters.values())
+        self._reporter.conflicts = find_conflicts(self._meters.values())
         self._news.keep(self._meters)
-        self._diagnoses.keep([key for key, meter in self._meters.items() if known.get(key) is meter])
+        self._reporter.keep([key for key, meter in self._meters.items() if known.get(key) is meter])
         self._backfill.set_meters(self._meters)
         for key, meter in self._meters.items():
             if meter.flaw is not None:
@@ -124,11 +124,10 @@ class Poller:
         if key not in self._meters:
             raise ConfigError(say("no_meter", meter=key, line=self._line.name))
         if not self._running or not self._line.connected:
-            raise LineUnavailable(self._problem or say("line_not_connected", line=self._line.name))
-        urgent = _Urgent(key, None if obis is None else frozenset(obis), asyncio.get_running_loop().create_future())
-        self._urgent.append(urgent)
+            raise LineUnavailable(self._reporter.problem or say("line_not_connected", line=self._line.name))
+        answer = self._urgent.put(key, obis)
         self._wake.set()
-        return await urgent.answer
+        return await answer
 
     async def run(self) -> None:
         """Polls until it is cancelled; opens the line and, when it is lost, opens it again with growing pauses."""
@@ -139,7 +138,7 @@ class Poller:
                 opened = self._monotonic()
                 try:
                     await self._line.open()
-                    self._problem = None
+                    self._reporter.problem = None
                     self._reader.opened()
                     self._reader.heard_at = opened
                     await self._rounds()
@@ -154,7 +153,7 @@ class Poller:
                     pause = min(REOPEN_CAP_S, 2 * pause)
         finally:
             self._running = False
-            self._refuse_urgent(LineUnavailable(say("polling_stopped", line=self._line.name)))
+            self._urgent.refuse(LineUnavailable(say("polling_stopped", line=self._line.name)))
             await self._line.close()
 
     # --- rounds
@@ -174,14 +173,14 @@ class Poller:
                     self._due_again(job.meter, job.requests, 0.0)
                 raise
             if whole:
-                self._cycle_s = self._monotonic() - started
+                self._reporter.cycle_s = self._monotonic() - started
                 self._steps.round_ended(self._gap_s())
-            self._report_if_time(end_of_round=True)
+            self._report(now_too=True)
 
     async def _round(self, jobs: deque[Job]) -> None:
         """Works through the jobs and what comes before them meanwhile."""
         while jobs or self._urgent or self._boundaries.passed():
-            await self._serve_urgent()
+            await self._urgent.serve(self._read_urgent)
             if self._boundaries.passed():
                 jobs.extendleft(reversed(self._boundaries.jobs(self._meters.values(), self._monotonic())))
             job = self._next(jobs)
@@ -191,11 +190,12 @@ class Poller:
                 except LineError:
                     jobs.append(job)
                     raise
-                await self._probe_one(busy=True)
+                await self._probes.one(self._meters, busy=True)
+                await self._identify(busy=True)
                 await self._recall_between_visits()
             elif jobs and not await self._wait_for_late_replies(jobs):
                 return
-            self._report_if_time()
+            self._report()
             self._check_deaf()
 
     def _next(self, jobs: deque[Job]) -> Job | None:
@@ -240,6 +240,9 @@ class Poller:
             while job.requests:
                 readings += await self._reader.read(meter, job.requests[0])
                 job.succeeded()
+                if meter.watch.returned:
+                    # Before anything that it gives is believed.
+                    await self._ask_identity(meter)
                 if job.requests and (self._urgent or self._boundaries.passed()):
                     jobs.appendleft(job)
                     break
@@ -261,11 +264,12 @@ class Poller:
                 )
         finally:
             if readings:
-                self._take(meter, readings)
+                self._reporter.take(meter, readings)
 
     def _failed(self, job: Job, error: MeterError) -> None:
         """The first request of a job failed: it is left for later in this round, for the next, or for much later."""
         meter, request = job.meter, job.requests[0]
+        self._reporter.failed(meter, error)
         miss = meter.missed(request, error, self._monotonic())
         if miss is Miss.ONCE and job.put_behind(error):
             return
@@ -293,57 +297,30 @@ class Poller:
             ):
                 return
 
-    # --- silent meters
+    # --- who is there
 
-    async def _probe_one(self, *, busy: bool) -> None:
-        """Asks the silent meter that has waited longest whether it is there again, if one is due."""
-        now = self._monotonic()
-        silent = [meter for meter in self._meters.values() if meter.silent]
-        due = [meter for meter in silent if meter.probe_at <= now]
-        cap = self._settings.probe_cap_s * REVIVAL_SHARE
-        if not due or (busy and now < self._probed_at + min(PROBE_SPACING_S, cap / (len(silent) + 1))):
-            return
-        meter = min(due, key=lambda one: one.probe_at)
-        others = [one.turnround for one in self._meters.values() if not one.silent]
-        request = meter.probe
-        if self._reader.blocked_s(meter, request) > 0:
-            meter.probe_at = now + 1.0
-            return
-        try:
-            await self._reader.ask(meter, request, meter.probe_timeout_s(others), "probe")
-        except Refused:
-            pass  # it is there
-        except MeterError:
-            meter.probe_failed(self._monotonic(), cap)
-        self._probed_at = self._monotonic()
+    async def _identify(self, *, busy: bool) -> bool:
+        """Asks the next meter that is due who it is; False where none is. An interval boundary comes first."""
+        if self._boundaries.passed() or (meter := self._identities.next(self._meters, busy=busy)) is None:
+            return False
+        await self._ask_identity(meter)
+        return True
+
+    async def _ask_identity(self, meter: Meter) -> None:
+        if await self._identities.ask(meter):
+            meter.replaced()
 
     def _late(self, exchange: Exchange[object], turnround_s: float) -> None:
         """A reply came after its time-out: the meter is there, only slower than we thought."""
         for meter in self._meters.values():
             if meter.address == exchange.meter:
                 meter.was_slow(turnround_s)
-                if (seen := self._evidence.meters.get(meter.poll.key)) is not None:
+                if (seen := self._reader.evidence.meters.get(meter.poll.key)) is not None:
                     seen.was_late(turnround_s)
 
     # --- read_now
 
-    async def _serve_urgent(self) -> None:
-        while self._urgent:
-            urgent = self._urgent.popleft()
-            if urgent.answer.done():
-                continue
-            try:
-                readings = await self._read_urgent(urgent)
-            except (MeterError, ConfigError) as error:
-                urgent.answer.set_exception(error)
-            except LineError as error:
-                urgent.answer.set_exception(error)
-                raise
-            else:
-                if not urgent.answer.done():
-                    urgent.answer.set_result(readings)
-
-    async def _read_urgent(self, urgent: _Urgent) -> list[Reading]:
+    async def _read_urgent(self, urgent: Question) -> list[Reading]:
         meter = self._meters.get(urgent.key)
         if meter is None:
             raise ConfigError(say("no_meter_any_more", meter=urgent.key, line=self._line.name))
@@ -356,22 +333,18 @@ class Poller:
         readings: list[Reading] = []
         for request in requests:
             readings += await self._reader.read(meter, request)
-        return self._take(meter, readings)
-
-    def _refuse_urgent(self, error: LineError) -> None:
-        while self._urgent:
-            urgent = self._urgent.popleft()
-            if not urgent.answer.done():
-                urgent.answer.set_exception(error)
+        return self._reporter.take(meter, readings)
 
     # --- waiting
 
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
-        await self._probe_one(busy=False)
+        await self._probes.one(self._meters, busy=False)
+        while not self._urgent and self._gap_s() > ROOM_S and await self._identify(busy=False):
+            self._report()
         while not self._urgent and await self._steps.take(self._gap_s(), idle=True):
-            self._report_if_time()
-        self._report_if_time(end_of_round=True)
+            self._report()
+        self._report(now_too=True)
         self._check_deaf()
         now = self._monotonic()
         due = next_due(self._meters.values(), now)
@@ -399,59 +372,13 @@ class Poller:
 
     # --- reports
 
-    def _take(self, meter: Meter, readings: list[Reading]) -> list[Reading]:
-        """Validates, multiplies and keeps readings for the next report; returns them."""
-        point, key = meter.poll.point, meter.poll.key
-        checked = meter.validator.check(readings)
-        if (seen := self._evidence.meters.get(key)) is not None:
-            seen.took(checked)
-        final = checked if point is None else [point.apply(one) for one in checked]
-        if any(one.flags and Flag.SWAP in one.flags for one in checked):
-            self._backfill.swapped(key, self._now())
-        self._news.add(key, final)
-        if meter.snapshot_for is not None:
-            energies = meter.wanted(("energy",))
-            snapshot = self._news.add_snapshot(key, meter.snapshot_for, [one for one in final if one.obis in energies])
-            if snapshot is not None:
-                self._backfill.late(key, snapshot)
-                meter.snapshot_for = None
-        return final
-
-    def _report_if_time(self, *, end_of_round: bool = False) -> None:
-        now = self._monotonic()
-        if now - self._reported_at < self._settings.report_every_s and not end_of_round:
-            return
-        silent = frozenset(key for key, meter in self._meters.items() if meter.silent)
-        health = LineHealth(
-            connected=self._line.connected,
-            problem=self._problem or self._nobody_answers(silent) or self._conflicts,
-            cycle_s=self._cycle_s,
-            counters=replace(self._line.counters),
-            airtime=self._reader.accounts.shares(),
-        )
-        self._news.lessons.update(self._models.news())
-        line = self._evidence
-        line.connected, line.problem, line.echoes = self._line.connected, self._problem, self._line.echoes
-        line.numbers_kept = self._reader.numbers_kept
-        for key, clock in self._news.clocks.items():
-            line.meter(key).clock_offset_s = clock.offset_s
-        self._news.diagnoses.update(self._diagnoses.changed(now))
-        if (report := self._news.report(self._now(), silent, health, self._backfill, now)) is not None:
-            self._reported_at = now
-            self._on_report(report)
-
-    def _nobody_answers(self, silent: frozenset[str]) -> str | None:
-        there = sum(meter.flaw is None for meter in self._meters.values())
-        if there < 2 or len(silent) < there:
-            return None
-        if self._line.counters.damaged > self._line.counters.timeouts:
-            return say("all_garbled", count=there, line=self._line.name)
-        return say("none_answers", count=there, line=self._line.name)
+    def _report(self, *, now_too: bool = False) -> None:
+        self._reporter.if_time(self._meters, now_too=now_too)
 
     def _line_failed(self, error: LineError) -> None:
-        self._problem = error.text
-        self._refuse_urgent(error)
-        self._report_if_time(end_of_round=True)
+        self._reporter.problem = error.text
+        self._urgent.refuse(error)
+        self._report(now_too=True)
 
     def _check_deaf(self) -> None:
         """Raises _Deaf where nobody has answered for long although somebody was asked."""

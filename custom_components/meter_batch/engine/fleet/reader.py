@@ -185,7 +185,14 @@ class Reader:
         except DecodeError as error:
             raise DecodeError(say("meter_flaw", name=meter.poll.name, error=error.text), error.raw) from None
         meter.gave(request)
+        meter.watch.judge(request, answer, self._monotonic())
         return readings
+
+    async def identify(self, meter: Meter, request: Request) -> Any:
+        """The answer to a question who a meter is: words or data. Raises MeterError or LineError."""
+        with self.accounts.on("probe"):
+            answer, _ = await self._answer(meter, request, meter.turnround.timeout_s)
+        return answer
 
     async def _answer(self, meter: Meter, request: Request, turnround_s: float) -> tuple[Any, Reply[Any]]:
         patience = Patience(turnround_s, meter.template.modbus.gap_s, self._retries)

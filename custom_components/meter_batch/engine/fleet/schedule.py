@@ -13,7 +13,6 @@ from ..model.obis import Obis
 from ..template import Request
 from .meter import Meter
 
-
 GRID_S = 0.050
 """Lines of one process wake up together, at multiples of this: waking up costs more than what is done then."""
 

@@ -28,6 +28,7 @@ RATE_MARGIN = Decimal("1.1")
 NEAR_ZERO_SHARE = Decimal("0.001")
 """Below this share of the level before, a fallen register has begun again rather than been replaced."""
 
+_COUNTED = (Kind.CUMULATIVE, Kind.BALANCE)
 _ENERGIES = {Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY}
 
 
@@ -56,6 +57,8 @@ class Validator:
         self._template = template
         self._believed: dict[Obis, _Level] = {}
         self._candidates: dict[Obis, _Candidate] = {}
+        self._replaced: set[Obis] = set()
+        """Registers of a meter that is known to be another one, whose first value is still to come."""
 
     def check(self, readings: Iterable[Reading]) -> list[Reading]:
         """The readings, as the meter gave them (before the multiplier), with flags; in order of time."""
@@ -65,11 +68,17 @@ class Validator:
         """Starts anew, because the user said that another meter is there now."""
         self._believed.clear()
         self._candidates.clear()
+        self._replaced.clear()
+
+    def swapped(self) -> None:
+        """Another meter is there, by its serial number: each register says so once, and is not compared with before."""
+        self.forget()
+        self._replaced = {one.obis for one in self._template.registers if one.quantity.kind in _COUNTED}
 
     def _flagged(self, reading: Reading) -> Reading:
         quantity = QUANTITIES[reading.obis]
         flag = self._range(reading, quantity)
-        if flag is None and quantity.kind in (Kind.CUMULATIVE, Kind.BALANCE):
+        if flag is None and quantity.kind in _COUNTED:
             flag = self._level(reading, quantity)
         return reading if flag is None else Reading(reading.obis, reading.value, reading.at, reading.flags | {flag})
 
@@ -89,6 +98,10 @@ class Validator:
     def _level(self, reading: Reading, quantity: Quantity) -> Flag | None:
         new = _Level(Decimal(reading.value), reading.at)
         old = self._believed.get(reading.obis)
+        if reading.obis in self._replaced:
+            self._replaced.discard(reading.obis)
+            self._believe(reading.obis, new)
+            return Flag.SWAP
         if old is None or self._fits(old, new, quantity):
             self._believe(reading.obis, new)
             return None

@@ -28,6 +28,8 @@ class Flag(StrEnum):
     """The register began again at or near zero and stayed there."""
     SWAP = "swap"
     """Another meter answers at this address: serial number or register level changed for good."""
+    SUSPECT = "suspect"
+    """Volts and hertz of the same meter cannot be: it is of another model, or read in another word order or scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +51,5 @@ class Reading:
         return not self.flags & REJECTED
 
 
-REJECTED = frozenset({Flag.RANGE, Flag.RATE, Flag.BACKWARDS})
+REJECTED = frozenset({Flag.RANGE, Flag.RATE, Flag.BACKWARDS, Flag.SUSPECT})
 """Flags that keep a value out of entities and statistics."""
