@@ -67,6 +67,7 @@ class Load:
             for key in ("weekday", "weekend")
         )
         self._sums: dict[tuple[str, int], tuple[tuple[tuple[float, ...], ...], ...]] = {}
+        self._counts: dict[tuple[str, int], bool] = {}
 
     def _day(self, shape: Sequence[float], slopes: Sequence[float], stir: int, variant: int) -> Day:
         active = tuple(
@@ -90,6 +91,13 @@ class Load:
                 for variants in self.days
             )
             self._sums[kind, tariff] = found
+        return found
+
+    def counts(self, kind: str, tariff: int) -> bool:
+        """Whether this load ever moves that register."""
+        found = self._counts.get((kind, tariff))
+        if found is None:
+            found = self._counts[kind, tariff] = any(day[-1] for days in self.sums(kind, tariff) for day in days)
         return found
 
 

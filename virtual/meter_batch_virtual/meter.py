@@ -17,7 +17,7 @@ from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadReque
 from meter_batch_engine.protocol.dlt645.server import NO_DATA, NO_RIGHT
 from meter_batch_engine.protocol.modbus.pdu import ILLEGAL_FUNCTION
 from meter_batch_engine.protocol.modbus.server import ModbusException
-from meter_batch_engine.template import ModbusWords, Template, WordImage, encode, shown
+from meter_batch_engine.template import ModbusWords, Register, Template, WordImage, encode, shown
 
 from .clock import FleetClock, MeterClock
 from .config import MeterConfig
@@ -205,8 +205,8 @@ class ModbusMeter(VirtualMeter):
         return words
 
     def _words(self, function: int, address: int, count: int) -> Sequence[int]:
-        wanted = _touched(self.template, function, address, count)
-        values = self.values(self._clock.now(), wanted)
+        touched = _touched(self.template, function, address, count)
+        values = self.values(self._clock.now(), [one.obis for one in touched])
         if self.is_zeroed:
             values = {obis: _zeroed(obis, value) for obis, value in values.items()}
         elif (stuck := self.stuck_since) is not None:
@@ -214,7 +214,7 @@ class ModbusMeter(VirtualMeter):
             values |= self.physics.registers(stuck, still)
         if (fault := self.faults.now("scale", self._clock.since_start_s())) is not None:
             values = scaled(fault, self.template, values)
-        image = encode(self.template, values)
+        image = encode(self.template, values, touched)
         assert isinstance(image, WordImage)
         first, end = _extent(self.template, function)
         if self.template.modbus.holes and first <= address and address + count <= end:
@@ -301,10 +301,10 @@ def _further(address: str, template: Template) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _touched(template: Template, function: int, address: int, count: int) -> tuple[Obis, ...]:
+def _touched(template: Template, function: int, address: int, count: int) -> tuple[Register, ...]:
     """The registers of which words lie in a range of addresses."""
     return tuple(
-        register.obis
+        register
         for register in template.registers
         if isinstance(locator := register.locator, ModbusWords)
         and locator.function == function

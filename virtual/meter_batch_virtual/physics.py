@@ -114,11 +114,15 @@ class Physics:
             past_days = 40 + mix(self.seed, 2) % 500
             until = array("q", [round(past_days * self._slot_unit * sums[0][0][-1])])
             self._until[kind, tariff] = until
-        if not any(day[-1] for days in sums for day in days):
-            until.extend([until[-1]] * (number + 1 - len(until)))  # most meters never count most kinds
-        while len(until) <= number:
-            weekend, variant, factor = self._day(len(until) - 1)
-            until.append(until[-1] + round(self._slot_unit * factor * sums[weekend][variant][-1]))
+        if not self.load.counts(kind, tariff):
+            return until[0]  # most meters never count most kinds
+        self._day(number)
+        unit, factors, kinds = self._slot_unit, self._factors, self._day_kinds
+        whole_days = [day[-1] for days in sums for day in days]
+        total = until[-1]
+        for day in range(len(until) - 1, number):
+            total += round(unit * factors[day] * whole_days[kinds[day]])
+            until.append(total)
         return until[number]
 
     def _counted(self, kind: str, tariff: int, at: datetime) -> int:

@@ -37,17 +37,20 @@ class WordImage:
         return [one or 0 for one in found]
 
 
-def encode(template: Template, values: Mapping[Obis, Value]) -> WordImage | dict[str, bytes]:
+def encode(
+    template: Template, values: Mapping[Obis, Value], registers: Iterable[Register] | None = None
+) -> WordImage | dict[str, bytes]:
     """What a meter of this model holds for these values: its words, or its single DL/T 645 items.
 
     Values are rounded to the register's resolution and kept within its bounds; energies are cut off and begin again
     at zero where the register ends. Registers without a value hold "not available" where the model has a sign for
-    that, and are missing where it has none.
+    that, and are missing where it has none. `registers` are those that are wanted, all without it.
     """
+    wanted = template.registers if registers is None else registers
     if template.protocol == "modbus":
-        return _encode_words(template, values)
+        return _encode_words(template, values, wanted)
     items: dict[str, bytes] = {}
-    for register in template.registers:
+    for register in wanted:
         locator = register.locator
         if isinstance(locator, DltItem) and register.obis in values:
             value = values[register.obis]
@@ -89,10 +92,10 @@ def _encode_item(di: str, raw: Value, variant: Variant) -> bytes:
     return encode_item(di, [raw], variant)
 
 
-def _encode_words(template: Template, values: Mapping[Obis, Value]) -> WordImage:
+def _encode_words(template: Template, values: Mapping[Obis, Value], registers: Iterable[Register]) -> WordImage:
     words: dict[tuple[int, int], int] = {}
     # Sums first: the values that they add may be registers of their own and know better.
-    for register in sorted(template.registers, key=lambda one: -_locator(one).parts):
+    for register in sorted(registers, key=lambda one: -_locator(one).parts):
         locator = _locator(register)
         value = values.get(register.obis)
         if value is None:
