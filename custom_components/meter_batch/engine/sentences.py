@@ -208,6 +208,28 @@ SENTENCES: Final[Mapping[str, str]] = {
     ),
     "word_order_high": "high word first",
     "word_order_low": "low word first",
+    # a scan of a line
+    "scan_clash_unit": (
+        "At least two meters answer as Modbus unit {unit}: their replies damage each other. Disconnect one "
+        "and give it another unit."
+    ),
+    "scan_clash_meter": (
+        "At least two meters answer as {meter}: their replies damage each other. Disconnect one and change its address."
+    ),
+    "scan_any_unit": "This device answers whichever unit is asked: it is one meter, not many.",
+    "scan_device_itself": "The device answers only as unit {unit}: set its unit to a number from 1 to 247.",
+    "scan_only_wildcard": "A meter answers, but does not say who it is: take the address that is printed on it.",
+    "scan_noise": (
+        "{count} bytes came on {line} within {seconds} s although nobody was asked: another master talks, "
+        "the baud rate or parity is wrong, or termination and shielding are missing."
+    ),
+    "scan_disturbed": (
+        "After {count} of {asked} questions on {line} only damaged bytes came: check baud rate, parity, "
+        "wiring and termination, and whether another master talks."
+    ),
+    "identify_code": "It says that it is of this model: code {code}.",
+    "identify_silent": "The meter {meter} stopped answering while it was asked who it is: scan once more.",
+    "identify_unknown": "It answers, but is none of the models that are known: choose or write a template for it.",
     # the ledger
     "ledger_unavailable": "The ledger {path} cannot be used: {reason}.",
     "ledger_in_use": "The ledger {path} is in use by another program: only one may open it.",
@@ -371,14 +393,19 @@ SENTENCES: Final[Mapping[str, str]] = {
         "It is skipped where it stands between frames. Set the DTU to send its registration once only, and its "
         "heart-beat not to the serial side."
     ),
-    "diagnosis_slow_meter": "The meter at {address} answers, but later than it is waited for (up to {seconds} s).",
+    "diagnosis_slow_meter": "The meter at {address} answers slowly: it needs {seconds} s to begin.",
     "cure_slow_meter": (
-        "Its time-out was made longer by itself. Where a gateway or a radio stands between, raise its time-out "
-        "too; otherwise check how busy the meter is."
+        "It is waited for, and the line is slower for it. Where a gateway or a radio stands between, raise its "
+        "time-out too; otherwise check how busy the meter is."
     ),
     "diagnosis_wrong_template": "The meter at {address} answers, but not as {model} does: it has other registers.",
     "cure_wrong_template": (
         "Choose the model that stands on the name-plate; a scan of the line proposes those that fit."
+    ),
+    "diagnosis_refuses": "The meter at {address} refuses {count} of the questions for registers of {model}.",
+    "cure_refuses": (
+        "Nothing must be done: what it has is read in other portions, and what it has not is left out. If values "
+        "are missing that its display shows, choose another model."
     ),
     "diagnosis_access_denied": "The meter at {address} wants a password or its programming button for what is asked.",
     "cure_access_denied": (
