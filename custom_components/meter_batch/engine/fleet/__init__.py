@@ -13,12 +13,14 @@ from .poller import Poller
 from .probe import LineTest, try_line
 from .report import LineHealth, PollReport
 from .request import check_address
+from .scan import Candidate, ScannedMeter, ScanPlan, ScanProgress, ScanResult, scan
 from .schedule import PollSettings
 from .validate import Validator
 
 __all__ = [
     "AirtimeShares",
     "BackfillHealth",
+    "Candidate",
     "ClockReading",
     "Found",
     "Hole",
@@ -32,11 +34,16 @@ __all__ = [
     "PollReport",
     "PollSettings",
     "Poller",
+    "ScanPlan",
+    "ScanProgress",
+    "ScanResult",
+    "ScannedMeter",
     "Snapshot",
     "Validator",
     "check_address",
     "find_address",
     "read_items",
     "read_once",
+    "scan",
     "try_line",
 ]

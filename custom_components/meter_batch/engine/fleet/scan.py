@@ -1,0 +1,286 @@
+"""A scan of a line: which meters are there, at which settings, which models they are, and who shares an address.
+
+First the line as it is set now is searched, protocol by protocol, then each meter found is asked who it is; further
+settings of the port are tried after that. Nothing is ever written to a meter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..errors import ConfigError, LineError, LineUnavailable
+from ..line import Line, LineSettings
+from ..model.point import PROTOCOLS
+from ..model.reading import Reading
+from ..protocol.dlt645.frame import Variant
+from ..sentences import Sentence, say
+from .identify import Candidate, Identifier
+from .request import MOST_UNITS
+from .search_dlt645 import AddressSearch
+from .search_modbus import GatewaySearch, Presence, UnitSearch
+
+type Phase = Literal["search", "identify", "settings"]
+
+LISTEN_S = 0.5
+"""How long we listen to a line before anybody is asked."""
+LATE_REPLY_S = 0.8
+"""The slowest meter answers in half a second; longer no late reply is waited for."""
+IDENTIFY_S = 1.5
+"""How long a meter takes to be identified, before there is experience."""
+DISTURBED_SHARE = 0.1
+"""Where more than this share of the questions brought only rubbish, the line itself is disturbed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPlan:
+    """What is looked for. `settings`: how the line is set now, then others to be tried. Raises ConfigError.
+
+    `known` are the meters that are read already, as (protocol, address): they are told as found, and not identified.
+    """
+
+    protocols: tuple[str, ...] = ("modbus", "dlt645-2007", "dlt645-1997")
+    first: int = 1
+    """The first and last Modbus unit."""
+    last: int = MOST_UNITS
+    settings: tuple[LineSettings, ...] = (LineSettings(),)
+    identify: bool = True
+    known: frozenset[tuple[str, str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for protocol in self.protocols:
+            if protocol not in PROTOCOLS:
+                raise ConfigError(f'protocol is "{protocol}"; it may be {", ".join(PROTOCOLS)}')
+        if not self.protocols or not self.settings:
+            raise ConfigError("a scan needs at least one protocol and one setting of the line")
+        if not 1 <= self.first <= self.last <= MOST_UNITS:
+            raise ConfigError(f"units {self.first} to {self.last}: they go from 1 to {MOST_UNITS}, the first one first")
+
+    @property
+    def units(self) -> range:
+        """The Modbus units that are asked."""
+        return range(self.first, self.last + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanProgress:
+    """Where a scan is: `done` of `total` questions (meters when identifying); `remaining_s` of the whole scan."""
+
+    phase: Phase
+    done: int
+    total: int
+    found: int
+    remaining_s: float
+    settings: LineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedMeter:
+    """A meter that answered. `models` best first, empty until it is identified; `readings` as the best one shows."""
+
+    protocol: str
+    address: str
+    settings: LineSettings
+    serial: str | None = None
+    models: tuple[Candidate, ...] = ()
+    clash: bool = False
+    """True where at least two meters answer to this address."""
+    problem: Sentence | None = None
+    known: bool = False
+    """True where it was in the plan's list of known meters."""
+    readings: tuple[Reading, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the others of a scan."""
+        return self.protocol, self.address
+
+    @property
+    def template_id(self) -> str | None:
+        """The model that it most likely is; None where none fits, or several as well as each other."""
+        likely = self.models[0] if self.models else None
+        if likely is None or likely.score <= 0.5 or self.ties:
+            return None
+        return likely.template_id
+
+    @property
+    def ties(self) -> tuple[str, ...]:
+        """The models with the best score, where there are several."""
+        best = [one.template_id for one in self.models if self.models[0].score - one.score < 0.005]
+        return tuple(best) if len(best) > 1 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What came of a scan. `took_s` by phase; `complete` is False where a part of it could not be done."""
+
+    meters: tuple[ScannedMeter, ...]
+    took_s: Mapping[Phase, float]
+    complete: bool
+    heard_noise: Sentence | None = None
+    questions: int = 0
+
+
+def _no_progress(progress: ScanProgress) -> None:
+    pass
+
+
+def _nobody(meter: ScannedMeter) -> None:
+    pass
+
+
+async def scan(
+    open_line: Callable[[LineSettings], Line],
+    plan: ScanPlan,
+    progress: Callable[[ScanProgress], None] = _no_progress,
+    found: Callable[[ScannedMeter], None] = _nobody,
+) -> ScanResult:
+    """Searches a line. `open_line` makes a line (not yet open) with the settings it is given.
+
+    `found` is called when a meter is found and again whenever more is known of it; the last word counts. Cancel the
+    task to end the scan early: what was told stays true. Raises LineError where the line as it is set now fails; other
+    settings that its port cannot do are left out.
+    """
+    scanning = _Scan(open_line, plan, progress, found)
+    for number, settings in enumerate(plan.settings):
+        try:
+            await scanning.at(number, settings)
+        except LineUnavailable, ConfigError:
+            if not number:
+                raise
+            scanning.complete = False
+    return scanning.result()
+
+
+@dataclass
+class _Scan:
+    open_line: Callable[[LineSettings], Line]
+    plan: ScanPlan
+    progress: Callable[[ScanProgress], None]
+    found: Callable[[ScannedMeter], None]
+    meters: dict[tuple[str, str], ScannedMeter] = field(default_factory=dict)
+    took_s: dict[Phase, float] = field(default_factory=lambda: {"search": 0.0, "identify": 0.0, "settings": 0.0})
+    complete: bool = True
+    noise: Sentence | None = None
+    questions: int = 0
+    _later_s: float = 0.0
+    """What is still to come after the phase that is under way."""
+
+    def result(self) -> ScanResult:
+        meters = sorted(self.meters.values(), key=_by_address)
+        return ScanResult(tuple(meters), self.took_s, self.complete, self.noise, self.questions)
+
+    async def at(self, number: int, settings: LineSettings) -> None:
+        """Searches at one setting of the port."""
+        loop = asyncio.get_running_loop()
+        phase: Phase = "settings" if number else "search"
+        line = self.open_line(replace(settings, late_reply_s=min(settings.late_reply_s, LATE_REPLY_S)))
+        began = loop.time()
+        new: list[ScannedMeter] = []
+        await line.open()
+        try:
+            await self._listen(line, settings)
+            for protocol in self.plan.protocols:
+                await self._search(line, protocol, phase, settings, new)
+            self.took_s[phase] += loop.time() - began
+            began = loop.time()
+            if self.plan.identify:
+                await self._identify(line, settings, new)
+                self.took_s["identify"] += loop.time() - began
+        finally:
+            self.questions += line.counters.exchanges
+            await line.close()
+
+    async def _listen(self, line: Line, settings: LineSettings) -> None:
+        if settings.framing == "tcp":
+            return
+        await asyncio.sleep(LISTEN_S)
+        if count := line.counters.bytes_received:
+            self.noise = self.noise or say("scan_noise", line=line.name, count=count, seconds=f"{LISTEN_S:g}")
+
+    async def _search(
+        self, line: Line, protocol: str, phase: Phase, settings: LineSettings, new: list[ScannedMeter]
+    ) -> None:
+        before = line.counters.exchanges
+
+        def take(presence: Presence) -> None:
+            meter = ScannedMeter(
+                protocol,
+                presence.address,
+                settings,
+                clash=presence.clash,
+                problem=presence.problem,
+                known=(protocol, presence.address) in self.plan.known,
+            )
+            if meter.key not in self.meters:
+                new.append(meter)
+            self._tell(meter)
+
+        def step(done: int, total: int, left_s: float) -> None:
+            later_s = len(new) * IDENTIFY_S if self.plan.identify else 0.0
+            self.progress(ScanProgress(phase, done, total, len(self.meters), left_s + later_s, settings))
+
+        search: UnitSearch | GatewaySearch | AddressSearch
+        if protocol == "modbus":
+            made = GatewaySearch if settings.framing == "tcp" else UnitSearch
+            search = made(line, take, step)
+            await search.run([one for one in self.plan.units if ("modbus", str(one)) not in self.meters])
+        elif settings.framing == "tcp":
+            return  # a network of Modbus TCP carries nothing else
+        else:
+            variant: Variant = "1997" if protocol == "dlt645-1997" else "2007"
+            search = AddressSearch(line, variant, take, step)
+            await search.run()
+        if search.gave_up:
+            self.complete = False
+            self.noise = say("line_never_silent", line=line.name)
+        asked = line.counters.exchanges - before
+        # Meters of DL/T 645 damage each other's replies as long as they are not told apart.
+        damage = search.disturbed if protocol == "modbus" or not search.presences else 0
+        if damage > max(4, DISTURBED_SHARE * asked):
+            self.noise = self.noise or say("scan_disturbed", line=line.name, count=search.disturbed, asked=asked)
+
+    async def _identify(self, line: Line, settings: LineSettings, new: Sequence[ScannedMeter]) -> None:
+        identifier = Identifier(line)
+        loop = asyncio.get_running_loop()
+        # What the search learned of a meter since it was found (that it is one of two) counts.
+        todo = [one for meter in new if not (one := self.meters[meter.key]).known and one.address.isdecimal()]
+        began = loop.time()
+        for number, meter in enumerate(todo):
+            each = (loop.time() - began) / number if number else IDENTIFY_S
+            left_s = (len(todo) - number) * each
+            self.progress(ScanProgress("identify", number, len(todo), len(self.meters), left_s, settings))
+            if meter.clash:
+                continue
+            said = await identifier.identify(meter.protocol, meter.address)
+            problem = meter.problem or said.problem
+            if said.clash:
+                problem = (
+                    say("scan_clash_unit", unit=meter.address)
+                    if meter.protocol == "modbus"
+                    else say("scan_clash_meter", meter=meter.address)
+                )
+            self._tell(
+                replace(
+                    meter,
+                    serial=said.serial,
+                    models=said.models,
+                    readings=said.readings,
+                    clash=said.clash,
+                    problem=problem,
+                )
+            )
+        self.progress(ScanProgress("identify", len(todo), len(todo), len(self.meters), 0.0, settings))
+
+    def _tell(self, meter: ScannedMeter) -> None:
+        self.meters[meter.key] = meter
+        self.found(meter)
+
+
+def _by_address(meter: ScannedMeter) -> tuple[int, str]:
+    return PROTOCOLS.index(meter.protocol), meter.address.rjust(12)
+
+
+__all__ = ["Candidate", "LineError", "ScanPlan", "ScanProgress", "ScanResult", "ScannedMeter", "scan"]

@@ -1,0 +1,249 @@
+"""Which DL/T 645 meters are on a line: one question where there is one meter, halving by shortened addresses else.
+
+Pairs AA of an address stand for any digits. Where several meters answer one question their replies damage each other;
+then the question is put again for each value of a further pair, the lowest first, as the standard shortens addresses.
+A pair below which only one question stays open is asked within that question; where several stay open the pair is asked
+once for the whole line first, and only values that several meters have are worth asking again within each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import FrameError, MeterError
+from ..line import Line
+from ..protocol.dlt645.exchange import READ, READ_ADDRESS, identifier
+from ..protocol.dlt645.frame import Frame, Variant
+from ..sentences import say
+from .ear import LISTEN_BYTES, AddressEar
+from .search_modbus import BABBLES, Presence, Step
+
+STANDARD_S = 0.55
+"""A meter thinks up to half a second, by the standard."""
+SHORTEST_S = 0.15
+LEARN_FROM = 3
+PREAMBLE = 4
+"""FE bytes before each question: some meters need them to wake up."""
+TRIES = 3
+PAIRS = 6
+VALUES = tuple(f"{value:02d}" for value in range(100))
+_ENERGY = {"2007": "00010000", "1997": "9010"}
+_OWN_ADDRESS = ("C034", "C032")
+"""Where a meter of 1997 that repeats the wildcard says who it is: its address, or its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a question brought: who answered, and whether something was damaged."""
+
+    who: Counter[str]
+    damaged: bool
+
+    @property
+    def several(self) -> bool:
+        return self.damaged or len(self.who) > 1
+
+    @property
+    def anything(self) -> bool:
+        return self.damaged or bool(self.who)
+
+
+class AddressSearch:
+    """The meters of one edition. `presences` by address; `questions` counts what was asked."""
+
+    def __init__(self, line: Line, variant: Variant, found: Callable[[Presence], None], step: Step) -> None:
+        self.presences: dict[str, Presence] = {}
+        self.questions = 0
+        self.disturbed = 0
+        self.gave_up = False
+        self._line, self._variant, self._found, self._step = line, variant, found, step
+        self._by_read = variant == "1997"
+        """True where meters are found by reading an energy, because 13H is not known."""
+        self._fill = "A"
+        self._turnrounds: list[float] = []
+        self._babbles = 0
+        self._expected = 1
+        self._alike = False
+        """True where all meters of the line have the one value of the pair that is asked now."""
+        self._before: str | None = None
+        self._heard_at = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long a question nobody answers costs, by what those present have taught."""
+        if len(self._turnrounds) < LEARN_FROM:
+            return STANDARD_S
+        return min(STANDARD_S, max(SHORTEST_S, 2 * max(self._turnrounds[-50:]) + 0.05))
+
+    async def run(self) -> None:
+        """Finds all. Raises LineError."""
+        self._tell_step()
+        first = await self._ask("", listen=True)
+        if not first.anything:
+            first = await self._ask("", listen=True)  # a single lost frame must not hide a meter
+        if not first.anything and self._variant == "1997":
+            self._fill = "0"  # some meters take leading zeros for any digits
+            first = await self._ask("", listen=True)
+        if not first.several:
+            return
+        await self._split_all([""], 0)
+
+    # --- halving
+
+    async def _split_all(self, open_: list[str], depth: int) -> None:
+        """Splits questions that stay open, all with so many pairs known, by the next pair."""
+        if depth == PAIRS:
+            for address in open_:
+                await self._leaf(address)
+            return
+        values = VALUES
+        if depth and len(open_) > 1:
+            values = await self._values_of_several(depth)
+        self._expected = self.questions + len(open_) * len(values)
+        still: list[str] = []
+        for low in open_:
+            before = len(still)
+            still += await self._split(low, values)
+            if len(values) < len(VALUES) and len(still) == before and self._below(low) < 2:
+                # Fewer came to light than must be there: some meter does not answer for its middle pairs alone.
+                still += await self._split(low, tuple(one for one in VALUES if one not in values))
+        if not depth and not self.presences and not still and not self._by_read:
+            # 13H is known, but not with shortened addresses: all meters can at least be read by them.
+            self._by_read = True
+            await self._split_all(open_, depth)
+            return
+        if still:
+            await self._split_all(still, depth + 1)
+
+    async def _split(self, low: str, values: tuple[str, ...]) -> list[str]:
+        """Asks one more pair of a question; the questions that stay open."""
+        if self._alike and len(values) == 1:
+            return [values[0] + low]  # all meters of the line have this value, so nothing is learned by asking
+        return [value + low for value in values if (await self._ask(value + low)).several]
+
+    def _below(self, low: str) -> int:
+        """How many meters are known with these lowest pairs."""
+        return sum(address.endswith(low) for address in self.presences)
+
+    async def _values_of_several(self, depth: int) -> tuple[str, ...]:
+        """The values of a pair that several meters of the line share; those of single ones are found by asking."""
+        self._expected = self.questions + 2 * len(VALUES)
+        known = {address[10 - 2 * depth : 12 - 2 * depth] for address in self.presences}
+        shared: list[str] = []
+        answered: set[str] = set()
+        for value in VALUES:
+            heard = await self._ask(value + "AA" * depth)
+            if heard.anything:
+                answered.add(value)
+            if heard.several:
+                shared.append(value)
+        # Meters that only know addresses shortened from above do not answer here: then nothing is learned.
+        self._alike = len(answered) == 1
+        return tuple(shared) if answered and known <= answered else VALUES
+
+    async def _leaf(self, address: str) -> None:
+        """A whole address that stays damaged is that of two meters, unless the line was disturbed."""
+        heard = [await self._ask(address, listen=True) for _ in range(TRIES)]
+        if sum(one.damaged or one.who[address] > 1 for one in heard) == TRIES:
+            self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
+
+    # --- asking
+
+    async def _ask(self, low: str, *, listen: bool = False) -> _Heard:
+        """Who answers where the lowest pairs are these. What is damaged once is asked again, for it may be chance.
+
+        Where nobody seemed to answer the question before, that is asked again too: a late reply to it may have done it.
+        """
+        heard = await self._once(low, listen=listen)
+        if heard.damaged and not listen:
+            if self._before is not None:
+                await self._once(self._before, listen=True)
+            again = await self._once(low, listen=False)
+            heard = _Heard(heard.who | again.who, again.damaged)
+        self._before = None if heard.anything else low
+        for address, count in heard.who.items():
+            if count > 1:
+                self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
+        return heard
+
+    async def _once(self, low: str, *, listen: bool) -> _Heard:
+        address = low.rjust(2 * PAIRS, self._fill)
+        control, data, size = READ_ADDRESS, b"", 6
+        if self._by_read:
+            _, wire = identifier(_ENERGY[self._variant], self._variant)
+            control, data, size = READ[self._variant], wire, len(wire) + 4
+        ear = AddressEar(
+            address,
+            control,
+            data,
+            size,
+            self._heard_frame,
+            preamble=max(PREAMBLE, self._line.settings.preamble),
+            beyond=LISTEN_BYTES if listen else 0,
+        )
+        self.questions += 1
+        self._tell_step()
+        if self.gave_up:
+            return _Heard(Counter(), False)
+        try:
+            await self._line.exchange(ear, turnround_s=STANDARD_S if listen else self.patience_s)
+        except FrameError:
+            # Nothing was heard of it: it could not even be asked.
+            self._babbles = 0 if ear.received else self._babbles + 1
+        except MeterError:
+            self._babbles = 0
+        self.gave_up = self._babbles >= BABBLES
+        self.disturbed += ear.damaged and not self.presences
+        if len(ear.answers) == 1 and not ear.damaged:
+            # The preamble of the reply counts as thinking.
+            wire_s = self._line.settings.wire_s(len(ear.request) + len(ear.answers[0].raw))
+            sent_at = asyncio.get_running_loop().time() - self._line.trace[-1].duration_s
+            self._turnrounds.append(max(0.0, self._heard_at - sent_at - wire_s))
+        who: Counter[str] = Counter()
+        for frame in ear.answers:
+            who[await self._name(frame, address)] += 1
+        return _Heard(who, ear.damaged)
+
+    async def _name(self, frame: Frame, asked: str) -> str:
+        """The address of who answered; a meter of 1997 that repeats the wildcard is asked who it is."""
+        if "A" not in frame.address:
+            return frame.address
+        for di in _OWN_ADDRESS:
+            _, wire = identifier(di, "1997")
+            ear = AddressEar(asked, READ["1997"], wire, len(wire) + 6, _nobody, preamble=PREAMBLE)
+            self.questions += 1
+            with contextlib.suppress(MeterError):
+                await self._line.exchange(ear, turnround_s=STANDARD_S)
+            for answer in ear.answers:
+                digits = answer.data[len(wire) :][::-1].hex()
+                if not answer.is_error and len(digits) == 12 and digits.isdecimal():
+                    self._tell(Presence(digits))
+                    return digits
+        self._tell(Presence(frame.address, problem=say("scan_only_wildcard")))
+        return frame.address
+
+    def _heard_frame(self, frame: Frame) -> None:
+        """Every reply names its meter, whichever question it answers."""
+        self._heard_at = asyncio.get_running_loop().time()
+        if frame.is_reply and frame.address.isdecimal():
+            self._tell(Presence(frame.address))
+
+    def _tell(self, presence: Presence) -> None:
+        known = self.presences.get(presence.address)
+        if known is None or (presence.clash and not known.clash):
+            self.presences[presence.address] = presence
+            self._found(presence)
+
+    def _tell_step(self) -> None:
+        settings = self._line.settings
+        each = self.patience_s + settings.wire_s(16) + 0.02
+        self._expected = max(self._expected, self.questions)
+        self._step(self.questions, self._expected, (self._expected - self.questions) * each)
+
+
+def _nobody(frame: Frame) -> None:
+    """Nothing is to be told of a reply."""
