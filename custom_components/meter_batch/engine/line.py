@@ -2,15 +2,19 @@
 
 The line keeps the silences that the wire demands, ends a reply when it is whole, gives up when a reply is overdue, and
 makes sure that a reply that comes after all never answers the next question. Longer than most modules: it is one state
-machine, and its parts (pacing, deadline, echo, late replies) decide together.
+machine, and its parts (pacing, deadline, echo, late replies) decide together. What every exchange passes through is
+written out in few calls, because it is most of what a fleet costs; what is rare has functions of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final, NamedTuple
 
 from .errors import ConfigError, FrameError, LineError, LineLost, LineUnavailable, MeterError, NoReply, WrongMeter
 from .protocol.exchange import Exchange
@@ -32,11 +36,11 @@ BABBLE_S = 1.0
 STALL_S = 0.015
 """A timer that is later than this was held up by a busy event loop, so the reply may be waiting in the system."""
 ECHOES_TO_LEARN = 3
+TRACE = 200
+"""How many exchanges a line remembers."""
 
-
-def utc_now() -> datetime:
-    """The clock of the machine."""
-    return datetime.now(UTC)
+utc_now: Final[Callable[[], datetime]] = partial(datetime.now, UTC)
+"""The clock of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,26 @@ class LineCounters:
     """Time the wire was in use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply[Answer]:
+class Reply[Answer](NamedTuple):
     """An answer and its times: `at` its last byte, `turnround_s` the meter's own part, `duration_s` all of it."""
 
     answer: Answer
     at: datetime
     turnround_s: float
     duration_s: float
+
+
+class Exchanged(NamedTuple):
+    """One exchange as it passed on the line; `at` is its end, aware UTC, and it lasted `duration_s`."""
+
+    at: datetime
+    meter: str
+    request: bytes
+    received: bytes
+    """All that came between the request and the end, whoever sent it; an echo of the request too."""
+    duration_s: float
+    problem: str | None
+    """Why there is no answer, in words; None where there is one, and for broadcasts."""
 
 
 class _Asked:
@@ -128,21 +144,29 @@ class _Asked:
         "echo",
         "exchange",
         "future",
-        "held",
         "latest",
+        "may_echo",
         "received",
         "replied",
         "sent_at",
         "sent_end",
     )
 
-    def __init__(self, exchange: Exchange[object], future: asyncio.Future[object], sent_at: float) -> None:
-        self.exchange, self.future, self.sent_at = exchange, future, sent_at
-        self.sent_end = self.deadline = self.latest = self.replied = sent_at
-        self.received = 0
-        self.held: bytes | None = b""
-        """What came so far, as long as it can be the echo of the request."""
-        self.echo = False
+    deadline: float
+    latest: float
+    """To where bytes that keep coming may move the deadline."""
+
+    def __init__(
+        self, exchange: Exchange[object], future: asyncio.Future[object], sent_at: float, sent_end: float
+    ) -> None:
+        self.exchange, self.future, self.sent_at, self.sent_end = exchange, future, sent_at, sent_end
+        self.replied = sent_at
+        self.received = b""
+        """What came so far."""
+        self.may_echo = True
+        """Whether that can be the echo of the request."""
+        self.echo = 0
+        """How many bytes of it were the echo."""
 
 
 class _Ghost:
@@ -178,18 +202,28 @@ class Line:
     ) -> None:
         self.settings = settings
         self.counters = LineCounters()
+        self.trace: deque[Exchanged] = deque(maxlen=TRACE)
+        """The last exchanges, oldest first."""
         self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
         """Told of a reply after its time-out, with the turn-round that it took."""
         self._transport, self._now, self._make_alarm = transport, now, make_alarm
-        self._turn = asyncio.Lock()
+        self._busy = False
+        """True while a caller has the line."""
+        self._queue: deque[asyncio.Future[None]] = deque()
+        """Those who wait for it, in the order of their calls."""
         self._open = False
         self._loop: asyncio.AbstractEventLoop
-        self._alarm: Alarm
+        self._time: Callable[[], float]
+        self._alarm: Alarm | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._asked: _Asked | None = None
         self._ghosts: list[_Ghost] = []
         self._quiet_since = 0.0
         self._protocol = ""
+        self._gap_s = 0.0
+        """The silence that the protocol of the last request demands, and what the settings add to any."""
+        self._byte_s, self._added_gap_s = settings.wire_s(1), settings.gap_s
         self._echoes = ECHOES_TO_LEARN if settings.echo == "on" else 0
 
     @property
@@ -217,11 +251,11 @@ class Line:
         if self._open:
             return
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         await self._transport.open(self._on_bytes, self._on_lost)
-        self._alarm = self._make_alarm(self._loop)
         self._ghosts.clear()
         self._protocol = ""
-        self._quiet_since = self._loop.time()
+        self._quiet_since = self._time()
         self._open = True
 
     async def close(self) -> None:
@@ -231,7 +265,7 @@ class Line:
 
     def blocked_s(self, exchange: Exchange[object]) -> float:
         """How long `exchange` would have to wait because a late reply to an earlier question could answer it."""
-        now = self._loop.time() if self._open else 0.0
+        now = self._time() if self._open else 0.0
         return max((ghost.until - now for ghost in self._ghosts if ghost.stands_before(exchange)), default=0.0)
 
     async def exchange[Answer](
@@ -244,28 +278,68 @@ class Line:
         The line adds the wire's own time for request and longest reply. Raises MeterError (NoReply, FrameError,
         WrongMeter; Refused and its kind as the meter said) or LineError. A broadcast returns None after `turnround_s`.
         """
-        async with self._turn:
-            self._require_open()
-            await self._late_replies(exchange)
-            await self._silence(exchange, gap_s)
+        if self._busy:
+            await self._take_turn()
+        self._busy = True
+        try:
+            if not self._open:
+                raise LineUnavailable(say("line_not_connected", line=self.name))
+            if self._ghosts:
+                await self._late_replies(exchange)
+            least = self._gap_s if self._gap_s > gap_s else gap_s
+            if exchange.protocol != self._protocol or self._quiet_since + least + self._added_gap_s > self._time():
+                await self._silence(exchange, gap_s)
             asked = self._send(exchange, turnround_s)
             try:
                 if not exchange.reply_bytes:
-                    await asyncio.sleep(asked.deadline - self._loop.time())
-                    return Reply(None, self._now(), 0.0, self._loop.time() - asked.sent_at)  # type: ignore[arg-type]
+                    return await self._pause(asked)  # type: ignore[return-value]
                 answer = await asked.future
             except asyncio.CancelledError:
                 self._remember(asked)
+                self._note(asked, "cancelled")
                 raise
             except MeterError as error:
                 self._count(error)
+                self._note(asked, error.text)
+                raise
+            except LineError as error:
+                self._note(asked, error.text)
                 raise
             finally:
                 self._asked = None
             self.counters.replies += 1
-            received = asked.received - len(exchange.request) * asked.echo
-            thought = asked.replied - asked.sent_end - self.settings.wire_s(received)
-            return Reply(answer, self._now(), max(0.0, thought), asked.replied - asked.sent_at)  # type: ignore[arg-type]
+            at, duration_s = self._now(), asked.replied - asked.sent_at
+            self.trace.append(Exchanged(at, exchange.meter, exchange.request, asked.received, duration_s, None))
+            thought = asked.replied - asked.sent_end - self._byte_s * (len(asked.received) - asked.echo)
+            return Reply(answer, at, thought if thought > 0 else 0.0, duration_s)  # type: ignore[arg-type]
+        finally:
+            if self._queue:
+                self._pass_turn()
+            else:
+                self._busy = False
+
+    # --- whose turn it is
+
+    async def _take_turn(self) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():
+                self._pass_turn()
+            elif mine in self._queue:
+                self._queue.remove(mine)
+            raise
+
+    def _pass_turn(self) -> None:
+        """Gives the line to who waits longest: it stays busy, so that nobody who comes meanwhile is before them."""
+        while self._queue:
+            following = self._queue.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        self._busy = False
 
     # --- before sending
 
@@ -276,7 +350,7 @@ class Line:
     async def _late_replies(self, exchange: Exchange[object]) -> None:
         """Waits until no earlier question is left whose reply could be taken for this one's."""
         while True:
-            now = self._loop.time()
+            now = self._time()
             self._ghosts = [ghost for ghost in self._ghosts if ghost.until > now]
             ghost = next((ghost for ghost in self._ghosts if ghost.stands_before(exchange)), None)
             if ghost is None:
@@ -291,56 +365,64 @@ class Line:
 
     async def _silence(self, exchange: Exchange[object], least_s: float) -> None:
         """Waits until the line has been silent for long enough. Raises FrameError where it never is."""
-        gap = max(least_s, self.settings.silence_s)
+        self._gap_s = gap = self.settings.silence_s
         if self.settings.framing != "tcp":
             if exchange.protocol == "dlt645":
-                gap = max(gap, DLT645_GAP_S)
+                self._gap_s = gap = max(gap, DLT645_GAP_S)
             if self._protocol not in ("", exchange.protocol):
                 gap = max(gap, SWITCH_GAP_S)
-        gap += self.settings.gap_s
+        gap = max(gap, least_s) + self._added_gap_s
         self._protocol = exchange.protocol
-        give_up = self._loop.time() + BABBLE_S + gap
-        while (when := self._quiet_since + gap) > (now := self._loop.time()):
+        give_up = self._time() + BABBLE_S + gap
+        while (when := self._quiet_since + gap) > (now := self._time()):
             if now > give_up:
                 raise FrameError(say("line_never_silent", line=self.name))
+            if self._alarm is None:
+                self._alarm = self._make_alarm(self._loop)
             await self._alarm.until(when)
             self._require_open()
 
-    def _send[Answer](self, exchange: Exchange[Answer], turnround_s: float) -> _Asked:
-        self._transport.write(exchange.request)
-        now = self._loop.time()
-        settings, size = self.settings, len(exchange.request)
-        asked = self._asked = _Asked(exchange, self._loop.create_future(), now)
-        asked.sent_end = self._quiet_since = now + settings.wire_s(size)
-        reply_s = settings.wire_s(exchange.reply_bytes)
-        asked.deadline = asked.sent_end + turnround_s + reply_s
+    def _send(self, exchange: Exchange[object], turnround_s: float) -> _Asked:
+        request = exchange.request
+        self._transport.write(request)
+        now, size, reply_s = self._time(), len(request), self._byte_s * exchange.reply_bytes
+        request_s = self._byte_s * size
+        self._quiet_since = sent_end = now + request_s
+        asked = self._asked = _Asked(exchange, self._loop.create_future(), now, sent_end)
+        asked.deadline = deadline = sent_end + turnround_s + reply_s
         # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
-        asked.latest = asked.deadline + reply_s + 10 * CHUNK_GAP_S
-        self.counters.exchanges += 1
-        self.counters.bytes_sent += size
-        self.counters.airtime_s += settings.wire_s(size)
-        if exchange.reply_bytes:
-            self._arm(asked.deadline)
+        asked.latest = deadline + reply_s + 10 * CHUNK_GAP_S
+        counters = self.counters
+        counters.exchanges += 1
+        counters.bytes_sent += size
+        counters.airtime_s += request_s
+        # One timer serves exchange after exchange: it is left alone where it fires early enough, and looks then.
+        if self._timer is None or self._timer_at > deadline:
+            self._arm(deadline)
         return asked
+
+    async def _pause(self, asked: _Asked) -> Reply[None]:
+        """After a question that nobody answers the meters have time to obey."""
+        await asyncio.sleep(asked.deadline - self._time())
+        self._note(asked, None)
+        return Reply(None, self._now(), 0.0, self._time() - asked.sent_at)
 
     # --- while the reply comes
 
     def _on_bytes(self, data: bytes) -> None:
-        now = self._loop.time()
-        self._quiet_since = max(self._quiet_since, now)
-        self.counters.bytes_received += len(data)
-        self.counters.airtime_s += self.settings.wire_s(len(data))
-        for ghost in [ghost for ghost in self._ghosts if ghost.takes(data)]:
-            self._ghosts.remove(ghost)
-            self.counters.late += 1
-            ghost.gone.set()
-            self.on_late(ghost.exchange, max(0.0, now - ghost.since - self.settings.wire_s(ghost.exchange.reply_bytes)))
+        now, size, counters = self._time(), len(data), self.counters
+        if self._quiet_since < now:
+            self._quiet_since = now
+        counters.bytes_received += size
+        counters.airtime_s += self._byte_s * size
+        if self._ghosts:
+            self._lay_ghosts(data, now)
         asked = self._asked
         if asked is None or asked.future.done():
             return
-        asked.received += len(data)
         asked.replied = now
-        if asked.held is not None:
+        asked.received = asked.received + data if asked.received else data
+        if asked.may_echo:
             data = self._without_echo(asked, data)
         try:
             answer = asked.exchange.feed(data) if data else None
@@ -350,48 +432,54 @@ class Line:
         if answer is not None:
             asked.future.set_result(answer)
             return
-        missing = asked.exchange.reply_bytes + len(asked.exchange.request) * asked.echo - asked.received
-        if missing <= 0 and asked.held is None:
+        missing = asked.exchange.reply_bytes + asked.echo - len(asked.received)
+        if missing <= 0 and not asked.may_echo:
             # As much as a whole reply came, and it is none: only what is still on its way is waited for.
             asked.deadline = min(asked.deadline, now + CHUNK_GAP_S)
             self._arm(asked.deadline)
             return
-        rest = self.settings.wire_s(max(0, missing))
+        rest = self._byte_s * max(0, missing)
         asked.deadline = max(asked.deadline, min(now + rest + CHUNK_GAP_S, asked.latest))
+
+    def _lay_ghosts(self, data: bytes, now: float) -> None:
+        """Gives what came to the earlier questions too, and forgets those that it answers."""
+        for ghost in [ghost for ghost in self._ghosts if ghost.takes(data)]:
+            self._ghosts.remove(ghost)
+            self.counters.late += 1
+            ghost.gone.set()
+            self.on_late(ghost.exchange, max(0.0, now - ghost.since - self._byte_s * ghost.exchange.reply_bytes))
 
     def _without_echo(self, asked: _Asked, data: bytes) -> bytes:
         """Looks for the request coming back, and cuts it off where the line is known to do that."""
-        assert asked.held is not None
-        request, held = asked.exchange.request, asked.held + data
-        size = min(len(request), len(held))
-        if self.settings.echo == "off" or held[:size] != request[:size]:
-            asked.held = None
-            return held if self.echoes else data
-        if size < len(request):
-            asked.held = held
+        request, received = asked.exchange.request, asked.received
+        begun = len(received) < len(request)
+        if not (request.startswith(received) if begun else received.startswith(request)) or self.settings.echo == "off":
+            asked.may_echo = False
+            return received if self.echoes else data
+        if begun:
             return b"" if self.echoes else data
-        asked.held = None
-        asked.echo = True
+        asked.may_echo = False
+        asked.echo = len(request)
         if self.echoes:
-            return held[size:]
+            return received[len(request) :]
         self._echoes += 1
         return data
 
     def _arm(self, when: float) -> None:
         """Makes sure that the one timer of the line fires not later than `when`."""
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._on_timer)
+        self._timer, self._timer_at = self._loop.call_at(when, self._on_timer), when
 
     def _on_timer(self) -> None:
-        timer, self._timer = self._timer, None
+        self._timer = None
         asked = self._asked
-        if asked is None or asked.future.done() or timer is None:
+        if asked is None or asked.future.done() or not asked.exchange.reply_bytes:
             return
-        now = self._loop.time()
-        late = now - timer.when()
+        now = self._time()
+        late = now - self._timer_at
         if asked.deadline <= now and late > STALL_S:
             # The loop was busy elsewhere: what arrived meanwhile is read first, and the meter gets the lost time back.
             self.counters.stalls += 1
@@ -407,8 +495,13 @@ class Line:
 
     def _remember(self, asked: _Asked) -> None:
         if self.settings.late_reply_s and asked.exchange.reply_bytes:
-            until = self._loop.time() + self.settings.late_reply_s
+            until = self._time() + self.settings.late_reply_s
             self._ghosts.append(_Ghost(asked.exchange, asked.sent_end, until))
+
+    def _note(self, asked: _Asked, problem: str | None) -> None:
+        """Remembers an exchange that brought no answer."""
+        exchange, duration_s = asked.exchange, self._time() - asked.sent_at
+        self.trace.append(Exchanged(self._now(), exchange.meter, exchange.request, asked.received, duration_s, problem))
 
     def _count(self, error: MeterError) -> None:
         if isinstance(error, NoReply):
@@ -427,7 +520,9 @@ class Line:
         if not self._open:
             return
         self._open = False
-        self._alarm.close()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -406,3 +406,43 @@ def test_counters_tell_what_happened(simulated, wire):
 def test_a_setting_that_cannot_be_is_refused_by_name(setting, value):
     with pytest.raises(ConfigError, match=setting):
         LineSettings(**{setting: value})
+
+
+def test_the_trace_holds_the_last_exchanges_with_all_bytes_and_what_went_wrong(simulated, wire):
+    async def main(loop):
+        refusal, damaged = encode(1, b"\x83\x02"), b"\x01\x03\x04\x12\x34\x56\x78\x00\x00"
+        good = encode(1, b"\x03\x04\x00\x07\x00\x08")
+        replies = iter([[(0.01, good)], [], [(0.01, damaged)], [(0.01, refusal)], *[[(0.01, good)]] * 300])
+        line = await opened(wire(lambda request: next(replies)), LineSettings(late_reply_s=0))
+        await line.exchange(read(7), turnround_s=0.35)
+        for error in (NoReply, FrameError, AbsentRegister):
+            with pytest.raises(error):
+                await line.exchange(read(7), turnround_s=0.35)
+        assert [one.received for one in line.trace] == [good, b"", damaged, refusal]
+        assert {(one.meter, one.request) for one in line.trace} == {("1", read(7).request)}
+        assert line.trace[0].duration_s == pytest.approx(0.01 + 17 * 10 / 9600, abs=0.002)
+        problems = [one.problem for one in line.trace]
+        assert problems[0] is None and "no reply" in problems[1] and "exception 2" in problems[3]
+        for _ in range(250):
+            await line.exchange(read(7), turnround_s=0.35)
+        assert len(line.trace) == 200 and {one.problem for one in line.trace} == {None}
+
+    simulated(main)
+
+
+def test_who_gives_up_waiting_for_a_turn_holds_up_nobody(simulated, wire):
+    async def main(loop):
+        line = await opened(wire(meter(0.1)))
+        first, gone, late_gone, last = (
+            asyncio.create_task(line.exchange(read(i), turnround_s=0.5)) for i in (1, 2, 3, 4)
+        )
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        # Cancelled in the very moment in which its turn comes.
+        first.add_done_callback(lambda task: late_gone.cancel())
+        assert (await first).answer[0] == 1
+        assert (await last).answer[0] == 4
+        assert gone.cancelled() and late_gone.cancelled()
+        assert (await line.exchange(read(5), turnround_s=0.5)).answer[0] == 5
+
+    simulated(main)
