@@ -17,6 +17,7 @@ from meter_batch_engine.template import Template, load, load_file
 
 from .endpoint import endpoint
 from .fault import Fault, check_line_fault, check_meter_fault, parse_fault
+from .identity import identity_words
 from .load import load_names
 from .uart import Setting
 
@@ -355,6 +356,10 @@ def _serial(told: str | None, number: int, address: str, template: Template, see
     if not told.isdecimal() or len(told) > 12:
         raise ConfigError(f'{where}: serial = "{told}"; it must be up to 12 digits')
     counted = f"{int(told) + number:0{len(told)}d}"
+    try:
+        identity_words(template, counted)
+    except ConfigError as error:
+        raise ConfigError(f'{where}: serial = "{told}": {error}') from error
     return counted if template.protocol == "modbus" else counted.zfill(12)
 
 

@@ -24,6 +24,7 @@ from .config import MeterConfig
 from .dlt645 import CLOCK_WINDOW, Dlt645Memory
 from .episode import KINDS, Episode, Stricken
 from .fault import Fault
+from .identity import identity_words
 from .load import TARIFFS, mix
 from .memory import Memory
 from .model_fault import other_order, refused, refused_item, scaled, scaled_item
@@ -205,6 +206,10 @@ class ModbusMeter(VirtualMeter):
         return words
 
     def _words(self, function: int, address: int, count: int) -> Sequence[int]:
+        own = identity_words(self.template, self.serial)
+        if (function, address) in own and (function, address + count - 1) in own:
+            # A word of its own may mean another thing than the same word in a longer read (Carlo Gavazzi's code).
+            return [own.get((function, one), 0) for one in range(address, address + count)]
         touched = _touched(self.template, function, address, count)
         values = self.values(self._clock.now(), [one.obis for one in touched])
         if self.is_zeroed:
