@@ -25,7 +25,9 @@ LEAST = 0.04
 """Causes that are less likely are not named."""
 OFTEN = 0.1
 """Share of questions above which failures of a meter that answers are worth a word."""
-HANDLED = frozenset({"echo", "glitch", "dtu_prefix", "glued", "gateway_transaction", "previous"})
+HANDLED = frozenset(
+    {"echo", "glitch", "dtu_prefix", "glued", "gateway_transaction", "previous", "slow_meter", "refuses", "load"}
+)
 """Oddities that a line can live with: where the meter is read nonetheless, they are told and marked."""
 
 
@@ -138,6 +140,10 @@ def _of_silence(line: LineEvidence, meter: MeterEvidence, failures: list[Heard],
                 _damaged(weight, heard, line.settings, there, before=before, alone=alone, to=to)
             case _:
                 pass
+    if meter.marks[Mark.GLUED] > OFTEN * meter.counts[Outcome.ANSWERED] and meter.marks[Mark.GLUED] >= FEW:
+        # What was missed came later, together with the next reply.
+        to.of = Counter({cause: weight / 4 for cause, weight in to.of.items()})
+        to.add(glued=1.0)
     if meter.late:
         # Whoever answers too late is there, and all else follows from that.
         to.of = Counter({cause: weight / 8 for cause, weight in to.of.items()})
@@ -207,12 +213,14 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
     answered = meter.counts[Outcome.ANSWERED]
     if not answered:
         return
-    refused = [one for request, one in meter.refused.items() if request not in meter.given]
+    refused = list(meter.refused.values())
     if len(refused) >= 2 and len(refused) > len(meter.given):
         denied = sum(one is Outcome.DENIED for one in refused)
         yield ("access_denied" if 2 * denied > len(refused) else "wrong_template"), 0.8, {}
     elif any(one is Outcome.DENIED for one in refused):
         yield "access_denied", 0.7, {}
+    elif refused:
+        yield "refuses", 0.5, {"count": len(refused)}
     if line.echoes or meter.marks[Mark.ECHO] >= FEW:
         yield "echo", 0.9, {}
     if not line.numbers_kept:

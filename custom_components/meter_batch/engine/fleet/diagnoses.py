@@ -11,6 +11,8 @@ EVERY_S = 5.0
 """How often anybody is looked at."""
 ALL_S = 60.0
 """Within this time everybody is."""
+ODD = frozenset({"phase_lost", "voltage", "load", "restarted", "stuck"})
+"""Causes that may be something else: another word order, another scale, another model."""
 
 
 class Diagnoses:
@@ -44,6 +46,7 @@ class Diagnoses:
             if key not in meters:
                 continue
             new = diagnose(self._evidence, meters[key], now)
+            meters[key].odd = meters[key].odd or any(one.cause in ODD for one in new)
             old = self.told.get(key, ())
             if [(one.cause, one.handled) for one in new[:1]] != [(one.cause, one.handled) for one in old[:1]]:
                 found[key] = new

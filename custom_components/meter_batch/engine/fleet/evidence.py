@@ -141,10 +141,9 @@ class Stillness:
     """Whether energy is counted as power flows. Takes readings without multiplier."""
 
     def __init__(self) -> None:
-        self.expected_kwh = 0.0
-        """What flowed by the power that was read since the energy register last moved."""
-        self.moved = False
-        """True once it was seen to move."""
+        self.missing_kwh = 0.0
+        """What the energy register should have counted since it last moved, by the last time that it was read."""
+        self._flowed_kwh = 0.0
         self._level: object = None
         self._power: tuple[float, datetime] | None = None
 
@@ -155,11 +154,12 @@ class Stillness:
                 hours = max(0.0, (at - self._power[1]).total_seconds()) / 3600
                 # Power that was not read for long says nothing about the time between.
                 if hours < 0.5:
-                    self.expected_kwh += hours * min(abs(power_kw), abs(self._power[0]))
+                    self._flowed_kwh += hours * min(abs(power_kw), abs(self._power[0]))
             self._power = power_kw, at
-        if energy is not None and energy != self._level:
-            self.moved = self.moved or self._level is not None
-            self._level, self.expected_kwh = energy, 0.0
+        if energy is not None:
+            if energy != self._level:
+                self._level, self._flowed_kwh = energy, 0.0
+            self.missing_kwh = self._flowed_kwh
 
 
 class MeterEvidence:
@@ -184,6 +184,10 @@ class MeterEvidence:
         self.late = 0
         self.late_s = 0.0
         """The longest turn-round of a reply that came after its time-out."""
+        self.thinks_s = 0.0
+        """How long it takes to begin a reply, on average."""
+        self.odd = False
+        """True where its values look wrong, so that they should be looked at as a whole."""
         self.visits: deque[dict[Obis, Reading]] = deque(maxlen=VISITS)
         self.still = Stillness()
         self.flags: Counter[Flag] = Counter()
@@ -211,7 +215,9 @@ class MeterEvidence:
             self.counts[Outcome.ANSWERED] += 1
             self.recent_answers = min(self.recent_answers + 1, 20 * WINDOW)
             self.answered_at = self.alive_at = at
-            self.given.add(_question(request))
+            question = _question(request)
+            self.given.add(question)
+            self.refused.pop(question, None)
             if exchange.before or exchange.behind:
                 self._beside(exchange)
             return
@@ -220,6 +226,7 @@ class MeterEvidence:
         if outcome in ANSWERS:
             self.alive_at = at
             self.refused[_question(request)] = outcome
+            self.given.discard(_question(request))
         else:
             self.failed_at = at
         raw = error.raw
@@ -250,6 +257,15 @@ class MeterEvidence:
             self.marks[mark] += 1
         self._before, self._behind = before or self._before, behind or self._behind
 
+    def thinks(self, turnround_s: float) -> None:
+        """Notes how long it took to begin a reply."""
+        self.thinks_s += (turnround_s - self.thinks_s) / 8 if self.thinks_s else turnround_s
+
+    @property
+    def owes(self) -> bool:
+        """True where its last question was not answered, so that the reply may still come."""
+        return bool(self.failed_at) and (self.answered_at is None or self.answered_at <= (self.failed_at or 0.0))
+
     def was_late(self, turnround_s: float) -> None:
         """A reply came after its time-out."""
         self.late += 1
@@ -263,10 +279,9 @@ class MeterEvidence:
             return
         first = next(iter(found.values()))
         power = found.get(_POWER)
-        energy = next((found[obis] for obis in _ENERGIES if obis in found), None)
-        self.still.add(
-            None if power is None else float(power.value), None if energy is None else energy.value, first.at
-        )
+        # Both directions: a transformer that was turned counts in the other one.
+        energy = tuple(found[obis].value for obis in _ENERGIES if obis in found)
+        self.still.add(None if power is None else float(power.value), energy or None, first.at)
         for obis in _ENERGIES:
             if (one := found.get(obis)) is not None:
                 level = float(one.value)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DecodeError, MeterError, Refused
+from ..model.obis import Obis
 from ..model.quantity import Measure
 from ..template import Request, Template, identity_requests
 from ..template.fit import Misfit, misfit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from .report import News
 
 DAY_S = 86_400.0
+ROUND_S = 30.0
+"""How long answers are looked at once it is time: a meter gives its values in several."""
 MISSED_S = 3_600.0
 """When a meter that did not say who it is is asked again: doubled up to a day."""
 SHARE = 0.01
@@ -56,15 +59,22 @@ class Watch:
         self.serial: str | None = None
         self.model_ok: bool | None = None
         self.swapped = False
-        self.misfit: Misfit | None = None
-        self._doubted = False
+        self._misfits: dict[tuple[Obis, ...], Misfit] = {}
+        """By request: an answer without voltages does not excuse the one with them."""
+        self._doubted: set[tuple[Obis, ...]] = set()
         self._judge_at = 0.0
+        self._judge_until = 0.0
         self.missed_s = MISSED_S
 
     @property
     def suspect(self) -> bool:
         """True while its values are not to be believed."""
-        return self._doubted or self.misfit is not None
+        return bool(self._doubted)
+
+    @property
+    def misfit(self) -> Misfit | None:
+        """What is wrong with its values; None where nothing is, or that was seen only once."""
+        return next(iter(self._misfits.values()), None)
 
     def is_due(self, now: float) -> bool:
         """Whether it is to be asked who it is."""
@@ -75,17 +85,28 @@ class Watch:
         self.due_at = self._judge_at = 0.0
         self.returned = bool(self.questions)
 
+    def look_again(self) -> None:
+        """Its values are odd: the next answers are looked at."""
+        self._judge_at = 0.0
+
     def judge(self, request: Request, answer: Any, now: float) -> None:
         """Looks at volts and hertz of an answer once a day, and always while they are nonsense."""
-        if now < self._judge_at and not self.suspect:
+        if now >= self._judge_at:
+            self._judge_at, self._judge_until = now + DAY_S, now + ROUND_S
+        if now > self._judge_until and not self._doubted:
             return
         if not any(one.quantity.measure in _JUDGED for one in request.registers):
             return
+        place = tuple(one.obis for one in request.registers)
         found = misfit(self._template, request, answer)
-        # Once may be a reply that was damaged and still valid.
-        self.misfit = found if found is None or self._doubted or self.misfit is not None else None
-        self._doubted = found is not None
-        self._judge_at = now + DAY_S
+        if found is None:
+            self._doubted.discard(place)
+            self._misfits.pop(place, None)
+        elif place in self._doubted:
+            # Once may be a reply that was damaged and still valid.
+            self._misfits[place] = found
+        else:
+            self._doubted.add(place)
 
 
 class IdentityWatch:

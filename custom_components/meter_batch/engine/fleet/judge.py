@@ -23,6 +23,8 @@ STILL_STEPS = 6
 """So many of its last digits should have been counted before a register is said to stand still."""
 STILL_KWH = 0.05
 CLOCK_OFF_S = 60.0
+SLOW_S = 0.6
+"""A meter that thinks longer is slow: DL/T 645 allows half a second, and most Modbus meters need a tenth."""
 JUMP = 1.35
 """Power that changes by this factor from one reading to the next and stays there is worth a look."""
 AGREE = 0.12
@@ -45,13 +47,19 @@ def judge_values(meter: MeterEvidence) -> Judged:
         yield "swapped", 0.95, {"expected": meter.swapped[0], "serial": meter.swapped[1]}
     elif meter.flags[Flag.SWAP]:
         yield "swapped", 0.7, {"expected": "?", "serial": "?"}
-    if meter.zeroed or meter.flags[Flag.RESET]:
+    restarted = meter.zeroed or bool(meter.flags[Flag.RESET])
+    if restarted:
         yield "restarted", 0.85, {}
     if meter.clock_offset_s is not None and abs(meter.clock_offset_s) > CLOCK_OFF_S:
         yield "clock", 0.9, {"offset": _minutes(meter.clock_offset_s)}
     if len(meter.visits) >= 2:
         yield from _supply(meter)
-    yield from _counting(meter)
+    if meter.thinks_s > SLOW_S:
+        yield "slow_meter", 0.7, {"seconds": f"{meter.thinks_s:.1f}"}
+    if not restarted and meter.still.missing_kwh > _enough_kwh(meter):
+        yield "stuck", 0.9, {"energy": f"{meter.still.missing_kwh:.2f}"}
+    if factor := _jump(meter):
+        yield "load", 0.5, {"factor": f"{factor:.2f}"}
 
 
 def _numbers(visit: Mapping[Obis, Reading], obis: tuple[Obis, ...]) -> list[float]:
@@ -109,20 +117,14 @@ def _turned(visit: Mapping[Obis, Reading]) -> str:
     return "L1" if total and total[0] < -SOME_KW else ""
 
 
-def _counting(meter: MeterEvidence) -> Judged:
-    """Energy that is not counted, and power that is not what it was."""
-    step = STILL_KWH
-    if meter.template is not None:
-        scales = [
-            float(register.scale)
-            for register in meter.template.registers
-            if register.quantity.key in ("energy_import", "energy_gross")
-        ]
-        step = STILL_STEPS * max([0.01, *(one for one in scales if one < 1)])
-    if meter.still.expected_kwh > max(STILL_KWH, step):
-        yield "stuck", 0.9, {"energy": f"{meter.still.expected_kwh:.2f}"}
-    if factor := _jump(meter):
-        yield "load", 0.5, {"factor": f"{factor:.2f}"}
+def _enough_kwh(meter: MeterEvidence) -> float:
+    """How much energy must be missing before a register is said to stand still."""
+    if meter.template is None:
+        return STILL_KWH
+    steps = [
+        float(one.scale) for one in meter.template.registers if one.quantity.key in ("energy_import", "energy_gross")
+    ]
+    return max(STILL_KWH, STILL_STEPS * max((one for one in steps if one < 1), default=0.01))
 
 
 def _jump(meter: MeterEvidence) -> float:

@@ -185,6 +185,9 @@ class Reader:
         except DecodeError as error:
             raise DecodeError(say("meter_flaw", name=meter.poll.name, error=error.text), error.raw) from None
         meter.gave(request)
+        if (seen := self.evidence.meters.get(meter.poll.key)) is not None and seen.odd:
+            seen.odd = False
+            meter.watch.look_again()
         meter.watch.judge(request, answer, self._monotonic())
         return readings
 
@@ -202,13 +205,17 @@ class Reader:
         seen = evidence.meter(key, lambda: MeterEvidence.of(meter.poll))
 
         def first() -> Exchange[Any]:
-            return self._question(meter, request, number)
+            question = self._question(meter, request, number)
+            question.after_silence = seen.owes
+            return question
 
         def heard(reply: Reply[Any]) -> None:
+            seen.thinks(reply.turnround_s)
             self._heard(meter, reply)
 
         def told(exchange: Exchange[Any], error: MeterError | None) -> bool:
-            return evidence.heard(seen, exchange, error, self._monotonic())
+            # Who does not say who he is may be well all the same.
+            return evidence.heard(seen if request.registers else None, exchange, error, self._monotonic())
 
         if isinstance(request, ModbusRequest):
             reply = await self._in_order(meter, request, first, patience, told)

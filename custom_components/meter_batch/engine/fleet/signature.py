@@ -76,13 +76,13 @@ def _one(heard: Heard, settings: LineSettings) -> str:
         return "text"
     if kind := _set_otherwise(heard, settings):
         return kind
+    if _one_parity(raw):
+        return "parity"
     if kind := _near_miss(heard):
         return kind
     if len(raw) >= _FEW_BYTES:
         if heard.size > 1.3 * heard.expected and _changes(raw) < _SMOOTH:
             return "baud"
-        if len({byte.bit_count() & 1 for byte in raw}) == 1 and len(set(raw)) > 3:
-            return "parity"
         if _changes(raw) < _SMOOTH and len(set(raw)) <= 8:
             return "baud"
     if raw and not core:
@@ -93,7 +93,7 @@ def _one(heard: Heard, settings: LineSettings) -> str:
 def _set_otherwise(heard: Heard, settings: LineSettings) -> str:
     """Whether a reply to the question that was sent at another speed or parity, or inverted, would begin like this."""
     head = _expected_head(heard.request)
-    if not head:
+    if not head or head in heard.raw:
         return ""
     for parity in "NEO":
         if parity != settings.parity and _begins(heard.raw, _reply_as(head, settings, settings.baud, parity, False)):
@@ -105,6 +105,12 @@ def _set_otherwise(heard: Heard, settings: LineSettings) -> str:
             if baud != settings.baud and _begins(heard.raw, _reply_as(head, settings, baud, parity, False)):
                 return "baud"
     return ""
+
+
+def _one_parity(raw: bytes) -> bool:
+    """Whether just those bytes are left whose parity is one and the same, and the others read 00."""
+    told = [byte for byte in raw if byte]
+    return len({byte.bit_count() & 1 for byte in told}) == 1 and len(set(told)) > 2 and len(told) < 0.85 * len(raw)
 
 
 def _begins(raw: bytes, as_heard: bytes) -> bool:

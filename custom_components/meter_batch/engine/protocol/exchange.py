@@ -21,6 +21,8 @@ class Exchange[Answer](Protocol):
     """Whom it asks, for messages and for the line's memory of late replies."""
     before: bytes
     """What was heard before the reply and is no part of it; empty nearly always, and before there is an answer."""
+    after_silence: bool
+    """True where an earlier reply of the same meter may still come, so that of two that fit the last one counts."""
     behind: bytes
     """What came together with the last byte of the reply, behind it."""
 

@@ -93,6 +93,7 @@ class _Question[Answer]:
     protocol = "dlt645"
     before = b""
     behind = b""
+    after_silence = False
 
     def __init__(self, address: str, control: int, data: bytes, what: str, variant: Variant, preamble: int) -> None:
         self.address = normal_address(address)

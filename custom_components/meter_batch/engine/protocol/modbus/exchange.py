@@ -26,6 +26,7 @@ class _Request[Answer](ABC):
     protocol = "modbus"
     before = b""
     behind = b""
+    after_silence = False
 
     def __init__(
         self,
@@ -108,18 +109,20 @@ class _Request[Answer](ABC):
         self.foreign += self._frames(bytes(heard[:start]))
         self.before = self.request * self._echo + bytes(heard[:start])
         self.behind = bytes(heard[end:])
-        if self.framing == "rtu" and self.behind and self._contradicted(bytes(heard[start:end])):
-            raise WrongMeter(say("modbus_two_replies", unit=self.unit), bytes(heard))
+        if self.framing == "rtu" and (other := self._another(bytes(heard[start:end]))) >= 0:
+            if not self.after_silence:
+                raise WrongMeter(say("modbus_two_replies", unit=self.unit), bytes(heard))
+            return self._found(end + other)
         return self._answer(heard, start + self._body_at)
 
-    def _contradicted(self, reply: bytes) -> bool:
-        """True where another good reply came behind: replies do not say what they answer, so one of the two is stale."""
-        start = self.behind.find(self._good)
+    def _another(self, reply: bytes) -> int:
+        """Where in `behind` another good reply begins, -1 nowhere: replies do not say what they answer."""
+        start = self.behind.find(self._good) if self.behind else -1
         while 0 <= start <= len(self.behind) - self.reply_bytes:
             if self._is_reply(self.behind, start) and self.behind[start : start + self.reply_bytes] != reply:
-                return True
+                return start
             start = self.behind.find(self._good, start + 1)
-        return False
+        return -1
 
     def _under_another_number(self) -> Answer | None:
         """The answer in a reply that fits but for its transaction's number, where the far end is known for that.

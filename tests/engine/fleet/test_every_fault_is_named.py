@@ -1,0 +1,140 @@
+"""Every fault of the virtual fleet, switched on one by one, is named rightly; and nobody else is accused."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bench.simulated import VirtualSite, run_simulated
+from meter_batch_engine.fleet import Poller, PollMeter, PollReport, PollSettings
+from meter_batch_engine.fleet.diagnose import Diagnosis
+from meter_batch_engine.model.quantity import BY_KEY
+from meter_batch_virtual.fault import KINDS, ON_LINE_ONLY
+
+START = datetime(2026, 11, 25, 9, 0, 20, tzinfo=UTC)
+FAULT_AT_S = 70
+AT_ONCE = {"clock_jump"}
+"""Clocks are read once a day: this one is wrong from the beginning."""
+SECONDS = 260
+
+CAUSES = {
+    "silent": "meter_off",
+    "noise": "noise",
+    "flip": "noise",
+    "half": "truncated",
+    "late": "slow_meter",
+    "slow": "slow_meter",
+    "echo": "echo",
+    "glitch": "glitch",
+    "prefix": "dtu_prefix",
+    "glued": "glued",
+    "previous": "previous",
+    "no_transaction": "gateway_transaction",
+    "baud": "baud",
+    "parity": "parity",
+    "wiring": "wiring",
+    "address": "meter_off",
+    "refuses": "refuses",
+    "access": "access_denied",
+    "word_order": "word_order",
+    "scale": "scale",
+    "clock_jump": "clock",
+    "reboot": "restarted",
+    "swap": "swapped",
+    "phase_lost": "phase_lost",
+    "voltage": "voltage",
+    "load": "load",
+    "reversed": "reversed_ct",
+    "stuck": "stuck",
+    "cut": "line_cut",
+}
+"""The first cause that is named. Who fell silent in service is off: nobody can know that it was given another address."""
+
+EXTRA = {
+    "noise": 'place = "instead"',
+    "wiring": 'heard = "garbage"',
+    "refuses": 'registers = ["frequency"]',
+    "reboot": f"to_s = {SECONDS}",
+}
+MODELS = {"clock_jump": "generic/dlt645-3ph", "access": "generic/dlt645-3ph"}
+WANTED = frozenset(
+    BY_KEY[key].obis
+    for key in (
+        *(f"{what}_l{phase}" for what in ("voltage", "current", "active_power") for phase in (1, 2, 3)),
+        *("active_power", "frequency", "energy_import", "energy_export"),
+    )
+)
+
+
+def fleet(kind: str, extra: str) -> str:
+    """Three meters on one line, the second or the line with the fault."""
+    model = MODELS.get(kind, "eastron/sdm630")
+    dlt645 = "dlt645" in model
+    protocol = "modbus-tcp" if kind == "no_transaction" else "dlt645-2007" if dlt645 else "modbus-rtu"
+    from_s = 0.1 if kind in AT_ONCE else FAULT_AT_S
+    fault = f'faults = [{{ kind = "{kind}", from_s = {from_s}{", " + extra if extra else ""} }}]'
+    on_line = kind in ON_LINE_ONLY
+    meters = "".join(
+        f'[[line.meter]]\naddress = {f'"{place:012d}"' if dlt645 else place}\ntemplate = "{model}"\nload = "office"\n'
+        f"ripple = 0\n{fault if place == 2 and not on_line else ''}\n"
+        for place in (1, 2, 3)
+    )
+    return (
+        f'[[line]]\nname = "line"\nlisten = "tcp://127.0.0.1:0"\nprotocol = "{protocol}"\nbaud = 9600\n'
+        f"{'parity = "E"' if dlt645 else ''}\n{fault.replace('faults', 'fault') if on_line else ''}\n{meters}"
+    )
+
+
+def diagnosed(kind: str, extra: str) -> dict[str, tuple[Diagnosis, ...]]:
+    """What is said of each meter in the end."""
+
+    async def main(loop: Any) -> dict[str, tuple[Diagnosis, ...]]:
+        site = VirtualSite(loop, fleet(kind, extra), START)
+        reports: list[PollReport] = []
+        line = site.lines["line"]
+        poller = Poller(
+            line,
+            PollSettings(fast_s=5, slow_s=20, time_zone="Asia/Shanghai"),
+            reports.append,
+            now=site.clock.now,
+            monotonic=loop.time,
+        )
+        poller.set_meters(
+            PollMeter(
+                meter.address, meter.address, meter.template, meter.config.address, meter.template.protocol, WANTED
+            )
+            for meter in site.meters["line"].values()
+        )
+        task = asyncio.create_task(poller.run())
+        await asyncio.sleep(FAULT_AT_S)
+        accused = {key: one for report in reports for key, one in report.diagnoses.items() if one}
+        assert not accused or kind in AT_ONCE, "nobody is accused while all is well"
+        if kind == "cut":
+            site.cut("line")
+        await asyncio.sleep(SECONDS - FAULT_AT_S)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        said: dict[str, tuple[Diagnosis, ...]] = {}
+        for report in reports:
+            # What was named stays named here, although it may be over.
+            said |= {key: one for key, one in report.diagnoses.items() if one}
+        return said
+
+    return run_simulated(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_is_named(kind: str) -> None:
+    said = diagnosed(kind, EXTRA.get(kind, ""))
+    keys = sorted(said)
+    second = next((key for key in keys if key.endswith("2")), None)
+    assert second is not None, "something is said of the meter"
+    first = said[second][0]
+    assert first.cause == CAUSES[kind], [(one.cause, one.likelihood) for one in said[second]]
+    assert sum(one.likelihood for one in said[second]) <= 1
+    assert first.text and first.cure
+    if kind not in ON_LINE_ONLY | {"echo"}:
+        assert not any(said[key] for key in keys if key != second), "the neighbours are well"
