@@ -462,6 +462,13 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Check the gateway's supply and network cable, or the adapter's plug; polling goes on by itself when it "
         "is back."
     ),
+    "found_baud": "The meter at {address} answers at {baud} baud, {parity}.",
+    "found_parity": "The meter at {address} answers with {parity}.",
+    "found_framing": "The meter at {address} answers when it is asked in the other framing of Modbus.",
+    "found_edition": "The meter at {address} answers by the rules of DL/T 645-{edition}.",
+    "examine_reading": "Reading for {seconds} s …",
+    "examine_settings": "Trying {baud} baud, parity {parity} …",
+    "examine_addresses": "Looking for meters at other addresses …",
     # messages between programs
     "wire_newer": (
         "The message is of a newer version of Meter Batch (form {version}, known is {ours}): update this program."

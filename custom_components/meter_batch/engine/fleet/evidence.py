@@ -143,6 +143,8 @@ class Stillness:
     def __init__(self) -> None:
         self.missing_kwh = 0.0
         """What the energy register should have counted since it last moved, by the last time that it was read."""
+        self.moved = False
+        """True once the register was seen to move."""
         self._flowed_kwh = 0.0
         self._level: object = None
         self._power: tuple[float, datetime] | None = None
@@ -158,6 +160,7 @@ class Stillness:
             self._power = power_kw, at
         if energy is not None:
             if energy != self._level:
+                self.moved = self.moved or self._level is not None
                 self._level, self._flowed_kwh = energy, 0.0
             self.missing_kwh = self._flowed_kwh
 

@@ -56,7 +56,7 @@ def judge_values(meter: MeterEvidence) -> Judged:
         yield from _supply(meter)
     if meter.thinks_s > SLOW_S:
         yield "slow_meter", 0.7, {"seconds": f"{meter.thinks_s:.1f}"}
-    if not restarted and meter.still.missing_kwh > _enough_kwh(meter):
+    if not restarted and meter.still.missing_kwh > enough_kwh(meter):
         yield "stuck", 0.9, {"energy": f"{meter.still.missing_kwh:.2f}"}
     if factor := _jump(meter):
         yield "load", 0.5, {"factor": f"{factor:.2f}"}
@@ -117,7 +117,7 @@ def _turned(visit: Mapping[Obis, Reading]) -> str:
     return "L1" if total and total[0] < -SOME_KW else ""
 
 
-def _enough_kwh(meter: MeterEvidence) -> float:
+def enough_kwh(meter: MeterEvidence) -> float:
     """How much energy must be missing before a register is said to stand still."""
     if meter.template is None:
         return STILL_KWH

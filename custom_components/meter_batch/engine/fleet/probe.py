@@ -69,7 +69,7 @@ async def _try(
     try:
         await line.open()
         if protocol is not None and address is not None:
-            await line.exchange(_question(protocol, address, settings), turnround_s=turnround_s)
+            await line.exchange(question(protocol, address, settings), turnround_s=turnround_s)
     except Refused:
         return None
     except (LineError, MeterError) as error:
@@ -79,7 +79,7 @@ async def _try(
     return None
 
 
-def _question(protocol: str, address: str, settings: LineSettings) -> Exchange[Any]:
+def question(protocol: str, address: str, settings: LineSettings) -> Exchange[Any]:
     """A question that every meter of a protocol answers somehow."""
     if protocol == "modbus":
         return ReadRegisters(

@@ -1,0 +1,317 @@
+"""Finds out why meters of a line are silent or wrong, for a person who waits: reads them for some seconds, then tries.
+
+Who answers is watched until its values can be judged. Who does not is asked at other speeds and parities, in the other
+framing or edition, and its line is searched for meters nobody knows. Nothing is ever written to a meter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from datetime import time as day_time
+from itertools import product
+from typing import Any, Literal
+
+from ..errors import ConfigError, LineError, MeterError, Refused
+from ..line import Line, LineSettings
+from ..protocol.dlt645.frame import Variant
+from ..protocol.dlt645.item import decode_item
+from ..sentences import Sentence, say
+from .diagnose import Diagnosis, diagnose
+from .evidence import LineEvidence, MeterEvidence
+from .judge import enough_kwh
+from .meter import PollMeter
+from .once import read_items
+from .poller import Poller
+from .probe import question
+from .report import PollReport
+from .request import check_address
+from .scan import ScannedMeter, ScanPlan, scan
+from .schedule import PollSettings
+
+BAUDS = (9600, 2400, 19200, 4800, 1200, 38400, 57600, 115200)
+PARITIES = ("N", "E", "O")
+LEAST_S = 4.0
+"""Values are watched for so long at least."""
+THINK_S = 0.5
+"""How long a meter may think when it is tried at other settings."""
+TRIED = 3
+"""How many silent meters are tried at other settings: they are usually all set alike."""
+VISITS = 3
+FAILURES = 4
+
+type Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What was found out about a meter; no diagnoses where it is well."""
+
+    meter: PollMeter
+    answers: bool
+    diagnoses: tuple[Diagnosis, ...]
+
+
+async def examine(
+    open_line: Callable[[LineSettings], Line],
+    settings: LineSettings,
+    meters: Sequence[PollMeter],
+    *,
+    network: bool = False,
+    adjustable: bool = True,
+    serials: Mapping[str, str] | None = None,
+    local_time: Callable[[], datetime] = datetime.now,
+    watch_s: float = 20.0,
+    search_s: float = 30.0,
+    progress: Progress = lambda what: None,
+) -> list[Examined]:
+    """The diagnoses of meters of one line, in their order. `open_line` makes a line (not yet open) with settings.
+
+    `network`: the line is reached over TCP; `adjustable`: its baud rate and parity can be changed from here. `serials`
+    are the serial numbers that are expected, by key. `local_time` is what the clocks of meters should show (naive).
+    Raises ConfigError for an impossible address.
+    """
+    for meter in meters:
+        check_address(meter.protocol, meter.address)
+    one = _Examination(open_line, settings, meters, network, serials or {}, local_time, progress)
+    await one.watch(watch_s)
+    if one.evidence.connected:
+        silent = [meter for meter in meters if not one.answers(meter)]
+        if silent:
+            await one.other_settings(silent, adjustable=adjustable)
+            await one.other_editions([meter for meter in silent if meter.key not in one.found])
+            await one.addresses([meter for meter in silent if meter.key not in one.found], search_s)
+        await one.clocks([meter for meter in meters if one.answers(meter)])
+    return one.results()
+
+
+@dataclass
+class _Examination:
+    open_line: Callable[[LineSettings], Line]
+    settings: LineSettings
+    meters: Sequence[PollMeter]
+    network: bool
+    serials: Mapping[str, str]
+    local_time: Callable[[], datetime]
+    progress: Progress
+    evidence: LineEvidence = field(default_factory=LineEvidence)
+    found: dict[str, Diagnosis] = field(default_factory=dict)
+    """What was proven by trying, by key."""
+
+    # --- reading
+
+    async def watch(self, most_s: float) -> None:
+        """Reads all meters again and again until it is clear how they are."""
+        problems: list[str] = []
+
+        def note(report: PollReport) -> None:
+            if not report.health.connected and report.health.problem:
+                problems.append(report.health.problem)
+
+        line = self.open_line(self.settings)
+        poller = Poller(
+            line,
+            PollSettings(fast_s=1.0, slow_s=2.0, report_every_s=0.5, probe_cap_s=2.0, budget=0.0, clock_care=False),
+            note,
+            serials=self.serials,
+        )
+        self.evidence = poller.evidence
+        self.evidence.network = self.network
+        poller.set_meters(self.meters)
+        task = asyncio.create_task(poller.run())
+        began = time.monotonic()
+        # A long line takes its time to be read even once.
+        most_s += 1.5 * len(self.meters)
+        try:
+            while (spent := time.monotonic() - began) < most_s and not problems:
+                self.progress(say("examine_reading", seconds=f"{spent:.0f}"))
+                await asyncio.sleep(0.25)
+                if all(self._is_clear(meter, spent, most_s) for meter in self.meters):
+                    break
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self.evidence.connected = not problems
+        self.evidence.problem = problems[0] if problems else None
+
+    def _is_clear(self, meter: PollMeter, spent_s: float, most_s: float) -> bool:
+        """Whether no more is to be learned of a meter by reading it on."""
+        seen = self.evidence.meters.get(meter.key)
+        if seen is None:
+            return False
+        failures = sum(seen.counts.values()) - seen.counts["answered"]  # type: ignore[index]
+        if seen.answered_at is None:
+            return failures >= FAILURES
+        if len(seen.visits) < VISITS or spent_s < LEAST_S:
+            return False
+        if seen.still.moved or seen.still.missing_kwh > enough_kwh(seen):
+            return True
+        # With little power it would take too long until the register must have moved.
+        rate = seen.still.missing_kwh / spent_s
+        return rate * most_s < enough_kwh(seen)
+
+    def answers(self, meter: PollMeter) -> bool:
+        """Whether a meter said anything."""
+        seen = self.evidence.meters.get(meter.key)
+        return seen is not None and seen.alive_at is not None
+
+    # --- trying
+
+    async def other_settings(self, silent: Sequence[PollMeter], *, adjustable: bool) -> None:
+        """Asks those who are silent at other speeds and parities, and in the other framing."""
+        tried = list(silent[:TRIED])
+        for settings, cause in self._others(adjustable=adjustable, modbus=tried[0].protocol == "modbus"):
+            self.progress(say("examine_settings", baud=settings.baud, parity=settings.parity))
+            for meter in await self._who_answers(settings, tried):
+                facts = {"baud": settings.baud, "parity": f"8{settings.parity}{settings.stop_bits}"}
+                self._prove(meter, cause, say(f"found_{cause}", address=meter.address, **facts))
+                tried.remove(meter)
+            if not tried:
+                return
+
+    def _others(self, *, adjustable: bool, modbus: bool) -> Iterator[tuple[LineSettings, str]]:
+        own = self.settings
+        if self.network and modbus:
+            yield replace(own, framing="rtu" if own.framing == "tcp" else "tcp"), "framing"
+        if not adjustable:
+            return
+        for parity in PARITIES:
+            if parity != own.parity:
+                yield replace(own, parity=parity), "parity"
+        for baud, parity in product(BAUDS, PARITIES[:2]):
+            if baud != own.baud:
+                yield replace(own, baud=baud, parity=parity), "baud"
+
+    async def _who_answers(self, settings: LineSettings, meters: Sequence[PollMeter]) -> list[PollMeter]:
+        try:
+            line = self.open_line(replace(settings, late_reply_s=0.2))
+            await line.open()
+        except LineError, ConfigError:
+            return []
+        there = []
+        try:
+            for meter in meters:
+                there += [meter] * await self._answers(line, meter.protocol, meter.address)
+        except LineError:
+            return there
+        finally:
+            await line.close()
+        return there
+
+    async def _answers(self, line: Line, protocol: str, address: str) -> bool:
+        try:
+            await line.exchange(question(protocol, address, line.settings), turnround_s=THINK_S)
+        except Refused:
+            return True
+        except MeterError:
+            return False
+        return True
+
+    async def other_editions(self, silent: Sequence[PollMeter]) -> None:
+        """Asks DL/T 645 meters by the rules of the other edition."""
+        others = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
+        asked = [meter for meter in silent if meter.protocol in others]
+        for meter in await self._who_answers(
+            self.settings, [replace(meter, protocol=others[meter.protocol]) for meter in asked]
+        ):
+            edition = meter.protocol.removeprefix("dlt645-")
+            self._prove(meter, "wrong_template", say("found_edition", address=meter.address, edition=edition))
+
+    async def addresses(self, silent: Sequence[PollMeter], most_s: float) -> None:
+        """Searches the line for meters that are not on the list: one of them may be the one that is missed."""
+        if not silent or most_s <= 0:
+            return
+        strangers: list[ScannedMeter] = []
+
+        def found(one: ScannedMeter) -> None:
+            if not one.known and one.key not in [other.key for other in strangers]:
+                strangers.append(one)
+
+        protocols = tuple(dict.fromkeys(meter.protocol for meter in silent))
+        known = frozenset((meter.protocol, meter.address) for meter in self.meters if self.answers(meter))
+        plan = ScanPlan(protocols, settings=(self.settings,), identify=False, known=known)
+        self.progress(say("examine_addresses"))
+        try:
+            async with asyncio.timeout(most_s):
+                await scan(self.open_line, plan, found=found)
+        except TimeoutError, LineError:
+            pass
+        for meter in silent:
+            own = [one for one in strangers if one.protocol == meter.protocol]
+            if any(one.address == meter.address for one in own):
+                # It answered after all, or two at once.
+                if any(one.address == meter.address and one.clash for one in own):
+                    self._prove(meter, "clash", say("diagnosis_clash", address=meter.address))
+                continue
+            if own:
+                others = ", ".join(one.address for one in own[:5])
+                self._prove(meter, "address", say("diagnosis_address", address=meter.address, other=others), 0.85)
+
+    def _prove(self, meter: PollMeter, cause: str, text: Sentence, likelihood: float = 0.95) -> None:
+        facts = {
+            "address": meter.address,
+            "model": meter.template.name,
+            "baud": self.settings.baud,
+            "parity": self.settings.parity,
+            **text.facts,
+        }
+        scope: Literal["meter", "line"] = "line" if cause == "framing" else "meter"
+        self.found[meter.key] = Diagnosis(cause, likelihood, text, say(f"cure_{cause}", **facts), scope)
+
+    # --- clocks
+
+    async def clocks(self, meters: Sequence[PollMeter]) -> None:
+        """Compares the clocks of DL/T 645 meters with the time."""
+        asked = [meter for meter in meters if meter.protocol != "modbus"]
+        if not asked:
+            return
+        line = self.open_line(self.settings)
+        try:
+            await line.open()
+            for meter in asked:
+                variant: Variant = "1997" if meter.protocol.endswith("1997") else "2007"
+                dis = ("C010", "C011") if variant == "1997" else ("04000101", "04000102")
+                try:
+                    found = await read_items(line, meter.address, dis, variant=variant, timeout_s=THINK_S, retries=1)
+                except MeterError:
+                    continue
+                if (shown := _moment([(one.di, one.data) for one in found.found], variant)) is not None:
+                    offset_s = (shown - self.local_time()).total_seconds()
+                    self.evidence.meter(meter.key).clock_offset_s = offset_s
+        except LineError:
+            return
+        finally:
+            await line.close()
+
+    # --- the outcome
+
+    def results(self) -> list[Examined]:
+        """What is said of each meter."""
+        now = time.monotonic()
+        made = []
+        for meter in self.meters:
+            seen = self.evidence.meter(meter.key, lambda meter=meter: MeterEvidence.of(meter))  # type: ignore[misc]
+            said = diagnose(self.evidence, seen, now)
+            proven = self.found.get(meter.key)
+            if proven is not None:
+                rest = 1 - proven.likelihood
+                others = [one for one in said if one.cause != proven.cause]
+                said = (proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
+            made.append(Examined(meter, self.answers(meter), said))
+        return made
+
+
+def _moment(items: Sequence[tuple[str, bytes]], variant: Variant) -> datetime | None:
+    """The moment that a clock shows, from its date and its time."""
+    day: Any = None
+    hour: Any = None
+    for di, data in items:
+        for one in decode_item(di, data, variant):
+            if isinstance(one.value, date):
+                day = one.value
+            elif isinstance(one.value, day_time):
+                hour = one.value
+    return datetime.combine(day, hour) if day is not None and hour is not None else None
