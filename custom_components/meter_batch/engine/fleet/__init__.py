@@ -4,6 +4,8 @@ from ..model.interval import Hole
 from .airtime import AirtimeShares
 from .backfill import BackfillHealth
 from .clock import ClockReading
+from .diagnose import Diagnosis
+from .examine import Examined, examine
 from .identity_watch import IdentityReading
 from .lessons import Lessons
 from .memory import MemoryRecord, Snapshot
@@ -22,6 +24,8 @@ __all__ = [
     "BackfillHealth",
     "Candidate",
     "ClockReading",
+    "Diagnosis",
+    "Examined",
     "Found",
     "Hole",
     "IdentityReading",
@@ -41,6 +45,7 @@ __all__ = [
     "Snapshot",
     "Validator",
     "check_address",
+    "examine",
     "find_address",
     "read_items",
     "read_once",

@@ -23,6 +23,7 @@ from ..protocol.exchange import Exchange
 from ..sentences import say
 from ..template import Request
 from .backfill import Backfill
+from .evidence import LineEvidence
 from .identity_watch import IdentityWatch
 from .lessons import Lessons, Models
 from .meter import Meter, Miss, PollMeter, find_conflicts
@@ -86,6 +87,11 @@ class Poller:
         line.on_late = self._late
 
     # --- from outside
+
+    @property
+    def evidence(self) -> LineEvidence:
+        """What the line has seen."""
+        return self._reader.evidence
 
     def set_meters(self, meters: Iterable[PollMeter]) -> None:
         """Which meters there are from now on; what was learned of unchanged ones is kept. May be called at any time.
