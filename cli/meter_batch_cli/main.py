@@ -12,7 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "read": "Read registers of one meter, now.",
+    "scan": "Find the meters on a line: addresses, models, serial numbers.",
     "decode": "Say what frames mean: Modbus and DL/T 645, from hexadecimal text.",
+    "diagnose": "Say why meters are silent or wrong, and what to do.",
     "history": "Say what meters counted and where each value came from; CSV, XLSX, JSON, Parquet.",
     "report": "Make a daily or monthly report of energy and cost: PDF, XLSX, HTML.",
     "simulate": "Run a fleet of virtual meters on wires that take real time.",
