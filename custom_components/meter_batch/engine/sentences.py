@@ -41,6 +41,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "line_never_silent": "The line {line} is never silent: another master or a faulty device talks on it.",
     "line_deaf": "No meter on {line} has answered for {seconds} s.",
     "polling_stopped": "Polling of the line {line} was stopped.",
+    "poll_process_gone": "The process that polls the meters has ended and is being started again: {reason}.",
     "all_garbled": "All {count} meters of {line} send only garbled bytes: check baud rate, parity and wiring.",
     "none_answers": (
         "None of the {count} meters of {line} answers: "
