@@ -16,6 +16,7 @@ BENCHES = {
     "turnaround": "how much of a line's time is lost between two exchanges, and whether t3.5 is kept",
     "goodput": "values a second over those of the optimum plan, on all models",
     "dead": "what dead meters cost the living, and when a revival is seen",
+    "scan": "how soon all meters of a line are found, and in how few questions",
     "crash": "what the ledger loses by kill -9 and power cuts, and how soon it is open again",
     "outage": "what the meters' memory brings back after two days without half the lines, and its price",
     "stall": "what is lost while the databases of Home Assistant and the ledger are locked",

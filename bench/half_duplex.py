@@ -10,8 +10,8 @@ from typing import Any
 
 from meter_batch_engine.errors import LineLost
 from meter_batch_engine.line import Line, LineSettings
+from meter_batch_virtual.bus import Bus
 from meter_batch_virtual.config import parse_fleet
-from meter_batch_virtual.line import Bus
 from meter_batch_virtual.meter import virtual_meter
 from meter_batch_virtual.wire import Wire
 

@@ -33,7 +33,7 @@ MOST_DOUBTS = 60
 BABBLES = 3
 """After so many questions that could not even be asked the line is given up."""
 
-GATEWAY_FIRST_S = 5.0
+GATEWAY_FIRST_S = 3.0
 """How long a gateway may wait for a meter that is not there, until it has shown how long it does."""
 GATEWAY_SILENT_S = 1.0
 """Patience behind a gateway that says nothing of absent meters."""
