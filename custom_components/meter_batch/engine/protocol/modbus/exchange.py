@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from ...errors import ConfigError, FrameError, MeterError, NoReply, WrongMeter
 from ...sentences import say
@@ -20,6 +21,45 @@ _EARLIER = 16
 """How many transactions back a reply may belong to an earlier question that was given up."""
 
 
+class _Form(NamedTuple):
+    """What is alike in all questions with the same content: everything but the transaction's number before it."""
+
+    unit: int
+    function: int
+    framing: Framing
+    meter: str
+    reply_bytes: int
+    body_at: int
+    """Where the PDU stands in the reply."""
+    bad_bytes: int
+    request: bytes
+    good: bytes
+    """How the good reply begins."""
+    bad: bytes
+    """How a refusal begins."""
+
+
+def _form(unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: Framing) -> _Form:
+    """`reply_head`: the first bytes of the good reply's PDU; `reply_body`: the length of that PDU."""
+    # On TCP 0 and 255 may mean the device itself; on a wire 0 is for all, and nobody answers.
+    if not (0 if framing == "tcp" else 1) <= unit <= 255:
+        raise ConfigError(f"Modbus unit {unit}: a unit is 1 to 247")
+    if framing not in ("rtu", "tcp"):
+        raise ConfigError(f'Modbus framing "{framing}": it is "rtu" or "tcp"')
+    function, to = body[0], bytes((unit,))
+    failure = bytes((function | pdu.EXCEPTION,))
+    if framing == "rtu":
+        request, good, bad, body_at = rtu.encode(unit, body), to + reply_head, to + failure, 1
+        return _Form(unit, function, framing, str(unit), reply_body + 3, body_at, 5, request, good, bad)
+    body_at = tcp.HEADER.size
+    request, good, bad = (
+        tcp.encode(0, unit, body)[2:],
+        tcp.HEADER.pack(0, 0, reply_body + 1, unit)[2:] + reply_head,
+        tcp.HEADER.pack(0, 0, 3, unit)[2:] + failure,
+    )
+    return _Form(unit, function, framing, str(unit), body_at + reply_body, body_at, 9, request, good, bad)
+
+
 class _Request[Answer](ABC):
     """One request to one unit, and what was heard since it was sent."""
 
@@ -27,58 +67,45 @@ class _Request[Answer](ABC):
     before = b""
     behind = b""
     after_silence = False
+    foreign = 0
+    """Valid frames that were no reply to this request."""
+    _searched = 0
+    """Before this place nothing in `_heard` is the beginning of the good reply."""
+    _echo = False
+    _blamed = False
+    """True once the far end's numbers were doubted because of this question."""
 
-    def __init__(
-        self,
-        unit: int,
-        body: bytes,
-        reply_head: bytes,
-        reply_body: int,
-        framing: Framing,
-        transaction: int,
-        numbers: tcp.Numbers | None = None,
-    ) -> None:
-        """`reply_head`: the first bytes of the good reply's PDU; `reply_body`: the length of that PDU."""
-        # On TCP 0 and 255 may mean the device itself; on a wire 0 is for all, and nobody answers.
-        if not (0 if framing == "tcp" else 1) <= unit <= 255:
-            raise ConfigError(f"Modbus unit {unit}: a unit is 1 to 247")
-        if framing not in ("rtu", "tcp"):
-            raise ConfigError(f'Modbus framing "{framing}": it is "rtu" or "tcp"')
-        self.unit = unit
-        self.function = body[0]
-        self.framing = framing
+    def __init__(self, form: _Form, transaction: int, numbers: tcp.Numbers | None = None) -> None:
+        (
+            self.unit,
+            self.function,
+            self.framing,
+            self.meter,
+            self.reply_bytes,
+            self._body_at,
+            self._bad_bytes,
+            request,
+            good,
+            bad,
+        ) = form
         self.transaction = transaction & 0xFFFF
         self.numbers = numbers
         """What is known of the far end's transaction numbers; without it only the right number counts."""
-        self.meter = str(unit)
-        self.foreign = 0
-        """Valid frames that were no reply to this request."""
-        failure = bytes((self.function | pdu.EXCEPTION,))
-        if framing == "rtu":
-            self.request = rtu.encode(unit, body)
-            self.reply_bytes = reply_body + 3
-            self._body_at = 1
-            self._good = bytes((unit,)) + reply_head
-            self._bad = bytes((unit,)) + failure
-            self._bad_bytes = 5
-        else:
-            self.request = tcp.encode(self.transaction, unit, body)
-            self.reply_bytes = tcp.HEADER.size + reply_body
-            self._body_at = tcp.HEADER.size
-            self._good = tcp.HEADER.pack(self.transaction, 0, reply_body + 1, unit) + reply_head
-            self._bad = tcp.HEADER.pack(self.transaction, 0, 3, unit) + failure
-            self._bad_bytes = 9
+        number = self.transaction.to_bytes(2) if self.framing == "tcp" else b""
+        self.request = number + request
+        self._good = number + good
+        self._bad = number + bad
         self._heard = bytearray()
-        self._searched = 0
-        """Before this place nothing in `_heard` is the beginning of the good reply."""
-        self._echo = False
-        self._blamed = False
-        """True once the far end's numbers were doubted because of this question."""
 
     def feed(self, data: bytes) -> Answer | None:
         """Takes received bytes; the answer once the reply is complete. Raises MeterError where the meter refused."""
         heard = self._heard
-        if not heard and len(data) == self.reply_bytes and self._is_reply(data, 0):
+        if (
+            not heard
+            and len(data) == self.reply_bytes
+            and data.startswith(self._good)
+            and (self.framing == "tcp" or rtu.crc(data) == 0)
+        ):
             return self._answer(data, self._body_at)
         heard += data
         if len(heard) > _KEPT:
@@ -257,6 +284,16 @@ class _Request[Answer](ABC):
         """The answer from the reply's PDU at `at`."""
 
 
+@lru_cache(maxsize=8192)  # a fleet asks the same few thousand questions again and again
+def _read_form(unit: int, function: int, address: int, count: int, framing: Framing) -> _Form:
+    if function not in (pdu.READ_HOLDING, pdu.READ_INPUT):
+        raise ConfigError(f"Modbus function {function}: registers are read with 3 or 4")
+    if not (1 <= count <= pdu.MAX_READ and address >= 0 and address + count <= 0x10000):
+        raise ConfigError(f"{count} Modbus registers from {address} on: at most {pdu.MAX_READ}, up to 65535")
+    head = bytes((function, 2 * count))
+    return _form(unit, pdu.read_request(function, address, count), head, 2 + 2 * count, framing)
+
+
 class ReadRegisters(_Request[tuple[int, ...]]):
     """Reads `count` registers from `address` on (function 3 or 4); the answer is their words.
 
@@ -275,22 +312,16 @@ class ReadRegisters(_Request[tuple[int, ...]]):
         transaction: int = 0,
         numbers: tcp.Numbers | None = None,
     ) -> None:
-        if function not in (pdu.READ_HOLDING, pdu.READ_INPUT):
-            raise ConfigError(f"Modbus function {function}: registers are read with 3 or 4")
-        if not (1 <= count <= pdu.MAX_READ and address >= 0 and address + count <= 0x10000):
-            raise ConfigError(f"{count} Modbus registers from {address} on: at most {pdu.MAX_READ}, up to 65535")
+        super().__init__(_read_form(unit, function, address, count, framing), transaction, numbers)
         self.address = address
         self.count = count
-        head = bytes((function, 2 * count))
-        body = pdu.read_request(function, address, count)
-        super().__init__(unit, body, head, 2 + 2 * count, framing, transaction, numbers)
 
     def _question(self) -> str:
         last = self.address + self.count - 1
         return say("modbus_read", first=self.address, last=last, function=self.function)
 
     def _answer(self, data: bytes | bytearray, at: int) -> tuple[int, ...]:
-        return pdu.unpack_words(data, at + 2, self.count)
+        return pdu.WORDS[self.count].unpack_from(data, at + 2)
 
 
 class ReadFile(_Request[tuple[int, ...]]):
@@ -322,7 +353,7 @@ class ReadFile(_Request[tuple[int, ...]]):
         self.words = words
         head = pdu.file_reply_head(words)
         body = pdu.file_request(file, record, words)
-        super().__init__(unit, body, head, len(head) + 2 * words, framing, transaction, numbers)
+        super().__init__(_form(unit, body, head, len(head) + 2 * words, framing), transaction, numbers)
 
     def _question(self) -> str:
         return say("modbus_read_file", file=self.file, record=self.record)
@@ -344,7 +375,7 @@ class WriteRegisters(_Request[int]):
         self.address = address
         self.words = words
         head = pdu.write_reply(address, len(words))
-        super().__init__(unit, pdu.write_request(address, words), head, len(head), framing, transaction)
+        super().__init__(_form(unit, pdu.write_request(address, words), head, len(head), framing), transaction)
 
     def _question(self) -> str:
         return say("modbus_write", first=self.address, last=self.address + len(self.words) - 1)

@@ -109,7 +109,8 @@ def pdu_length(side: Side, data: bytes | bytearray, at: int) -> int:
 # -- reading and writing registers ---------------------------------------------------------------------------------
 
 _REQUEST = struct.Struct(">BHH")
-_WORDS = [struct.Struct(f">{count}H") for count in range(MAX_PDU // 2 + 1)]
+WORDS: Final = tuple(struct.Struct(f">{count}H") for count in range(MAX_PDU // 2 + 1))
+"""The registers of a reply, by how many there are."""
 
 
 def read_request(function: int, address: int, count: int) -> bytes:
@@ -125,17 +126,17 @@ def unpack_request(pdu: bytes) -> tuple[int, int]:
 
 def read_reply(function: int, words: Sequence[int]) -> bytes:
     """The reply that carries these registers."""
-    return bytes((function, 2 * len(words))) + _WORDS[len(words)].pack(*words)
+    return bytes((function, 2 * len(words))) + WORDS[len(words)].pack(*words)
 
 
 def unpack_words(data: bytes | bytearray, offset: int, count: int) -> tuple[int, ...]:
     """`count` registers from their bytes at `offset`."""
-    return _WORDS[count].unpack_from(data, offset)
+    return WORDS[count].unpack_from(data, offset)
 
 
 def write_request(address: int, words: Sequence[int]) -> bytes:
     """The request that writes several registers (function 16)."""
-    return struct.pack(">BHHB", WRITE_MANY, address, len(words), 2 * len(words)) + _WORDS[len(words)].pack(*words)
+    return struct.pack(">BHHB", WRITE_MANY, address, len(words), 2 * len(words)) + WORDS[len(words)].pack(*words)
 
 
 def write_reply(address: int, count: int) -> bytes:
@@ -172,7 +173,7 @@ def file_reply_head(words: int) -> bytes:
 
 def file_reply(words: Sequence[int]) -> bytes:
     """The reply that carries these words of a file."""
-    return file_reply_head(len(words)) + _WORDS[len(words)].pack(*words)
+    return file_reply_head(len(words)) + WORDS[len(words)].pack(*words)
 
 
 def exception_reply(function: int, code: int) -> bytes:
