@@ -53,6 +53,10 @@ class SimMeter:
     site: Any = None
     variant = "2007"
     ignores: bool = False
+    needs_preamble: bool = False
+    """Whether it answers only after FE bytes."""
+    refusals: list[tuple[int, int]] = field(default_factory=list)
+    """(address, count) of the Modbus requests that it refused."""
     _image: Any = None
 
     def __post_init__(self) -> None:
@@ -78,7 +82,12 @@ class SimMeter:
             self.ignores |= at.function == function and at.address < address + count and at.end > address
         if self.refuses is not None:
             raise ModbusException(self.refuses)
+        lacking = [one.locator for one in self.template.registers if one.quantity.key in self.absent]
+        if any(at.function == function and at.address < address + count and at.end > address for at in lacking):
+            self.refusals.append((address, count))
+            raise ModbusException(2)
         if count > self.longest:
+            self.refusals.append((address, count))
             raise ModbusException(3)
         image = self.image()
         assert isinstance(image, WordImage)
@@ -133,6 +142,7 @@ class Site:
             meter.asked.append(self.loop.time() - self.started)
             delay = meter.delay_s()
             ignored, meter.ignores = meter.ignores, False
+            ignored |= meter.needs_preamble and not request.startswith(b"\xfe")
             if meter.alive and delay is not None and not ignored:
                 if meter.answers_as is not None:
                     raw = encode_frame(meter.answers_as, raw[1:-2])
@@ -150,7 +160,10 @@ class Site:
         ]
 
     def poller(self, **settings: Any) -> Poller:
-        return Poller(self.line, PollSettings(**settings), self.reports.append, now=self.now, monotonic=self.loop.time)
+        known = {key: settings.pop(key) for key in ("lessons", "serials") if key in settings}
+        return Poller(
+            self.line, PollSettings(**settings), self.reports.append, now=self.now, monotonic=self.loop.time, **known
+        )
 
     # what the reports say
 

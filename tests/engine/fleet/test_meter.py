@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter_batch_engine.fleet.meter import FLOOR_S, Turnround
+from meter_batch_engine.fleet.turnround import FLOOR_S, Turnround
 
 FLOOR = FLOOR_S["modbus"]
 

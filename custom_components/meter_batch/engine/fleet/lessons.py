@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from ..errors import ConfigError
-from ..model.obis import Obis
+from ..model.obis import Obis, parse_obis
 from ..template import DltItem, ModbusWords, Register, Template
 
 VERSION = 1
@@ -72,7 +72,7 @@ class Lessons:
             return Lessons(
                 str(made["model"]),
                 cuts=frozenset((int(function), int(address)) for function, address in made.get("cuts", ())),
-                refused=frozenset(Obis(one) for one in made.get("refused", ())),
+                refused=frozenset(parse_obis(one) for one in made.get("refused", ())),
                 lone=frozenset(str(one) for one in made.get("lone", ())),
                 **numbers,
             )

@@ -23,6 +23,7 @@ from ..protocol.exchange import Exchange
 from ..template import Template
 from .clock import MeterClock
 from .spans import Span
+from .turnround import Preamble
 
 type KindName = Literal["load_record", "hourly", "daily", "monthly", "profile"]
 type Talk[Answer] = Generator[Callable[[], Exchange[Any]], Reply[Any], Answer]
@@ -101,11 +102,14 @@ class Asked:
     energies: frozenset[Obis] = frozenset()
     """The boundary registers that live snapshots have."""
     transaction: int = field(default=0)
+    waking: Preamble | None = None
+    """What is known of its need of FE bytes."""
 
     @property
     def preamble(self) -> int:
         """FE bytes before requests."""
-        return max(self.line.preamble, self.template.dlt645.preamble)
+        usual = max(self.line.preamble, self.template.dlt645.preamble)
+        return 0 if self.waking is not None and self.waking.needed is False else usual
 
 
 class Memory(ABC):

@@ -14,10 +14,11 @@ from ..model.reading import Reading
 from ..protocol.dlt645.exchange import LongRead, ReadAddress
 from ..protocol.dlt645.frame import WILDCARD, Variant
 from ..template.schema import GROUPS
-from .meter import Meter, PollMeter, Turnround
+from .meter import Meter, PollMeter
 from .reader import Patience, Reader, ask, ask_whole
 from .report import News
 from .request import check_address, no_broadcast
+from .turnround import Turnround
 
 type Progress = Callable[[int, int], None]
 """Told which request of how many comes next."""

@@ -54,7 +54,7 @@ class Recall:
         keeps = template.memory
         wall = WallClock(None if keeps is None or keeps.clock == "utc" else zone, keeps is not None and keeps.dst)
         self.clock = MeterClock(wall)
-        self._asked_of = Asked(meter.address, template, line, meter.wanted(("energy",)))
+        self._asked_of = Asked(meter.address, template, line, meter.wanted(("energy",)), waking=meter.preamble)
         self.told_clock: ClockReading | None = None
         self.memory: Memory | None = None
         if template.protocol == "modbus":
