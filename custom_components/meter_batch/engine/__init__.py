@@ -59,6 +59,8 @@ from .model.finding import SITE, AlarmState, Change, Event, Finding, JournalEntr
 from .model.point import InstalledMeter, Multiplier, Point, Route
 from .model.quantity import BY_KEY, QUANTITIES, Quantity
 from .model.reading import Flag, Reading
+from .recording import RecordedMeter, Recording, readings_of, record, redact
+from .recording import as_dict as recording_as_dict
 from .rule import (
     Alarms,
     Override,
@@ -127,6 +129,8 @@ __all__ = [
     "Poller",
     "Quantity",
     "Reading",
+    "RecordedMeter",
+    "Recording",
     "Refused",
     "Reply",
     "Route",
@@ -158,6 +162,10 @@ __all__ = [
     "open_transport",
     "read_items",
     "read_once",
+    "readings_of",
+    "record",
+    "recording_as_dict",
+    "redact",
     "scan",
     "sentence",
     "template_problems",
