@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from .endpoint import endpoint
 from .fault import Fault, check_line_fault, check_meter_fault, parse_fault
 from .identity import identity_words
 from .load import load_names
+from .table import check_table, one_of, unique
 from .uart import Setting
 
 PROTOCOLS = ("modbus-tcp", "modbus-rtu", "dlt645-2007", "dlt645-1997", "mixed")
 PARITIES = ("N", "E", "O")
-GREATEST = 1e9
-"""No setting is greater; what is (or is no number at all) would break the arithmetic behind it."""
 LOAD_PERIODS = tuple(minutes for minutes in range(1, 61) if 60 % minutes == 0)
 MOST_PPM = 1000.0
 """A clock that drifts by more than a minute and a half a day is broken."""
@@ -53,6 +51,7 @@ class MeterConfig:
     memory: bool = True
     load_period_min: int = 15
     ripple: float | None = None
+    password: str = "000000"
     faults: tuple[Fault, ...] = ()
 
 
@@ -141,16 +140,9 @@ _METER_KEYS: dict[str, Any] = {
     "clock_drift_ppm": (int, float),
     "memory": bool,
     "load_period_min": int,
+    "password": str,
     "faults": list,
 }
-_WHAT = {
-    int: "a whole number",
-    str: "a text",
-    bool: "true or false",
-    list: "a list of tables",
-    (int, float): "a number",
-}
-_WHAT[int, str] = "a number or a text"
 
 
 def load_fleet(path: Path | str) -> FleetConfig:
@@ -172,7 +164,7 @@ def parse_fleet(text: str, path: Path) -> FleetConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
     where = str(path)
-    _check(tables, _FLEET_KEYS, where)
+    check_table(tables, _FLEET_KEYS, where)
     offset = timedelta(hours=tables.get("utc_offset_h", 8))
     if offset % timedelta(minutes=15) or abs(offset) > timedelta(hours=14):
         raise ConfigError(f"{where}: utc_offset_h must be a multiple of a quarter of an hour within ±14")
@@ -183,15 +175,15 @@ def parse_fleet(text: str, path: Path) -> FleetConfig:
     for number, table in enumerate(tables["line"], 1):
         named = f' "{table["name"]}"' if isinstance(table, dict) and isinstance(table.get("name"), str) else ""
         lines.append(_line(table, f"{where}: [[line]] {number}{named}", path.parent, seed))
-    _unique([line.name for line in lines], f"{where}: [[line]]: name")
-    _unique([line.listen for line in lines if not line.listen.endswith(":0")], f"{where}: [[line]]: listen")
-    _unique([meter.name for line in lines for meter in line.meters], f"{where}: [[line.meter]]: name")
+    unique([line.name for line in lines], f"{where}: [[line]]: name")
+    unique([line.listen for line in lines if not line.listen.endswith(":0")], f"{where}: [[line]]: listen")
+    unique([meter.name for line in lines for meter in line.meters], f"{where}: [[line.meter]]: name")
     return FleetConfig(tuple(lines), path.parent, offset)
 
 
 def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
-    _check(table, _LINE_KEYS, where, required=("name", "listen", "protocol"))
-    protocol = _one_of(table["protocol"], PROTOCOLS, where, "protocol")
+    check_table(table, _LINE_KEYS, where, required=("name", "listen", "protocol"))
+    protocol = one_of(table["protocol"], PROTOCOLS, where, "protocol")
     modbus = protocol.startswith("modbus")
     baud = table.get("baud", 9600 if modbus else 2400)
     if not 50 <= baud <= 1_000_000:
@@ -218,8 +210,8 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
         protocol=protocol,
         meters=tuple(meters),
         baud=baud,
-        parity=_one_of(table.get("parity", "N" if modbus else "E"), PARITIES, where, "parity"),
-        stop_bits=_one_of(table.get("stop_bits", 1), (1, 2), where, "stop_bits"),
+        parity=one_of(table.get("parity", "N" if modbus else "E"), PARITIES, where, "parity"),
+        stop_bits=one_of(table.get("stop_bits", 1), (1, 2), where, "stop_bits"),
         faults=tuple(
             parse_fault(one, f"{where}, [[line.fault]] {number}", on_line=True)
             for number, one in enumerate(table.get("fault", ()), 1)
@@ -244,7 +236,7 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
 def _meters(
     table: Any, where: str, line: Mapping[str, Any], seed: int, folder: Path, twins: Counter[str]
 ) -> list[MeterConfig]:
-    _check(table, _METER_KEYS, where, required=("address", "template"))
+    check_table(table, _METER_KEYS, where, required=("address", "template"))
     try:
         named = table["template"]
         template = load_file(folder / named) if named.endswith(".toml") else load(named)
@@ -256,7 +248,7 @@ def _meters(
         )
     if table.get("phases", template.phases) != template.phases:
         raise ConfigError(f'{where}: phases = {table["phases"]}, but "{template.id}" has {template.phases}')
-    load_name = _one_of(table.get("load", "office"), load_names(), where, "load")
+    load_name = one_of(table.get("load", "office"), load_names(), where, "load")
     count = table.get("count", 1)
     if count < 1:
         raise ConfigError(f"{where}: count must be at least 1")
@@ -313,6 +305,7 @@ def _meters(
                 memory=table.get("memory", line.get("memory", True)),
                 load_period_min=load_period_min,
                 ripple=ripple,
+                password=_password(table, where),
                 faults=faults,
             )
         )
@@ -350,6 +343,13 @@ def _address(address: int | str, number: int, template: Template, where: str) ->
     return f"{(int(text) + number) % 10**12:012d}"
 
 
+def _password(table: Mapping[str, Any], where: str) -> str:
+    password: str = table.get("password", "000000")
+    if len(password) != 6 or not password.isdecimal():
+        raise ConfigError(f'{where}: password = "{password}" must be six digits')
+    return password
+
+
 def _serial(told: str | None, number: int, address: str, template: Template, seed: int, where: str) -> str:
     if told is None:
         return address if template.protocol != "modbus" else f"{seed % 10**8:08d}"
@@ -361,33 +361,3 @@ def _serial(told: str | None, number: int, address: str, template: Template, see
     except ConfigError as error:
         raise ConfigError(f'{where}: serial = "{told}": {error}') from error
     return counted if template.protocol == "modbus" else counted.zfill(12)
-
-
-def _check(table: Any, known: Mapping[str, Any], where: str, required: tuple[str, ...] = ()) -> None:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where}: it must be a table")
-    for key, value in table.items():
-        if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; it may have {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key}{hint}")
-        wanted = known[key]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise ConfigError(f"{where}: {key} = {value!r} must be {_WHAT[wanted]}")
-        if wanted == (int, float) and not abs(value) <= GREATEST:
-            raise ConfigError(f"{where}: {key} must be a number of at most {GREATEST:g}")
-    for key in required:
-        if key not in table:
-            raise ConfigError(f"{where}: {key} is missing")
-
-
-def _one_of[T](value: T, allowed: tuple[T, ...] | list[T], where: str, key: str) -> T:
-    if value not in allowed:
-        raise ConfigError(f"{where}: {key} = {value!r}; it may be {', '.join(map(str, allowed))}")
-    return value
-
-
-def _unique(values: list[str], where: str) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ConfigError(f'{where} "{value}" is there twice; each must have its own')

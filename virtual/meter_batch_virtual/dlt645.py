@@ -12,8 +12,11 @@ from meter_batch_engine.protocol.dlt645.item import ItemValue, Value, encode_ite
 from meter_batch_engine.protocol.dlt645.load_record import LoadRecord, LoadRequest
 
 from .energies import Energy
-from .load import TARIFFS, tariff_schedule
+from .episode import Episode
+from .events import EventLog
+from .load import SLOT_S, TARIFFS
 from .memory import Memory
+from .parameters import DEMAND_CLEARED, PROGRAMMING, Parameters
 from .physics import Physics
 
 CLOCK_WINDOW = timedelta(minutes=10)
@@ -46,29 +49,48 @@ _ENERGIES_1997 = {
     (0x91, 5): ("q2",),
     (0x91, 6): ("q3",),
 }
-_DEMANDS = {1: "import", 2: "export"}
-
-_SPEEDS = {600: 0x02, 1200: 0x04, 2400: 0x08, 4800: 0x10, 9600: 0x20, 19200: 0x40}
+_DEMANDS = {
+    0x01: "import",
+    0x02: "export",
+    0x03: "reactive_1",
+    0x04: "reactive_2",
+    0x05: "q1",
+    0x06: "q2",
+    0x07: "q3",
+    0x08: "q4",
+    0x09: "apparent_import",
+    0x0A: "apparent_export",
+}
+_DEMANDS_1997 = {
+    0xA0: {1: "import", 2: "export"},
+    0xA1: dict(enumerate(("reactive_1", "reactive_2", "q1", "q4", "q2", "q3"), 1)),
+}
 
 
 class Dlt645Memory:
     """Everything a DL/T 645 meter can be asked for, at one instant of its clock.
 
-    `physics` measures, `memory` knows which instants were kept under which label.
+    `physics` measures, `memory` knows which instants were kept under which label, `parameters` what is set, `episodes`
+    what has happened.
     """
 
     def __init__(
-        self, address: str, serial: str, variant: Variant, physics: Physics, memory: Memory, baud: int
+        self, variant: Variant, physics: Physics, memory: Memory, parameters: Parameters, episodes: Sequence[Episode]
     ) -> None:
-        self.address, self.serial, self.variant, self.physics = address, serial, variant, physics
-        self.memory = memory
-        self._fixed = _parameters(address, serial, physics, memory, baud) if variant == "2007" else {}
+        self.variant, self.physics, self.memory, self.parameters = variant, physics, memory, parameters
+        self._episodes = episodes
 
     def item(self, di: str, now: datetime, wall: datetime, *, zeroed: bool = False) -> bytes | None:
         """The bytes of an item at an instant; None where the meter has none. `wall` is its clock (naive).
 
         `zeroed` gives counters as they read while a meter starts again.
         """
+        held = self.parameters.get(di)
+        if held is not None:
+            return held
+        if self.variant == "2007" and di.startswith("03"):
+            _, kind, phase, number = bytes.fromhex(di)
+            return self.events.item(kind, phase, number, now)
         values = self._values_2007(di, now, wall) if self.variant == "2007" else self._values_1997(di, now, wall)
         if values is None:
             return None
@@ -77,6 +99,11 @@ class Dlt645Memory:
         if zeroed:
             values = [ItemValue(di, "", Decimal(0)) if isinstance(one, Decimal | ItemValue) else one for one in values]
         return encode_item(di, values, self.variant)
+
+    @property
+    def events(self) -> EventLog:
+        """What has happened to the meter until now."""
+        return EventLog(self._episodes, self.parameters, self.physics, self.memory)
 
     # --- 2007
 
@@ -88,11 +115,9 @@ class Dlt645Memory:
                 energy = self._energy(kind, third)
                 return None if at is None or energy is None else [self.physics.energy(energy, at)]
             case 0x01:
-                return self._maximum_demand(_DEMANDS.get(kind), third, last, di, now, wall)
+                return self._maximum_demand(*_demand_of(kind), third, last, di, now, wall)
             case 0x02:
                 return self._measured(kind, third, last, now)
-            case 0x03:
-                return _events(kind, third, last)
             case 0x04:
                 return self._parameter(di, now, wall)
             case 0x05:
@@ -117,9 +142,9 @@ class Dlt645Memory:
         return None if closed is None else closed.at
 
     def _maximum_demand(
-        self, kind: str | None, tariff: int, number: int, di: str, now: datetime, wall: datetime
+        self, kind: str | None, phase: int, tariff: int, number: int, di: str, now: datetime, wall: datetime
     ) -> list[ItemValue | Value | float] | None:
-        if kind is None or tariff > TARIFFS:
+        if kind is None or tariff > (0 if phase else TARIFFS) or phase > self.physics.phases:
             return None
         until = self._closed(number, now, wall)
         since = self._closed(number + 1, now, wall)
@@ -127,11 +152,15 @@ class Dlt645Memory:
             return None
         if since is None:
             since = self.physics.billing_start(until - timedelta(seconds=1))
-        return [self._demand(di, since, until, kind, tariff)]
+        cleared = self.parameters.demand_cleared_at
+        if cleared is not None and since < cleared <= until:
+            # The period in which it was cleared belongs to no maximum any more.
+            since = cleared + timedelta(seconds=SLOT_S)
+        return [self._demand(di, since, until, kind, tariff, phase)]
 
-    def _demand(self, di: str, since: datetime, until: datetime, kind: str, tariff: int) -> ItemValue:
+    def _demand(self, di: str, since: datetime, until: datetime, kind: str, tariff: int, phase: int = 0) -> ItemValue:
         """A maximum demand with its time by the meter's clock."""
-        demand, ended_at = self.physics.maximum_demand(since, until, kind, tariff)
+        demand, ended_at = self.physics.maximum_demand(since, until, kind, tariff, phase)
         return ItemValue(di, "", demand, at=None if ended_at is None else self.memory.wall(ended_at))
 
     def _measured(self, kind: int, phase: int, last: int, now: datetime) -> list[Value | float] | None:
@@ -189,7 +218,7 @@ class Dlt645Memory:
                 return [wall.date(), wall.time()]
         if di.startswith("040005") and di[6:] <= "07" and di[6:] != "00":
             return [self._status(int(di[6:]), now)]
-        return self._fixed.get(di)
+        return None
 
     def _status(self, word: int, now: datetime) -> tuple[str, ...]:
         measured = self.physics.instant(now)
@@ -203,7 +232,7 @@ class Dlt645Memory:
                 for phase, power in enumerate(powers, 1)
                 if power < 0
             )
-        return ()
+        return self.events.states(word - 3, now) if 4 <= word <= 6 else ()
 
     def _freeze(
         self, kind: int, column: int, number: int, now: datetime, wall: datetime
@@ -284,9 +313,9 @@ class Dlt645Memory:
         first, second = bytes.fromhex(di)
         high, low = divmod(second, 16)
         base, month = first & 0xF3, (first & 0x0F) >> 2
-        if base in (0x90, 0x91, 0xA0, 0xB0):
+        if base in (0x90, 0x91, 0xA0, 0xA1, 0xB0, 0xB1):
             kinds = _ENERGIES_1997.get((base, high))
-            if base in (0xA0, 0xB0):
+            if base >= 0xA0:
                 return self._demand_1997(base, high, low, month, now, wall)
             at = self._closed(month, now, wall)
             if month > 2 or kinds is None or low > TARIFFS or at is None:
@@ -294,32 +323,39 @@ class Dlt645Memory:
             return [self.physics.energy(Energy(kinds, (), 0, low), at)]
         if first == 0xB6:
             return self._measured_1997(high, low, now)
-        fixed: dict[str, Sequence[Value]] = {
-            "C010": [wall.date()],
-            "C011": [wall.time()],
-            "C030": [Decimal(_CONSTANT)],
-            "C031": [Decimal(_CONSTANT)],
-            "C032": [self.serial],
-            "C033": ["0" * 12],
-            "C034": [self.address],
-            "C111": [Decimal(15)],
-            "C112": [Decimal(15)],
-            "C117": ["0100"],
-        }
-        return fixed.get(di)
+        if first in (0xB2, 0xB3):
+            return self._happened_1997(first, high, low, now)
+        clock: dict[str, Sequence[Value]] = {"C010": [wall.date()], "C011": [wall.time()]}
+        return clock.get(di)
+
+    def _happened_1997(self, first: int, high: int, low: int, now: datetime) -> list[ItemValue | Value | float] | None:
+        """Programmings, demand clears and phase failures: times MMDDhhmm, counts, minutes."""
+        events = self.events
+        if first == 0xB2:
+            logs = events.logs((PROGRAMMING, DEMAND_CLEARED)[low & 1])
+            if high != 1 or low > 3:
+                return None
+            if low >= 2:
+                return [Decimal(len(logs) % 10_000)]
+            return [_moment_1997(self.memory.wall(logs[-1].at) if logs else None)]
+        count, minutes, last = events.phase_failures(low, now)
+        if low > 3 or not 1 <= high <= 4:
+            return None
+        if high <= 2:
+            return [Decimal((count % 10_000, minutes % 10**6)[high - 1])]
+        at = None if last is None else (last.since, last.until)[high - 3]
+        return [_moment_1997(None if at is None or at > now else self.memory.wall(at))]
 
     def _demand_1997(
         self, base: int, high: int, low: int, month: int, now: datetime, wall: datetime
     ) -> list[ItemValue | Value | float] | None:
         if month > 2:
             return None
-        found = self._maximum_demand(_DEMANDS.get(high), low, month, "", now, wall)
+        found = self._maximum_demand(_DEMANDS_1997[base & 0x0F | 0xA0].get(high), 0, low, month, "", now, wall)
         if found is None:
             return None
         assert isinstance(found[0], ItemValue)
-        if base == 0xA0:
-            return [found[0].value]
-        return [f"{found[0].at:%m%d%H%M}" if found[0].at else "00000000"]
+        return [found[0].value if base < 0xB0 else _moment_1997(found[0].at)]
 
     def _measured_1997(self, high: int, low: int, now: datetime) -> list[Value | float] | None:
         codes = {1: "32 52 72", 2: "31 51 71", 3: "16 36 56 76", 4: "131 151 171 191", 5: "13 33 53 73"}.get(high)
@@ -332,71 +368,6 @@ class Dlt645Memory:
         return [None if value is None else abs(float(value))]
 
 
-_CONSTANT = 6400
-
-
-def _parameters(address: str, serial: str, physics: Physics, memory: Memory, baud: int) -> dict[str, Sequence[Value]]:
-    """The parameters of a 2007 meter that never change."""
-    load_period_min = Decimal(memory.load_period // timedelta(minutes=1))
-    speed = bytes((_SPEEDS.get(baud, 0),))
-    schedule = tariff_schedule()
-    changes = [slot for slot in range(len(schedule)) if slot == 0 or schedule[slot] != schedule[slot - 1]]
-    return {
-        "04000103": [Decimal(15)],
-        "04000104": [Decimal(15)],
-        "04000201": [Decimal(1)],
-        "04000202": [Decimal(1)],
-        "04000203": [Decimal(len(changes))],
-        "04000204": [Decimal(TARIFFS)],
-        "04000205": [Decimal(0)],
-        "04000401": [address],
-        "04000402": [serial],
-        "04000404": [f"{physics.nominal_v:.0f}V"],
-        "04000405": ["5A"],
-        "04000406": ["60A"],
-        "04000407": ["1.0"],
-        "04000408": ["2.0"],
-        "04000409": [Decimal(_CONSTANT)],
-        "0400040A": [Decimal(_CONSTANT)],
-        "0400040B": ["VIRTUAL"],
-        "0400040D": ["DL/T645-2007"],
-        "04000601": [("bit0", "bit2")],
-        "04000602": [("bit0", "bit2")],
-        "04000603": [("bit4", "bit6")],
-        "04000701": [_bits(speed)],
-        "04000702": [_bits(speed)],
-        "04000703": [_bits(speed)],
-        "04000901": [_bits(b"\x3f")],
-        "04000A01": ["01010000"],
-        **{f"04000A{one:02X}": [load_period_min] for one in range(2, 8)},
-        "04000B01": ["0100"],
-        "04000B02": ["9999"],
-        "04000B03": ["9999"],
-        "04010000": ["010101"],
-        "04010001": [f"{slot // 4:02d}{slot % 4 * 15:02d}{schedule[slot]:02d}" for slot in changes],
-    }
-
-
-def _bits(word: bytes) -> tuple[str, ...]:
-    return tuple(f"bit{bit}" for bit in range(8 * len(word)) if word[bit // 8] >> bit % 8 & 1)
-
-
-def _events(kind: int, third: int, last: int) -> list[Value | float] | None:
-    """Event counters of a meter to which nothing ever happened."""
-    zero = Decimal(0)
-    if kind == 0x30 and third <= 0x0E and last == 0:
-        return [zero]
-    if third or last:
-        return None
-    if kind == 0x11:
-        return [zero]
-    if 0x05 <= kind <= 0x08:
-        return [zero, zero]
-    if 0x01 <= kind <= 0x04 or 0x0B <= kind <= 0x0D:
-        return [zero] * 6
-    return None
-
-
 def _rounded(value: float, decimals: int) -> Decimal:
     return round(Decimal(repr(value)), decimals)
 
@@ -404,3 +375,15 @@ def _rounded(value: float, decimals: int) -> Decimal:
 def _three(phases: Sequence[float], decimals: int) -> tuple[Decimal | None, ...]:
     fitted = tuple(_rounded(one, decimals) for one in phases)
     return fitted + (None,) * (3 - len(fitted))
+
+
+def _demand_of(kind: int) -> tuple[str | None, int]:
+    """What a kind of maximum demand is of, and its phase (0 for all)."""
+    for first, phase in _PHASE_ENERGIES.items():
+        if first <= kind < first + 10:
+            return _DEMANDS[kind - first + 1], phase
+    return _DEMANDS.get(kind), 0
+
+
+def _moment_1997(at: datetime | None) -> str:
+    return "00000000" if at is None else f"{at:%m%d%H%M}"

@@ -28,10 +28,13 @@ from .identity import identity_words
 from .load import TARIFFS, mix
 from .memory import Memory
 from .model_fault import other_order, refused, refused_item, scaled, scaled_item
+from .parameters import Parameters, as_delivered
 from .physics import Physics
 from .profile import ProfileMemory
 from .strike import Faults
 
+_HAPPENING = (*KINDS, "reboot")
+"""Faults that a meter notices and remembers."""
 _ENERGIES = (Measure.ACTIVE_ENERGY, Measure.REACTIVE_ENERGY, Measure.APPARENT_ENERGY)
 
 
@@ -53,6 +56,7 @@ class VirtualMeter:
         self._running: dict[str, tuple[Fault, float]] = {}
         self._stricken: Stricken | None = None
         self._jumped_s: float | None = None
+        self._followed_s = 0.0
 
     @property
     def address(self) -> str:
@@ -106,20 +110,29 @@ class VirtualMeter:
                 self._other = self._physics(mix(self.config.seed, 102))
             well = self._other
         changed = self._follow_faults()
-        if not self._episodes:
+        if not self._episodes or all(one.fault.kind not in KINDS for one in self._episodes):
             return well
         if changed or self._stricken is None or self._stricken.well is not well:
-            self._stricken = Stricken(well, self._episodes)
+            self._stricken = Stricken(well, [one for one in self._episodes if one.fault.kind in KINDS])
         return self._stricken
 
     def _follow_faults(self) -> bool:
         """Whether an episode has begun or ended. Those that are over are kept: energies were counted in them."""
-        if not self._running and self.faults.kinds.isdisjoint(KINDS):
-            return False
         now_s = self._clock.since_start_s()
+        changed = False
+        if self._running or not self.faults.kinds.isdisjoint(_HAPPENING):
+            # Nobody may have looked while one began and ended.
+            while (edge_s := self.faults.next_edge(_HAPPENING, self._followed_s)) is not None and edge_s <= now_s:
+                changed |= self._follow_until(edge_s)
+                self._followed_s = edge_s
+            changed |= self._follow_until(now_s)
+        self._followed_s = now_s
+        return changed
+
+    def _follow_until(self, now_s: float) -> bool:
         # While the fleet is held, faults go on by the world's time, and what is measured stands at the fleet's.
-        now, changed = self._clock.now(), False
-        for kind in KINDS:
+        now, changed = min(self._clock.now(), self._clock.at_s(now_s)), False
+        for kind in _HAPPENING:
             found = self.faults.at_work(kind, now_s)
             if (found and found[:2]) == self._running.get(kind):
                 continue
@@ -236,6 +249,7 @@ class Dlt645VirtualMeter(VirtualMeter):
         self.variant = config.template.dlt645.variant
         self._set_on: object = None
         self._memory: Dlt645Memory | None = None
+        self._parameters: tuple[object, Parameters] | None = None
 
     @property
     def memory(self) -> Dlt645Memory:
@@ -244,8 +258,24 @@ class Dlt645VirtualMeter(VirtualMeter):
         if self._memory is None or (self._memory.physics, self._memory.memory.since) != (physics, since):
             load_period = timedelta(minutes=self.config.load_period_min)
             memory = Memory(self.clock, self._utc_offset, load_period, since, self.config.memory)
-            self._memory = Dlt645Memory(self.address, self.serial, self.variant, physics, memory, self._baud)
+            self._memory = Dlt645Memory(self.variant, physics, memory, self.parameters, self._episodes)
+        elif self._memory.parameters is not (parameters := self.parameters):
+            self._memory.parameters = parameters
         return self._memory
+
+    @property
+    def parameters(self) -> Parameters:
+        """What is set in the meter that hangs here now."""
+        which = (self.serial, self.address)
+        if self._parameters is None or self._parameters[0] != which:
+            config = self.config
+            period = timedelta(minutes=config.load_period_min)
+            held = as_delivered(self.variant, self.address, self.serial, config.nominal_v, period, self._baud)
+            self._parameters = which, Parameters(self.variant, held, config.password, self._show)
+        return self._parameters[1]
+
+    def _show(self, now: datetime, wall: datetime) -> None:
+        self.clock.set(now, wall.replace(tzinfo=UTC) - self._utc_offset)
 
     def wall(self, now: datetime) -> datetime:
         """What the meter's own clock shows, naive."""
@@ -272,6 +302,13 @@ class Dlt645VirtualMeter(VirtualMeter):
         fault = self.faults.now("refuses", now_s)
         return NO_DATA if fault is not None and refused_item(fault, self.template, di) else 0
 
+    def command(self, function: int, data: bytes) -> bytes | int | None:
+        """See `CommandedMeter.command`."""
+        if self.faults.active("access", self._clock.since_start_s()):
+            return NO_RIGHT
+        now = self._clock.now()
+        return self.parameters.obey(function, data, now, self.wall(now))
+
     def load_records(self, request: LoadRequest) -> Sequence[LoadRecord] | None:
         """See `Dlt645Meter.load_records`."""
         return self.memory.load_records(request, self.wall(self._clock.now()))
@@ -281,7 +318,7 @@ class Dlt645VirtualMeter(VirtualMeter):
         now = self._clock.now()
         wall = self.wall(now)
         if abs(at - wall) <= CLOCK_WINDOW and at.date() == wall.date() and self._set_on != wall.date():
-            self.clock.set(now, at.replace(tzinfo=UTC) - self._utc_offset)
+            self._show(now, at)
             self._set_on = wall.date()
 
     def values(self, at: datetime, wanted: Sequence[Obis] | None = None) -> dict[Obis, Value]:

@@ -16,6 +16,7 @@ from math import atan2, cos, degrees, pi, sin, sqrt
 from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import QUANTITIES, Measure
 
+from .counting import Counting
 from .energies import ENERGIES, MERGED, Energy
 from .instant import Instant, line_voltage, neutral_current, wander
 from .load import SLOT_S, SLOTS, TARIFFS, VARIANTS, load, mix, tariff_schedule, uniform
@@ -27,6 +28,8 @@ _DAY_S = 86_400
 _FIRST_DAY_NUMBER = int(FIRST_DAY.timestamp()) // _DAY_S
 _UNIT_PER_KWH = 10**9
 """Energy is counted in whole microwatt-hours, so that sums over years do not depend on their order."""
+_PARTS = {"reactive_1": ("q1", "q2"), "reactive_2": ("q3", "q4")}
+"""Demands that add kinds up."""
 
 
 class Physics:
@@ -172,7 +175,7 @@ class Physics:
         The same to the digit as `energy` one by one, but what neighbours share is reckoned once.
         """
         kinds = sorted({kind for register in registers for kind in register.plus + register.minus})
-        counting = [_Counting(self, kind) for kind in kinds]
+        counting = [Counting(self, kind) for kind in kinds]
         terms = [
             tuple((kinds.index(kind), sign) for sign, own in ((1, one.plus), (-1, one.minus)) for kind in own)
             for one in registers
@@ -233,6 +236,8 @@ class Physics:
         """Mean power of a 15-min period as one register counts it; zero outside its tariff."""
         if tariff and tariff_schedule()[slot] != tariff:
             return 0.0
+        if kind in _PARTS:
+            return sum(self.slot_mean_kw(one, day, slot, tariff) for one in _PARTS[kind])
         weekend, variant, factor = self._day(day)
         sums = self.load.sums(kind, tariff_schedule()[slot])[weekend][variant]
         return self.peak_kw * factor * (sums[slot + 1] - sums[slot])
@@ -243,7 +248,7 @@ class Physics:
         return round(self.slot_mean_kw(kind, number, slot), 4) if number >= 0 else 0.0
 
     def maximum_demand(
-        self, since: datetime, until: datetime, kind: str = "import", tariff: int = 0
+        self, since: datetime, until: datetime, kind: str = "import", tariff: int = 0, phase: int = 0
     ) -> tuple[Decimal, datetime | None]:
         """The greatest demand of the complete 15-min periods in [since, until) and the end of its period (UTC)."""
         first_day, first_slot, _ = self._place(since)
@@ -259,6 +264,8 @@ class Physics:
         if where is None:
             return Decimal("0.0000"), None
         ended_s = (where[0] + _FIRST_DAY_NUMBER) * _DAY_S + (where[1] + 1) * SLOT_S
+        if phase:
+            best *= self._shares[phase - 1] / 1_000_000
         return Decimal(f"{best:.4f}"), datetime.fromtimestamp(ended_s, UTC) - self.utc_offset
 
     def _peak_slots(self, kind: str, tariff: int, day: int) -> tuple[int, ...]:
@@ -346,53 +353,6 @@ class Physics:
         if measure in (Measure.ACTIVE_POWER, Measure.REACTIVE_POWER):
             return round(sum(of_phases), 4)
         return sum(of_phases)
-
-
-class _Counting:
-    """The pulses of one kind over all phases and tariffs at ascending instants; remembers what did not move."""
-
-    def __init__(self, physics: Physics, kind: str) -> None:
-        self._physics = physics
-        self._kind = kind
-        self._day = -1
-        self._rows: list[tuple[int, tuple[float, ...]]] = []
-        self._passed: list[float] = []
-        self._pulses: list[int] = []
-        self._still = 0
-        self._scale = 0.0
-
-    def until(self, number: int, slot: int, part: float) -> int:
-        """The pulses until a place in time, as `Physics.pulses` of phase 0 and tariff 0 counts them."""
-        if number != self._day:
-            self._begin(number)
-        for index, (until, sums) in enumerate(self._rows):
-            passed = sums[slot]
-            if sums[slot + 1] != passed:
-                passed = min(passed + (sums[slot + 1] - passed) * self._physics._passed(part), sums[slot + 1])
-            if passed != self._passed[index]:
-                self._passed[index] = passed
-                self._pulses[index] = self._pulses_of(until + round(self._scale * passed))
-        return self._still + sum(self._pulses)
-
-    def _begin(self, number: int) -> None:
-        physics, kind = self._physics, self._kind
-        weekend, variant, factor = physics._day(number)
-        self._day = number
-        self._scale = physics._slot_unit * factor
-        self._rows, self._still = [], 0
-        for tariff in range(1, TARIFFS + 1):
-            until = physics._until_day(kind, tariff, number)
-            sums = physics.load.sums(kind, tariff)[weekend][variant]
-            if sums[-1]:
-                self._rows.append((until, sums))
-            else:
-                self._still += self._pulses_of(until)
-        self._passed = [-1.0] * len(self._rows)
-        self._pulses = [0] * len(self._rows)
-
-    def _pulses_of(self, counted: int) -> int:
-        per_pulse = 1_000_000 * self._physics._pulse
-        return sum(counted * share // per_pulse for share in self._physics._shares)
 
 
 _PEAKS: dict[tuple[str, str, int, int, int], tuple[int, ...]] = {}

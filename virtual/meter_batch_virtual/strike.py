@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from meter_batch_engine.protocol.dlt645 import frame as dlt645
@@ -80,8 +80,12 @@ class Faults:
 
     def next_change(self, kind: str, since_start_s: float) -> float | None:
         """When the next fault of this kind begins or ends; None where none does any more."""
+        return self.next_edge((kind,), since_start_s)
+
+    def next_edge(self, kinds: Collection[str], since_start_s: float) -> float | None:
+        """The same for several kinds."""
         since_read_s = since_start_s - self._read_s
-        edges = [edge for one in self._faults if one.kind == kind for edge in (one.from_s, one.ends_s)]
+        edges = [edge for one in self._faults if one.kind in kinds for edge in (one.from_s, one.ends_s)]
         after = min((edge for edge in edges if since_read_s < edge < math.inf), default=None)
         return None if after is None else self._read_s + after
 

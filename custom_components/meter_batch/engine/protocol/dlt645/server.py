@@ -60,6 +60,14 @@ class RefusingMeter(Protocol):
         """The error byte with which it refuses to tell an identifier; 0 where it does not."""
 
 
+@runtime_checkable
+class CommandedMeter(Protocol):
+    """A meter that can be written to, cleared, given other passwords."""
+
+    def command(self, function: int, data: bytes) -> bytes | int | None:
+        """The data of its reply, the error byte of its refusal, None for a function that it does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What one meter sends, preamble included."""
@@ -143,6 +151,11 @@ class Dlt645Responder:
         refused = _REFUSED_WITH[variant].get(function)
         if refused is None or "AA" in frame.address:
             return None
+        if isinstance(meter, CommandedMeter):
+            done = meter.command(function, frame.data)
+            if isinstance(done, bytes):
+                return function | REPLY, done
+            refused = refused if done is None else done
         return function | REPLY | ERROR, bytes((refused,))
 
     def _first(self, meter: Dlt645Meter, frame: Frame) -> tuple[int, bytes]:
