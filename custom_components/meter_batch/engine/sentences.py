@@ -466,6 +466,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "found_baud": "The meter at {address} answers at {baud} baud, {parity}.",
     "found_parity": "The meter at {address} answers with {parity}.",
     "found_framing": "The meter at {address} answers when it is asked in the other framing of Modbus.",
+    "found_neighbours": "Nobody answers at {address}, while its neighbours do (heard: {other}).",
     "found_edition": "The meter at {address} answers by the rules of DL/T 645-{edition}.",
     "examine_reading": "Reading for {seconds} s …",
     "examine_settings": "Trying {baud} baud, parity {parity} …",

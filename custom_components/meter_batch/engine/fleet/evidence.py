@@ -149,6 +149,11 @@ class Stillness:
         self._level: object = None
         self._power: tuple[float, datetime] | None = None
 
+    @property
+    def zero(self) -> bool:
+        """True where all energy registers read zero."""
+        return isinstance(self._level, tuple) and bool(self._level) and not any(self._level)
+
     def add(self, power_kw: float | None, energy: object, at: datetime) -> None:
         """Takes what was read at an instant; None where it was not."""
         if power_kw is not None:

@@ -21,7 +21,7 @@ from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import decode_item
 from ..sentences import Sentence, say
 from .diagnose import Diagnosis, diagnose
-from .evidence import LineEvidence, MeterEvidence
+from .evidence import LineEvidence, MeterEvidence, Outcome
 from .judge import enough_kwh
 from .meter import PollMeter
 from .once import read_items
@@ -83,7 +83,7 @@ async def examine(
         if silent:
             await one.other_settings(silent, adjustable=adjustable)
             await one.other_editions([meter for meter in silent if meter.key not in one.found])
-            await one.addresses([meter for meter in silent if meter.key not in one.found], search_s)
+            await one.addresses([meter for meter in silent if one.is_mute(meter)], search_s)
         await one.clocks([meter for meter in meters if one.answers(meter)])
     return one.results()
 
@@ -142,7 +142,7 @@ class _Examination:
         seen = self.evidence.meters.get(meter.key)
         if seen is None:
             return False
-        failures = sum(seen.counts.values()) - seen.counts["answered"]  # type: ignore[index]
+        failures = sum(seen.counts.values()) - seen.counts[Outcome.ANSWERED]
         if seen.answered_at is None:
             return failures >= FAILURES
         if len(seen.visits) < VISITS or spent_s < LEAST_S:
@@ -157,6 +157,12 @@ class _Examination:
         """Whether a meter said anything."""
         seen = self.evidence.meters.get(meter.key)
         return seen is not None and seen.alive_at is not None
+
+    def is_mute(self, meter: PollMeter) -> bool:
+        """Whether nothing at all was heard of a meter: who sends rubbish is at its address."""
+        seen = self.evidence.meters.get(meter.key)
+        heard = 0 if seen is None else sum(one.outcome is Outcome.DAMAGED for one in seen.recent)
+        return meter.key not in self.found and (seen is None or 2 * heard < len(seen.recent))
 
     # --- trying
 
@@ -246,9 +252,13 @@ class _Examination:
                 if any(one.address == meter.address and one.clash for one in own):
                     self._prove(meter, "clash", say("diagnosis_clash", address=meter.address))
                 continue
-            if own:
-                others = ", ".join(one.address for one in own[:5])
+            if likely := _likely(meter, own, listed=len(self.meters) > 1):
+                others = ", ".join(one.address for one in likely[:5])
                 self._prove(meter, "address", say("diagnosis_address", address=meter.address, other=others), 0.85)
+            elif own:
+                # Its neighbours in the row answer, so the line is well, and it alone is missing.
+                others = ", ".join(one.address for one in own[:5])
+                self._prove(meter, "meter_off", say("found_neighbours", address=meter.address, other=others), 0.5)
 
     def _prove(self, meter: PollMeter, cause: str, text: Sentence, likelihood: float = 0.95) -> None:
         facts = {
@@ -302,6 +312,25 @@ class _Examination:
                 said = (proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
             made.append(Examined(meter, self.answers(meter), said))
         return made
+
+
+def _likely(meter: PollMeter, strangers: list[ScannedMeter], *, listed: bool) -> list[ScannedMeter]:
+    """Those of whom one may be the meter that is missed.
+
+    Where the line's meters are listed, every stranger may be. Else those that stand in a row with its address are taken
+    for its neighbours: people number meters one after the other.
+    """
+    if listed or len(strangers) == 1:
+        return strangers
+    numbers = {int(one.address) for one in strangers if one.address.isdecimal()}
+    own = int(meter.address) if meter.address.isdecimal() else 0
+    row: set[int] = set()
+    for step in (1, -1):
+        at = own + step
+        while at in numbers:
+            row.add(at)
+            at += step
+    return [one for one in strangers if not one.address.isdecimal() or int(one.address) not in row]
 
 
 def _moment(items: Sequence[tuple[str, bytes]], variant: Variant) -> datetime | None:

@@ -47,7 +47,7 @@ def judge_values(meter: MeterEvidence) -> Judged:
         yield "swapped", 0.95, {"expected": meter.swapped[0], "serial": meter.swapped[1]}
     elif meter.flags[Flag.SWAP]:
         yield "swapped", 0.7, {"expected": "?", "serial": "?"}
-    restarted = meter.zeroed or bool(meter.flags[Flag.RESET])
+    restarted = meter.zeroed or bool(meter.flags[Flag.RESET]) or _counts_nothing(meter)
     if restarted:
         yield "restarted", 0.85, {}
     if meter.clock_offset_s is not None and abs(meter.clock_offset_s) > CLOCK_OFF_S:
@@ -125,6 +125,12 @@ def enough_kwh(meter: MeterEvidence) -> float:
         float(one.scale) for one in meter.template.registers if one.quantity.key in ("energy_import", "energy_gross")
     ]
     return max(STILL_KWH, STILL_STEPS * max((one for one in steps if one < 1), default=0.01))
+
+
+def _counts_nothing(meter: MeterEvidence) -> bool:
+    """Whether all energy registers stand at zero although power flows."""
+    power = [abs(float(visit[_POWER].value)) for visit in meter.visits if _POWER in visit]
+    return meter.still.zero and len(power) >= 2 and min(power) > SOME_KW
 
 
 def _jump(meter: MeterEvidence) -> float:
