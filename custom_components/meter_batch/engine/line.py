@@ -9,12 +9,13 @@ written out in few calls, because it is most of what a fleet costs; what is rare
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from .errors import ConfigError, FrameError, LineError, LineLost, LineUnavailable, MeterError, NoReply, WrongMeter
 from .protocol.exchange import Exchange
@@ -36,8 +37,8 @@ BABBLE_S = 1.0
 STALL_S = 0.015
 """A timer that is later than this was held up by a busy event loop, so the reply may be waiting in the system."""
 ECHOES_TO_LEARN = 3
-TRACE = 200
-"""How many exchanges a line remembers."""
+TRACE = {"rtu": 200, "tcp": 50}
+"""How many exchanges a line remembers: half a minute of a wire; over Modbus TCP a line often is one meter alone."""
 
 utc_now: Final[Callable[[], datetime]] = partial(datetime.now, UTC)
 """The clock of the machine."""
@@ -114,7 +115,8 @@ class LineCounters:
     """Time the wire was in use."""
 
 
-class Reply[Answer](NamedTuple):
+@dataclass(slots=True)  # frozen would cost more than all its fields
+class Reply[Answer]:
     """An answer and its times: `at` its last byte, `turnround_s` the meter's own part, `duration_s` all of it."""
 
     answer: Answer
@@ -123,7 +125,8 @@ class Reply[Answer](NamedTuple):
     duration_s: float
 
 
-class Exchanged(NamedTuple):
+@dataclass(slots=True)
+class Exchanged:
     """One exchange as it passed on the line; `at` is its end, aware UTC, and it lasted `duration_s`."""
 
     at: datetime
@@ -137,7 +140,7 @@ class Exchanged(NamedTuple):
 
 
 class _Asked:
-    """The exchange that is under way."""
+    """The exchange that is under way; one object a line, used again and again."""
 
     __slots__ = (
         "deadline",
@@ -152,21 +155,21 @@ class _Asked:
         "sent_end",
     )
 
+    exchange: Exchange[object]
+    future: asyncio.Future[object]
+    sent_at: float
+    sent_end: float
+    replied: float
+    """When the last bytes came."""
     deadline: float
     latest: float
     """To where bytes that keep coming may move the deadline."""
-
-    def __init__(
-        self, exchange: Exchange[object], future: asyncio.Future[object], sent_at: float, sent_end: float
-    ) -> None:
-        self.exchange, self.future, self.sent_at, self.sent_end = exchange, future, sent_at, sent_end
-        self.replied = sent_at
-        self.received = b""
-        """What came so far."""
-        self.may_echo = True
-        """Whether that can be the echo of the request."""
-        self.echo = 0
-        """How many bytes of it were the echo."""
+    received: bytes
+    """What came so far."""
+    may_echo: bool
+    """Whether that can be the echo of the request."""
+    echo: int
+    """How many bytes of it were the echo."""
 
 
 class _Ghost:
@@ -202,7 +205,7 @@ class Line:
     ) -> None:
         self.settings = settings
         self.counters = LineCounters()
-        self.trace: deque[Exchanged] = deque(maxlen=TRACE)
+        self.trace: deque[Exchanged] = deque(maxlen=TRACE[settings.framing])
         """The last exchanges, oldest first."""
         self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
         """Told of a reply after its time-out, with the turn-round that it took."""
@@ -218,6 +221,7 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._asked: _Asked | None = None
+        self._spare = _Asked()
         self._ghosts: list[_Ghost] = []
         self._quiet_since = 0.0
         self._protocol = ""
@@ -251,7 +255,8 @@ class Line:
         if self._open:
             return
         self._loop = asyncio.get_running_loop()
-        self._time = self._loop.time
+        # What asyncio's own loops say, without the call between.
+        self._time = time.monotonic if type(self._loop).time is asyncio.BaseEventLoop.time else self._loop.time
         await self._transport.open(self._on_bytes, self._on_lost)
         self._ghosts.clear()
         self._protocol = ""
@@ -286,8 +291,8 @@ class Line:
                 raise LineUnavailable(say("line_not_connected", line=self.name))
             if self._ghosts:
                 await self._late_replies(exchange)
-            least = self._gap_s if self._gap_s > gap_s else gap_s
-            if exchange.protocol != self._protocol or self._quiet_since + least + self._added_gap_s > self._time():
+            gap = (self._gap_s if self._gap_s > gap_s else gap_s) + self._added_gap_s
+            if exchange.protocol != self._protocol or (gap and self._quiet_since + gap > self._time()):
                 await self._silence(exchange, gap_s)
             asked = self._send(exchange, turnround_s)
             try:
@@ -383,19 +388,23 @@ class Line:
             self._require_open()
 
     def _send(self, exchange: Exchange[object], turnround_s: float) -> _Asked:
-        request = exchange.request
+        request, byte_s, counters = exchange.request, self._byte_s, self.counters
         self._transport.write(request)
-        now, size, reply_s = self._time(), len(request), self._byte_s * exchange.reply_bytes
-        request_s = self._byte_s * size
-        self._quiet_since = sent_end = now + request_s
-        asked = self._asked = _Asked(exchange, self._loop.create_future(), now, sent_end)
-        asked.deadline = deadline = sent_end + turnround_s + reply_s
-        # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
-        asked.latest = deadline + reply_s + 10 * CHUNK_GAP_S
-        counters = self.counters
+        size, asked = len(request), self._spare
+        asked.exchange, asked.future = exchange, self._loop.create_future()
+        asked.sent_at = asked.sent_end = asked.replied = deadline = self._time()
+        asked.received, asked.may_echo, asked.echo = b"", self.settings.echo != "off", 0
         counters.exchanges += 1
         counters.bytes_sent += size
-        counters.airtime_s += request_s
+        if byte_s:
+            counters.airtime_s += byte_s * size
+            asked.sent_end = deadline = deadline + byte_s * size
+            deadline += byte_s * exchange.reply_bytes
+        self._quiet_since = asked.sent_end
+        asked.deadline = deadline = deadline + turnround_s
+        # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
+        asked.latest = deadline + byte_s * exchange.reply_bytes + 10 * CHUNK_GAP_S
+        self._asked = asked
         # One timer serves exchange after exchange: it is left alone where it fires early enough, and looks then.
         if self._timer is None or self._timer_at > deadline:
             self._arm(deadline)
@@ -414,7 +423,8 @@ class Line:
         if self._quiet_since < now:
             self._quiet_since = now
         counters.bytes_received += size
-        counters.airtime_s += self._byte_s * size
+        if self._byte_s:
+            counters.airtime_s += self._byte_s * size
         if self._ghosts:
             self._lay_ghosts(data, now)
         asked = self._asked
@@ -423,7 +433,16 @@ class Line:
         asked.replied = now
         asked.received = asked.received + data if asked.received else data
         if asked.may_echo:
-            data = self._without_echo(asked, data)
+            request = asked.exchange.request
+            if (
+                size < len(request)
+                or data.startswith(request)
+                or self._echoes >= ECHOES_TO_LEARN
+                or asked.received is not data
+            ):
+                data = self._without_echo(asked, data)
+            else:
+                asked.may_echo = False
         try:
             answer = asked.exchange.feed(data) if data else None
         except MeterError as refusal:
@@ -453,7 +472,7 @@ class Line:
         """Looks for the request coming back, and cuts it off where the line is known to do that."""
         request, received = asked.exchange.request, asked.received
         begun = len(received) < len(request)
-        if not (request.startswith(received) if begun else received.startswith(request)) or self.settings.echo == "off":
+        if not (request.startswith(received) if begun else received.startswith(request)):
             asked.may_echo = False
             return received if self.echoes else data
         if begun:

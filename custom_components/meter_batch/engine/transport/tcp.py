@@ -11,6 +11,8 @@ from . import OnBytes, OnLost
 from .failure import lost, network_failure
 
 CONNECT_S = 5.0
+READ_BYTES = 4096
+"""How much is taken from the system at once: more than any reply."""
 _ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000))
 """A gateway without power is noticed within half a minute (the last one in ms; not every system has all)."""
 
@@ -40,9 +42,10 @@ class TcpTransport:
 
     def write(self, data: bytes) -> None:
         """See `Transport.write`."""
-        if self._link is None or self._link.transport.is_closing():
+        link = self._link
+        if link is None or link.transport.is_closing():
             raise LineLost(say("connection_closed", name=self.name))
-        self._link.transport.write(data)
+        link.transport.write(data)
 
     async def close(self) -> None:
         """See `Transport.close`."""
@@ -65,6 +68,9 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        if hasattr(transport, "max_size"):
+            # asyncio's own transports make room for 256 KiB with each read, which costs more than to read a reply.
+            transport.max_size = READ_BYTES
         plug: socket.socket = transport.get_extra_info("socket")
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
