@@ -15,6 +15,8 @@ COMMANDS = {
     "scan": "Find the meters on a line: addresses, models, serial numbers.",
     "decode": "Say what frames mean: Modbus and DL/T 645, from hexadecimal text.",
     "diagnose": "Say why meters are silent or wrong, and what to do.",
+    "record": "Read meters and keep every byte of it in a file.",
+    "replay": "Read a recorded session again, or serve it to other programs.",
     "history": "Say what meters counted and where each value came from; CSV, XLSX, JSON, Parquet.",
     "report": "Make a daily or monthly report of energy and cost: PDF, XLSX, HTML.",
     "simulate": "Run a fleet of virtual meters on wires that take real time.",

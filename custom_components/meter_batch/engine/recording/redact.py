@@ -7,7 +7,7 @@ and frames get the checksums that go with it. Where the line is reached is left 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from copy import replace
 
 from ..errors import MeterError
 from ..line import Exchanged
@@ -41,7 +41,8 @@ def redact(recording: Recording, load: Callable[[str], Template]) -> Recording:
         template = templates.get(one.meter)
         if len(one.meter) == len(WILDCARD):
             exchanges.append(
-                one._replace(
+                replace(
+                    one,
                     meter=names.address(one.meter),
                     request=_frames(one.request, names),
                     received=_frames(one.received, names),
@@ -185,7 +186,7 @@ def _modbus(exchanged: Exchanged, template: Template, framing: str, names: _Name
     if (serial := template.identity.serial) is not None and serial in items:
         new = _renumbered(serial, words, names)
     before, after = (_body(unit, function, one, framing) for one in (words, new))
-    return exchanged._replace(received=exchanged.received.replace(before, after))
+    return replace(exchanged, received=exchanged.received.replace(before, after))
 
 
 def _renumbered(item: IdentityItem, words: tuple[int, ...], names: _Names) -> tuple[int, ...]:
@@ -202,7 +203,7 @@ def _body(unit: int, function: int, words: tuple[int, ...], framing: str) -> byt
 
 
 def _blank(exchanged: Exchanged) -> Exchanged:
-    return exchanged._replace(received=bytes(len(exchanged.received)))
+    return replace(exchanged, received=bytes(len(exchanged.received)))
 
 
 def _pairs(address: str) -> list[str]:
