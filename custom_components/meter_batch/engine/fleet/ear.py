@@ -17,7 +17,9 @@ from ..protocol.modbus.exchange import ReadRegisters
 from ..sentences import Sentence, say
 
 _QUIET = bytes((0x00, 0xFE, 0xFF))
-"""Bytes that a line makes when its drivers switch: no sign of anybody."""
+"""Bytes that a line makes when its drivers switch, and preambles: a few are no sign of anybody."""
+MOST_IDLE = 4
+"""So many of them are no accident: replies that meet may leave nothing but zeros."""
 LISTEN_BYTES = 48
 """`beyond` of an ear that wants to hear everybody: room for two more replies."""
 
@@ -45,20 +47,21 @@ class Ear[Frame]:
         """What was heard while this question was under way, and later."""
         self.received = b""
         self._heard, self._all = heard, beyond is not None
-        self._stray = 0
+        self._stray = self._idle = 0
+        """Bytes that are no part of a frame; the second such as a line makes by itself."""
 
     @property
     def damaged(self) -> bool:
         """True where bytes came that are no part of a frame, so more than one may have talked at once."""
-        return self._stray > 0
+        return self._stray > 0 or self._idle >= MOST_IDLE
 
     def feed(self, data: bytes) -> Frame | None:
         """See `Exchange.feed`: the first frame that answers, but None for ever where all shall be heard."""
         self.received = (self.received + data)[-512:]
-        self._stray += _telling(data)
+        self._count(data, 1)
         answer = None
         for frame, raw in self._frames(data):
-            self._stray -= _telling(raw)
+            self._count(raw, -1)
             if raw == self.request.lstrip(b"\xfe"):
                 continue
             self.frames.append(frame)
@@ -70,9 +73,9 @@ class Ear[Frame]:
     def silence(self) -> MeterError:
         """See `Exchange.silence`."""
         # The echo of the request may have been damaged by a reply, or is no frame of a meter's side.
-        stray = self._stray - (_telling(self.request) if self.request in self.received and self._echo_strays else 0)
-        self._stray = max(0, stray)
-        if self._stray:
+        if self._echo_strays and self.request in self.received:
+            self._count(self.request, -1)
+        if self.damaged:
             return FrameError(self._said("damaged"), self.received)
         if self.frames:
             return WrongMeter(self._said("foreign"), self.received)
@@ -88,6 +91,11 @@ class Ear[Frame]:
         del other
         return False
 
+    def _count(self, data: bytes, sign: int) -> None:
+        told = len(data.translate(None, _QUIET))
+        self._stray += sign * told
+        self._idle += sign * (len(data) - told - data.count(0xFE))
+
     _echo_strays = False
 
     @abstractmethod
@@ -98,10 +106,6 @@ class Ear[Frame]:
 
     @abstractmethod
     def _said(self, what: str) -> Sentence: ...
-
-
-def _telling(data: bytes) -> int:
-    return len(data.translate(None, _QUIET))
 
 
 class UnitEar(Ear[rtu.RtuFrame]):

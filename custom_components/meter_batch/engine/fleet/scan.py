@@ -20,7 +20,7 @@ from ..sentences import Sentence, say
 from .identify import Candidate, Identifier
 from .request import MOST_UNITS
 from .search_dlt645 import AddressSearch
-from .search_modbus import GatewaySearch, Presence, UnitSearch
+from .search_modbus import FEW, NOISY_SHARE, GatewaySearch, Presence, UnitSearch
 
 type Phase = Literal["search", "identify", "settings"]
 
@@ -30,8 +30,6 @@ LATE_REPLY_S = 0.8
 """The slowest meter answers in half a second; longer no late reply is waited for."""
 IDENTIFY_S = 1.5
 """How long a meter takes to be identified, before there is experience."""
-DISTURBED_SHARE = 0.1
-"""Where more than this share of the questions brought only rubbish, the line itself is disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +237,7 @@ class _Scan:
         asked = line.counters.exchanges - before
         # Meters of DL/T 645 damage each other's replies as long as they are not told apart.
         damage = search.disturbed if protocol == "modbus" or not search.presences else 0
-        if damage > max(4, DISTURBED_SHARE * asked):
+        if damage > max(FEW, NOISY_SHARE * asked):
             self.noise = self.noise or say("scan_disturbed", line=line.name, count=search.disturbed, asked=asked)
 
     async def _identify(self, line: Line, settings: LineSettings, new: Sequence[ScannedMeter]) -> None:

@@ -227,9 +227,10 @@ class AddressSearch:
         return frame.address
 
     def _heard_frame(self, frame: Frame) -> None:
-        """Every reply names its meter, whichever question it answers."""
+        """Every reply names its meter, whichever question of this edition it answers."""
         self._heard_at = asyncio.get_running_loop().time()
-        if frame.is_reply and frame.address.isdecimal():
+        own = (READ_ADDRESS, READ["2007"]) if self._variant == "2007" else (READ["1997"],)
+        if frame.is_reply and frame.function in own and frame.address.isdecimal():
             self._tell(Presence(frame.address))
 
     def _tell(self, presence: Presence) -> None:

@@ -30,6 +30,8 @@ TRIES = 4
 """How often a unit is asked where only damaged bytes come."""
 MOST_DOUBTS = 60
 """Where more units than these look doubtful, the line is disturbed and asking again is of no use."""
+FEW, NOISY_SHARE = 6, 0.1
+"""After more damaged replies than these the line itself is disturbed."""
 BABBLES = 3
 """After so many questions that could not even be asked the line is given up."""
 
@@ -69,10 +71,13 @@ class UnitSearch:
         self._answered: Counter[int] = Counter()
         self._recent: list[tuple[float, int]] = []
         self._doubtful: set[int] = set()
+        self._unanswered: list[UnitEar] = []
+        """They go on listening for a while."""
         self._position = -1
         self._here: set[bytes] = set()
         self._turnrounds: list[float] = []
         self._babbles = 0
+        self._noisy = False
 
     @property
     def patience_s(self) -> float:
@@ -93,7 +98,11 @@ class UnitSearch:
                 return
         # The last ones may answer late too.
         await asyncio.sleep(SLOW_S)
+        if not self._line.echoes:
+            # Damage that nobody was asked about then: behind a reply, or in the silence before a question.
+            self._doubtful |= {ear.unit for ear in self._unanswered if ear.damaged}
         doubtful = sorted(self._doubtful & set(units))
+        self._noisy = self.disturbed > max(FEW, NOISY_SHARE * len(units))
         if len(doubtful) > MOST_DOUBTS:
             self.disturbed = max(self.disturbed, len(doubtful))
             doubtful = []
@@ -110,6 +119,7 @@ class UnitSearch:
             reply = await self._line.exchange(ear, turnround_s=self.patience_s)
             self._turnrounds.append(reply.turnround_s)
         except MeterError as error:
+            self._unanswered.append(ear)
             if isinstance(error, FrameError):
                 self._damaged(ear)
             elif isinstance(error, WrongMeter):
@@ -160,7 +170,8 @@ class UnitSearch:
                 return
             if not damaged and (not own or clean == 2):
                 return
-        if damaged > 2 or (damaged > 1 and clean):
+        # Where noise damages everything it proves nothing.
+        if not self._noisy and (damaged > 2 or (damaged > 1 and clean)):
             self._tell(Presence(str(unit), clash=True, problem=say("scan_clash_unit", unit=unit)))
 
 
