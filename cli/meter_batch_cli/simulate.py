@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from meter_batch_engine.errors import ConfigError, MeterBatchError
-from meter_batch_virtual.config import MeterConfig
+from meter_batch_virtual.config import LineConfig, MeterConfig, example_fleet
+from meter_batch_virtual.fault import KINDS
 from meter_batch_virtual.fleet import FleetConfig, TruthFile, VirtualFleet, load_fleet
 from meter_batch_virtual.wire_file import WireFile
 
@@ -30,8 +31,8 @@ _SHOWN = 5
 @app.command()
 def simulate(
     fleet: Annotated[
-        Path, typer.Argument(metavar="FLEET.toml", help="The lines and meters to simulate.", show_default=False)
-    ],
+        Path | None, typer.Argument(metavar="FLEET.toml", help="The lines and meters to simulate.", show_default=False)
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep every meter's true registers in this JSON file.", show_default=False),
@@ -44,6 +45,10 @@ def simulate(
         Path | None,
         typer.Option(metavar="FILE", help="Write every exchange on the wires to this file.", show_default=False),
     ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a fleet file that shows everything, with every fault, and end.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say whether FLEET.toml is right, and end.")] = False,
 ) -> None:
     """Run virtual meters on wires that take real time, until Ctrl-C.
 
@@ -53,12 +58,20 @@ def simulate(
     """
     if not 0 < speed < math.inf:
         raise typer.BadParameter(f"{speed:g} is no speed: time runs forward, 1 is real time", param_hint="--speed")
+    if example:
+        typer.echo(example_fleet(), nl=False)
+        return
+    if fleet is None:
+        raise typer.BadParameter("name a fleet file, or print one with --example", param_hint="FLEET.toml")
     console = Console(stderr=True)
     try:
         config = load_fleet(fleet)
     except ConfigError as error:
         console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(_WRONG_USAGE) from error
+    if check:
+        _say_right(fleet, config)
+        return
     for path in (truth, wire_log):
         # Known before anything is written: the draft of a truth file stands beside it.
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
@@ -159,8 +172,7 @@ def _say_ready(fleet: VirtualFleet, console: Console, truth: Path | None) -> Non
     table = Table("Line", "Listens at", "Protocol", "Wire", "Meters")
     for line in fleet.lines:
         config = line.config
-        wire = f"{config.baud} 8{config.parity}{config.stop_bits}" if config.is_wired else "network"
-        table.add_row(config.name, line.where, config.protocol, wire, _meters(config.meters))
+        table.add_row(config.name, line.where, config.protocol, _wire(config), _meters(config.meters))
     if sys.stderr.isatty():
         console.print(table)
     else:
@@ -173,6 +185,20 @@ def _say_ready(fleet: VirtualFleet, console: Console, truth: Path | None) -> Non
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _say_right(path: Path, config: FleetConfig) -> None:
+    for line in config.lines:
+        typer.echo(f"{line.name}: {line.listen} ({line.protocol}, {_wire(line)}), meters {_meters(line.meters)}")
+        for of, faults in (("", line.faults), *((f"{meter.name}: ", meter.faults) for meter in line.meters)):
+            for one in faults:
+                typer.echo(f"  {of}{one.kind}: {KINDS[one.kind]}")
+    meters = sum(len(line.meters) for line in config.lines)
+    typer.echo(f"{path} is right: {meters} meters on {len(config.lines)} lines.")
+
+
+def _wire(line: LineConfig) -> str:
+    return f"{line.baud} 8{line.parity}{line.stop_bits}" if line.is_wired else "network"
 
 
 def _meters(meters: Sequence[MeterConfig]) -> str:

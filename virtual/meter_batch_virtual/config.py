@@ -99,8 +99,9 @@ class FleetConfig:
     utc_offset: timedelta = timedelta(hours=8)
 
 
-_FLEET_KEYS = {"line": list, "utc_offset_h": (int, float), "seed": int}
-_LINE_KEYS: dict[str, Any] = {
+FLEET_KEYS = {"line": list, "utc_offset_h": (int, float), "seed": int}
+"""Keys of a fleet file with the types of their values; those of its lines and meters follow."""
+LINE_KEYS: dict[str, Any] = {
     "name": str,
     "listen": str,
     "protocol": str,
@@ -120,7 +121,7 @@ _LINE_KEYS: dict[str, Any] = {
     "fault": list,
     "meter": list,
 }
-_METER_KEYS: dict[str, Any] = {
+METER_KEYS: dict[str, Any] = {
     "address": (int, str),
     "template": str,
     "load": str,
@@ -145,6 +146,11 @@ _METER_KEYS: dict[str, Any] = {
 }
 
 
+def example_fleet() -> str:
+    """The text of a fleet file that shows everything, with every fault."""
+    return Path(__file__).with_name("example.toml").read_text(encoding="utf-8")
+
+
 def load_fleet(path: Path | str) -> FleetConfig:
     """The fleet in a TOML file; raises ConfigError that names file, table and key."""
     path = Path(path)
@@ -164,7 +170,7 @@ def parse_fleet(text: str, path: Path) -> FleetConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}") from error
     where = str(path)
-    check_table(tables, _FLEET_KEYS, where)
+    check_table(tables, FLEET_KEYS, where)
     offset = timedelta(hours=tables.get("utc_offset_h", 8))
     if offset % timedelta(minutes=15) or abs(offset) > timedelta(hours=14):
         raise ConfigError(f"{where}: utc_offset_h must be a multiple of a quarter of an hour within ±14")
@@ -182,7 +188,7 @@ def parse_fleet(text: str, path: Path) -> FleetConfig:
 
 
 def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
-    check_table(table, _LINE_KEYS, where, required=("name", "listen", "protocol"))
+    check_table(table, LINE_KEYS, where, required=("name", "listen", "protocol"))
     protocol = one_of(table["protocol"], PROTOCOLS, where, "protocol")
     modbus = protocol.startswith("modbus")
     baud = table.get("baud", 9600 if modbus else 2400)
@@ -236,7 +242,7 @@ def _line(table: Any, where: str, folder: Path, seed: int) -> LineConfig:
 def _meters(
     table: Any, where: str, line: Mapping[str, Any], seed: int, folder: Path, twins: Counter[str]
 ) -> list[MeterConfig]:
-    check_table(table, _METER_KEYS, where, required=("address", "template"))
+    check_table(table, METER_KEYS, where, required=("address", "template"))
     try:
         named = table["template"]
         template = load_file(folder / named) if named.endswith(".toml") else load(named)

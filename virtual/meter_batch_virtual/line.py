@@ -121,9 +121,9 @@ class VirtualLine:
 
     def _greet(self, peer: Peer) -> None:
         """What a DTU says when it is connected."""
-        fault = self._bus.faults.now("prefix", self._clock.since_start_s())
-        if fault is not None and fault.sent == "connect":
-            peer.write(spoken(fault))
+        for fault in self._bus.faults.each("prefix", self._clock.since_start_s()):
+            if fault.sent == "connect":
+                peer.write(spoken(fault))
 
     def _transaction(self, asked: int) -> int:
         return self._bus.faults.transaction(asked, self._clock.since_start_s())

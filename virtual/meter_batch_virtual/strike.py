@@ -65,10 +65,12 @@ class Faults:
 
     def now(self, kind: str, since_start_s: float) -> Fault | None:
         """The fault of this kind that is active now."""
-        if kind not in self.kinds:
-            return None
+        return next(self.each(kind, since_start_s), None) if kind in self.kinds else None
+
+    def each(self, kind: str, since_start_s: float) -> Iterator[Fault]:
+        """All faults of this kind that are active now."""
         since_read_s = since_start_s - self._read_s
-        return next((one for one in self._faults if one.kind == kind and one.active(since_read_s)), None)
+        return (one for one in self._faults if one.kind == kind and one.active(since_read_s))
 
     def since(self, kind: str, since_start_s: float) -> float | None:
         """When the fault of this kind that is active now began, in seconds from the start; None while none is."""
