@@ -17,7 +17,7 @@ from .fleet.lessons import Lessons
 from .fleet.meter import PollMeter
 from .fleet.report import PollReport
 from .fleet.schedule import PollSettings
-from .line import LineSettings
+from .line import Exchanged, LineSettings
 from .model.interval import Hole
 from .model.obis import Obis
 from .model.reading import Reading
@@ -32,6 +32,7 @@ REPORT = form_of(PollReport)
 ERROR = form_of(MeterBatchError)
 READINGS = form_of(list[Reading])
 REGISTERS = form_of(frozenset[Obis] | None)
+TRACE = form_of(list[Exchanged])
 HOLES = form_of(Mapping[str, tuple[Hole, ...]])
 
 

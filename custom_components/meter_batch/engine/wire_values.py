@@ -167,7 +167,7 @@ def _set(item: Any) -> Form:
     empty: frozenset[Any] = frozenset()
     # One empty set for all: nearly every reading has no flag.
     return Form(
-        lambda all_: sorted([encode(one) for one in all_]) if all_ else [],
+        lambda all_: [encode(one) for one in all_],
         lambda data: frozenset([decode(one) for one in data]) if data else empty,
     )
 

@@ -131,6 +131,8 @@ class Child:
                 number, key, registers = rest
                 wanted = wire_poll.REGISTERS.decode(registers)
                 self._answer(number, lambda: self._read(line, key, wanted))
+            case "trace":
+                self._answer(rest[0], lambda: self._trace(line))
             case "open":
                 self._answer(rest[0], lambda: self._open(line))
             case "run":
@@ -167,6 +169,9 @@ class Child:
 
     async def _read(self, line: str, key: str, wanted: frozenset[str] | None) -> Any:
         return wire_poll.READINGS.encode(await self._lines[line].poller.read_now(key, wanted))
+
+    async def _trace(self, line: str) -> Any:
+        return wire_poll.TRACE.encode(list(self._lines[line].line.trace))
 
     async def _open(self, line: str) -> None:
         await self._lines[line].line.open()

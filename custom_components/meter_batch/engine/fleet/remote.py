@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import wire_poll
 from ..errors import ConfigError, LineError, LineUnavailable, MeterBatchError
-from ..line import utc_now
+from ..line import Exchanged, utc_now
 from ..model.interval import Hole
 from ..model.obis import Obis
 from ..model.reading import Reading
@@ -101,6 +101,13 @@ class RemotePoller:
         await self._process.started()
         self._introduce()
         await self._process.ask("open", self._line)
+
+    async def trace(self) -> list[Exchanged]:
+        """The last exchanges on the line; none where no process runs."""
+        if not self._known:
+            return []
+        answer: list[Exchanged] = wire_poll.TRACE.decode(await self._process.ask("trace", self._line))
+        return answer
 
     async def close(self) -> None:
         """Lets go of the line, and of the process where no other line needs it."""
