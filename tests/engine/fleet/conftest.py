@@ -53,6 +53,12 @@ class SimMeter:
     site: Any = None
     variant = "2007"
     ignores: bool = False
+    serial: str | None = None
+    """The serial number that it tells; it refuses the question where None."""
+    said: list[float] = field(default_factory=list)
+    """When it told it."""
+    turned: bool = False
+    """Whether its words come in the other order than its model's."""
     needs_preamble: bool = False
     """Whether it answers only after FE bytes."""
     refusals: list[tuple[int, int]] = field(default_factory=list)
@@ -77,6 +83,10 @@ class SimMeter:
         return made
 
     def read(self, function: int, address: int, count: int) -> Any:
+        who = self.template.identity.serial
+        if who is not None and (function, address) == (who.function, who.address) and self.serial is not None:
+            self.said.append(self.site.loop.time() - self.site.started)
+            return who.words(self.serial)
         for one in self._mutes():
             at = one.locator
             self.ignores |= at.function == function and at.address < address + count and at.end > address
@@ -91,7 +101,8 @@ class SimMeter:
             raise ModbusException(3)
         image = self.image()
         assert isinstance(image, WordImage)
-        return image.read(function, address, count)
+        words = image.read(function, address, count)
+        return [words[place ^ 1] for place in range(count)] if self.turned else words
 
     def image(self) -> Any:
         """What the meter holds now; it renews its registers once a second."""
@@ -104,6 +115,9 @@ class SimMeter:
         return [one for one in self.template.registers if one.quantity.key in self.mute]
 
     def item(self, di: str) -> bytes | None:
+        if di == "04000402" and self.serial is not None:
+            self.said.append(self.site.loop.time() - self.site.started)
+            return bytes.fromhex(self.serial)[::-1]
         self.ignores |= any(di in (one.locator.di, one.locator.single) for one in self._mutes())
         items = self.image()
         assert isinstance(items, dict)

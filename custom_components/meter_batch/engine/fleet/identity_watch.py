@@ -59,9 +59,9 @@ class Watch:
         self.serial: str | None = None
         self.model_ok: bool | None = None
         self.swapped = False
-        self._misfits: dict[tuple[Obis, ...], Misfit] = {}
-        """By request: an answer without voltages does not excuse the one with them."""
-        self._doubted: set[tuple[Obis, ...]] = set()
+        self._misfits: dict[frozenset[Obis], Misfit] = {}
+        """By what was judged: right hertz do not excuse voltages that are none."""
+        self._doubted: set[frozenset[Obis]] = set()
         self._judge_at = 0.0
         self._judge_until = 0.0
         self.missed_s = MISSED_S
@@ -95,18 +95,18 @@ class Watch:
             self._judge_at, self._judge_until = now + DAY_S, now + ROUND_S
         if now > self._judge_until and not self._doubted:
             return
-        if not any(one.quantity.measure in _JUDGED for one in request.registers):
+        judged = frozenset(one.obis for one in request.registers if one.quantity.measure in _JUDGED)
+        if not judged:
             return
-        place = tuple(one.obis for one in request.registers)
         found = misfit(self._template, request, answer)
-        if found is None:
-            self._doubted.discard(place)
-            self._misfits.pop(place, None)
-        elif place in self._doubted:
-            # Once may be a reply that was damaged and still valid.
-            self._misfits[place] = found
-        else:
-            self._doubted.add(place)
+        before = {one for one in self._doubted if one & judged}
+        self._doubted -= before
+        self._misfits = {key: one for key, one in self._misfits.items() if not key & judged}
+        if found is not None:
+            self._doubted.add(judged)
+            if before:
+                # Once may be a reply that was damaged and still valid.
+                self._misfits[judged] = found
 
 
 class IdentityWatch:

@@ -18,6 +18,8 @@ from ..model.obis import Obis, parse_obis
 from ..template import DltItem, ModbusWords, Register, Template
 
 VERSION = 1
+SAME_S = 0.020
+"""Turn-rounds that differ by less are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +202,4 @@ def _differs(old: Lessons | None, new: Lessons) -> bool:
     if (old.shape, old.preamble) != (new.shape, new.preamble):
         return True
     before, after = old.turnround_s, new.turnround_s
-    return after is not None and (before is None or not before / 1.5 < after < before * 1.5)
+    return after is not None and (before is None or abs(after - before) > max(SAME_S, before / 2))
