@@ -467,6 +467,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "found_parity": "The meter at {address} answers with {parity}.",
     "found_framing": "The meter at {address} answers when it is asked in the other framing of Modbus.",
     "found_neighbours": "Nobody answers at {address}, while its neighbours do (heard: {other}).",
+    "energies_disagree": (
+        "{name}: its energies were read several times and are different each time; look for interference on the line."
+    ),
     "found_edition": "The meter at {address} answers by the rules of DL/T 645-{edition}.",
     "examine_reading": "Reading for {seconds} s …",
     "examine_settings": "Trying {baud} baud, parity {parity} …",

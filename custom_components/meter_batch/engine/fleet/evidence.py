@@ -192,6 +192,8 @@ class MeterEvidence:
         self.late = 0
         self.late_s = 0.0
         """The longest turn-round of a reply that came after its time-out."""
+        self.contradicted = 0
+        """Readings that passed their check and were damaged nonetheless: the next ones contradicted them."""
         self.thinks_s = 0.0
         """How long it takes to begin a reply, on average."""
         self.odd = False

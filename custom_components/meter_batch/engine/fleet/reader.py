@@ -20,6 +20,7 @@ from ..protocol.modbus.tcp import Numbers
 from ..sentences import say
 from ..template import ModbusRequest, Request, decode
 from .airtime import Accounts, Use
+from .confirm import Energies, agree
 from .evidence import LineEvidence, MeterEvidence
 from .instep import InStep
 from .memory import Talk
@@ -38,6 +39,9 @@ class Patience:
     retries: int = 0
     """After silence, damage and replies of others; a refusal is an answer."""
 
+
+MOST_READINGS = 3
+"""Energies that are doubted are read so many times more at most."""
 
 type Told = Callable[[Exchange[Any], MeterError | None], bool]
 """Told what became of each try; True where what came was the reply to the question before it."""
@@ -106,6 +110,7 @@ class Reader:
         self.evidence = evidence or LineEvidence(line.settings)
         self._numbers = Numbers()
         self._in_step: WeakKeyDictionary[Meter, InStep] = WeakKeyDictionary()
+        self._energies: WeakKeyDictionary[Meter, Energies] = WeakKeyDictionary()
         self.heard_at = 0.0
         self.accounts = Accounts(monotonic)
 
@@ -128,7 +133,7 @@ class Reader:
         while left:
             part = left.popleft()
             try:
-                readings += await self.ask(meter, part, meter.turnround.timeout_s)
+                readings += await self._believed(meter, part)
             except Refused as refusal:
                 if not may_be_smaller(part, refusal):
                     raise
@@ -136,6 +141,29 @@ class Reader:
                 readings += found
                 left.extendleft(reversed(rest))
         return readings
+
+    async def _believed(self, meter: Meter, request: Request) -> list[Reading]:
+        """The readings of one request as it is; energies that a weak check may have let through only when confirmed."""
+        readings = await self.ask(meter, request, meter.turnround.timeout_s)
+        if isinstance(request, ModbusRequest):
+            return readings
+        if (energies := self._energies.get(meter)) is None:
+            energies = self._energies[meter] = Energies()
+        seen = [readings]
+        while energies.doubts(seen[-1]):
+            if len(seen) > MOST_READINGS:
+                raise FrameError(say("energies_disagree", name=meter.poll.name))
+            again = await self.ask(meter, request, meter.turnround.timeout_s)
+            confirmed = any(agree(one, again) for one in seen)
+            seen.append(again)
+            if confirmed:
+                break
+        # Of those that were read before, whatever does not go with the last one was damaged and passed its check.
+        wrong = sum(not agree(one, seen[-1]) for one in seen[:-1])
+        if wrong and (evidence := self.evidence.meters.get(meter.poll.key)) is not None:
+            evidence.contradicted += wrong
+        energies.took(seen[-1])
+        return seen[-1]
 
     async def _why(self, meter: Meter, refused: Request) -> tuple[list[Reading], list[Request]]:
         """Finds out why a request was refused. What was read meanwhile, and what is to be asked now for the rest."""
