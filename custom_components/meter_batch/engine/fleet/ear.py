@@ -40,7 +40,8 @@ class Ear[Frame]:
         beyond: int | None,
     ) -> None:
         self.protocol, self.meter, self.request = protocol, meter, request
-        self.reply_bytes = reply_bytes + (beyond or 0)
+        self.beyond = beyond or 0
+        self.reply_bytes = reply_bytes + self.beyond
         self.before = self.behind = b""
         self.after_silence = False
         self.frames: list[Frame] = []
@@ -168,14 +169,22 @@ class AddressEar(Ear[dlt645.Frame]):
         reply_data: int,
         heard: Callable[[dlt645.Frame], None],
         *,
+        clock: Callable[[], float],
         preamble: int,
-        beyond: int = 0,
+        beyond: int,
     ) -> None:
-        self._control = control
+        self._control, self._clock = control, clock
+        self.last_at: float | None = None
+        """When the last byte came."""
         self._framer = dlt645.Framer()
         request = b"\xfe" * preamble + dlt645.encode(address, control, data)
         reply_bytes = REPLY_PREAMBLE + dlt645.OVERHEAD + reply_data
         super().__init__("dlt645", address, request, reply_bytes, heard, beyond)
+
+    def feed(self, data: bytes) -> None:
+        """See `Exchange.feed`."""
+        self.last_at = self._clock()
+        super().feed(data)
 
     @property
     def answers(self) -> list[dlt645.Frame]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..errors import FrameError, MeterError
 from ..line import Line
-from ..protocol.dlt645.exchange import READ, READ_ADDRESS, identifier
+from ..protocol.dlt645.exchange import READ, READ_ADDRESS, REPLY_PREAMBLE, identifier
 from ..protocol.dlt645.frame import Frame, Variant
 from ..sentences import say
 from .ear import LISTEN_BYTES, AddressEar
@@ -25,7 +25,8 @@ from .search_modbus import BABBLES, Presence, Step
 STANDARD_S = 0.55
 """A meter thinks up to half a second, by the standard."""
 SHORTEST_S = 0.15
-LEARN_FROM = 3
+HEAR_BYTES = 8
+"""So much more than one reply is waited for, so that a second one is heard that comes after the first."""
 PREAMBLE = 4
 """FE bytes before each question: some meters need them to wake up."""
 TRIES = 3
@@ -61,23 +62,22 @@ class AddressSearch:
         self.disturbed = 0
         self.gave_up = False
         self._line, self._variant, self._found, self._step = line, variant, found, step
-        self._by_read = variant == "1997"
-        """True where meters are found by reading an energy, because 13H is not known."""
+        self._by_address = False
+        """True where 13H is asked with shortened addresses too, because meters are not read by them."""
         self._fill = "A"
-        self._turnrounds: list[float] = []
+        self._slowest_s: float | None = None
         self._babbles = 0
         self._expected = 1
         self._alike = False
         """True where all meters of the line have the one value of the pair that is asked now."""
         self._before: str | None = None
-        self._heard_at = 0.0
 
     @property
     def patience_s(self) -> float:
-        """How long a question nobody answers costs, by what those present have taught."""
-        if len(self._turnrounds) < LEARN_FROM:
+        """How long meters may think, by the first question, which all of them answered at once, and those since."""
+        if self._slowest_s is None:
             return STANDARD_S
-        return min(STANDARD_S, max(SHORTEST_S, 2 * max(self._turnrounds[-50:]) + 0.05))
+        return min(STANDARD_S, max(SHORTEST_S, 1.3 * self._slowest_s + 0.05))
 
     async def run(self) -> None:
         """Finds all. Raises LineError."""
@@ -111,9 +111,8 @@ class AddressSearch:
             if len(values) < len(VALUES) and len(still) == before and self._below(low) < 2:
                 # Fewer came to light than must be there: some meter does not answer for its middle pairs alone.
                 still += await self._split(low, tuple(one for one in VALUES if one not in values))
-        if not depth and not self.presences and not still and not self._by_read:
-            # 13H is known, but not with shortened addresses: all meters can at least be read by them.
-            self._by_read = True
+        if not depth and not self.presences and not still and self._variant == "2007" and not self._by_address:
+            self._by_address = True
             await self._split_all(open_, depth)
             return
         if still:
@@ -160,8 +159,9 @@ class AddressSearch:
         """
         heard = await self._once(low, listen=listen)
         if heard.damaged and not listen:
-            if self._before is not None:
-                await self._once(self._before, listen=True)
+            before, self._before = self._before, None
+            if before is not None:
+                await self._once(before, listen=True)
             again = await self._once(low, listen=False)
             heard = _Heard(heard.who | again.who, again.damaged)
         self._before = None if heard.anything else low
@@ -173,7 +173,8 @@ class AddressSearch:
     async def _once(self, low: str, *, listen: bool) -> _Heard:
         address = low.rjust(2 * PAIRS, self._fill)
         control, data, size = READ_ADDRESS, b"", 6
-        if self._by_read:
+        # Where several answer, energies make replies differ that would else cover each other without a trace.
+        if self._variant == "1997" or (low and not self._by_address):
             _, wire = identifier(_ENERGY[self._variant], self._variant)
             control, data, size = READ[self._variant], wire, len(wire) + 4
         ear = AddressEar(
@@ -182,8 +183,9 @@ class AddressSearch:
             data,
             size,
             self._heard_frame,
+            clock=self._clock,
             preamble=max(PREAMBLE, self._line.settings.preamble),
-            beyond=LISTEN_BYTES if listen else 0,
+            beyond=LISTEN_BYTES if listen else HEAR_BYTES,
         )
         self.questions += 1
         self._tell_step()
@@ -198,15 +200,23 @@ class AddressSearch:
             self._babbles = 0
         self.gave_up = self._babbles >= BABBLES
         self.disturbed += ear.damaged and not self.presences
-        if len(ear.answers) == 1 and not ear.damaged:
-            # The preamble of the reply counts as thinking.
-            wire_s = self._line.settings.wire_s(len(ear.request) + len(ear.answers[0].raw))
-            sent_at = asyncio.get_running_loop().time() - self._line.trace[-1].duration_s
-            self._turnrounds.append(max(0.0, self._heard_at - sent_at - wire_s))
+        if ear.answers or ear.damaged:
+            self._learn(ear)
         who: Counter[str] = Counter()
         for frame in ear.answers:
             who[await self._name(frame, address)] += 1
         return _Heard(who, ear.damaged)
+
+    def _learn(self, ear: AddressEar) -> None:
+        """How long the slowest of those who answered thought, the preamble of its reply included."""
+        if ear.last_at is not None:
+            sent_at = self._clock() - self._line.trace[-1].duration_s
+            reply_bytes = ear.reply_bytes - ear.beyond - REPLY_PREAMBLE
+            thought = ear.last_at - sent_at - self._line.settings.wire_s(len(ear.request) + reply_bytes)
+            self._slowest_s = max(self._slowest_s or 0.0, thought)
+
+    def _clock(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _name(self, frame: Frame, asked: str) -> str:
         """The address of who answered; a meter of 1997 that repeats the wildcard is asked who it is."""
@@ -214,7 +224,9 @@ class AddressSearch:
             return frame.address
         for di in _OWN_ADDRESS:
             _, wire = identifier(di, "1997")
-            ear = AddressEar(asked, READ["1997"], wire, len(wire) + 6, _nobody, preamble=PREAMBLE)
+            ear = AddressEar(
+                asked, READ["1997"], wire, len(wire) + 6, _nobody, clock=self._clock, preamble=PREAMBLE, beyond=0
+            )
             self.questions += 1
             with contextlib.suppress(MeterError):
                 await self._line.exchange(ear, turnround_s=STANDARD_S)
@@ -228,7 +240,6 @@ class AddressSearch:
 
     def _heard_frame(self, frame: Frame) -> None:
         """Every reply names its meter, whichever question of this edition it answers."""
-        self._heard_at = asyncio.get_running_loop().time()
         own = (READ_ADDRESS, READ["2007"]) if self._variant == "2007" else (READ["1997"],)
         if frame.is_reply and frame.function in own and frame.address.isdecimal():
             self._tell(Presence(frame.address))
