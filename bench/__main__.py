@@ -27,6 +27,7 @@ BENCHES = {
     "alarms": "what twenty rules at a thousand points cost, and how late an alarm is",
     "apps": "how soon an app is seen, what a session costs, and what happens when no place is left",
     "reports": "what a month of 100 meters costs in three formats, and what a kernel that is kept saves",
+    "noise": "what a disturbed line and a busy host cost, and whether a wrong value gets through",
     "fleet": "a thousand meters in one Home Assistant: its CPU, its event loop, start, import, a line that dies",
     "archive": "how large ten years are, how quickly they are read, and what encryption costs",
 }
