@@ -32,7 +32,8 @@ class Flag(StrEnum):
     """Volts and hertz of the same meter cannot be: it is of another model, or read in another word order or scale."""
 
 
-@dataclass(frozen=True, slots=True)
+# Never changed once made; not frozen, because setting frozen fields takes five times as long, and a fleet makes many.
+@dataclass(slots=True, unsafe_hash=True)
 class Reading:
     """One register at one instant.
 

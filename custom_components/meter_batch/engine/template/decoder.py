@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
-from operator import itemgetter
+from itertools import pairwise
+from operator import itemgetter, truediv
 from typing import Any, cast
 
 from ..errors import DecodeError
@@ -58,15 +59,24 @@ class WordDecoder:
             plain.append(begin)
             if special := _special(register, locator):
                 self._special.append((number, begin, special))
-        self._pick = itemgetter(*places) if len(places) > 1 and places != list(range(count)) else None
-        self._only = places[0] if len(places) == 1 and count > 1 else None
+        self._pick = self._only = None
+        in_order = all(one < other for one, other in pairwise(places))
+        if in_order and count <= 2 * len(places):
+            # To jump over the words between is cheaper than to pick the others.
+            codes = _with_gaps(codes, places, count)
+            places = list(range(count))
+        elif len(places) > 1:
+            self._pick = itemgetter(*places)
+        else:
+            self._only = places[0]
         self._words = struct.Struct(f">{len(places)}H")
         self._values = struct.Struct(">" + "".join(codes))
         self._divisors = tuple(divisors)
         self._has_float = has_float
         self._absent = tuple(absent) if any(one is not None for one in absent) else None
+        self._absences = frozenset(absent) - {None}
         # Sums of parts have more raw values than registers.
-        self._plain = None if plain == list(range(len(codes))) else plain
+        self._plain = None if plain == list(range(len(divisors))) else plain
 
     def values(self, words: Sequence[int]) -> list[Value | None]:
         """The values in the order of the registers, None where the meter says that it has none."""
@@ -77,15 +87,14 @@ class WordDecoder:
         elif self._only is not None:
             words = (words[self._only],)
         raw = self._values.unpack(self._words.pack(*words))
-        values: list[Value | None]
-        if self._absent is None:
-            values = [one / divisor for one, divisor in zip(raw, self._divisors, strict=True)]
-        else:
+        values: list[Value | None] = list(map(truediv, raw, self._divisors, strict=True))
+        # One look for all: hardly ever is a value absent, and where it is, which one is seen then.
+        if self._absent is not None and not self._absences.isdisjoint(raw):
             values = [
                 one / divisor if one != absent else None
                 for one, divisor, absent in zip(raw, self._divisors, self._absent, strict=True)
             ]
-        # One look for all: infinities and NaN survive a sum.
+        # Infinities and NaN survive a sum.
         if self._has_float and not math.isfinite(sum(raw)):
             values = [value if math.isfinite(one) else None for value, one in zip(values, raw, strict=True)]
         if self._plain is not None:
@@ -96,11 +105,18 @@ class WordDecoder:
 
     def readings(self, words: Sequence[int], at: datetime) -> list[Reading]:
         """The readings of what the meter has."""
-        return [
-            Reading(obis, value, at)
-            for obis, value in zip(self._obis, self.values(words), strict=True)
-            if value is not None
-        ]
+        values = zip(self._obis, self.values(words), strict=True)
+        return [Reading(obis, value, at) for obis, value in values if value is not None]
+
+
+def _with_gaps(codes: Sequence[str], places: Sequence[int], count: int) -> list[str]:
+    """The codes of values with pads for the words between them."""
+    padded, at, taken = [], 0, 0
+    for code in codes:
+        padded.append(f"{2 * (places[taken] - at)}x{code}")
+        words = struct.calcsize(f">{code}") // 2
+        at, taken = places[taken] + words, taken + words
+    return [*padded, f"{2 * (count - at)}x"]
 
 
 def _special(register: Register, locator: ModbusWords) -> Callable[[Sequence[float], int], Value | None] | None:
