@@ -79,7 +79,7 @@ def _one(heard: Heard, settings: LineSettings) -> str:
         return "text"
     if kind := _set_otherwise(heard, settings):
         return kind
-    if _one_parity(raw):
+    if _one_parity(raw) and heard.size < 1.1 * heard.expected:
         return "parity"
     if kind := _near_miss(heard):
         return kind
@@ -98,16 +98,17 @@ def _set_otherwise(heard: Heard, settings: LineSettings) -> str:
     head = _expected_head(heard.request)
     if not head or head in heard.raw:
         return ""
-    for parity in "NEO":
-        if parity != settings.parity and _begins(heard.raw, _reply_as(head, settings, settings.baud, parity, False)):
-            return "parity"
-    if _begins(heard.raw, _reply_as(head, settings, settings.baud, settings.parity, True)):
-        return "wiring"
-    for baud in BAUDS:
-        for parity in "NEO":
-            if baud != settings.baud and _begins(heard.raw, _reply_as(head, settings, baud, parity, False)):
-                return "baud"
-    return ""
+    own = settings.baud, settings.parity, False
+    candidates = [(settings.baud, parity, False, "parity") for parity in "NEO"]
+    candidates.append((settings.baud, settings.parity, True, "wiring"))
+    candidates += [(baud, parity, False, "baud") for baud in BAUDS if baud != settings.baud for parity in "NEO"]
+    best, cause = 0, ""
+    for baud, parity, inverted, name in candidates:
+        if (baud, parity, inverted) != own:
+            told = _alike(heard.raw, _reply_as(head, settings, baud, parity, inverted))
+            if told > best:
+                best, cause = told, name
+    return cause
 
 
 def _one_parity(raw: bytes) -> bool:
@@ -116,14 +117,18 @@ def _one_parity(raw: bytes) -> bool:
     return len({byte.bit_count() & 1 for byte in told}) == 1 and len(set(told)) > 2 and len(told) < 0.85 * len(raw)
 
 
-def _begins(raw: bytes, as_heard: bytes) -> bool:
-    """Whether what came begins like this; the last byte depends on what follows, and ports read what fails as 00."""
+def _alike(raw: bytes, as_heard: bytes) -> int:
+    """How many telling bytes of a beginning are there; 0 where anything contradicts it.
+
+    The last byte depends on what follows, and ports read what fails as 00.
+    """
     told = as_heard[:-1]
     if len(set(told)) < 2 or len(raw) < len(told):
-        return False
-    return all(one == other or not one for one, other in zip(raw, told, strict=False)) and any(
-        one == other != 0 for one, other in zip(raw, told, strict=False)
-    )
+        return 0
+    pairs = list(zip(raw, told, strict=False))
+    if any(one not in (0, other) for one, other in pairs):
+        return 0
+    return sum(one == other != 0 for one, other in pairs)
 
 
 @lru_cache(maxsize=1024)
