@@ -7,17 +7,15 @@ they stand side by side with one score.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import DecodeError, FrameError, MeterError, NoReply, Refused, WrongMeter
-from ..line import Line
+from ..line import Line, Reply
 from ..model.quantity import BY_KEY, Measure
 from ..model.reading import Reading
-from ..protocol.dlt645.exchange import Data, ReadData
+from ..protocol.dlt645.exchange import ReadData
 from ..protocol.modbus.exchange import ReadRegisters
 from ..sentences import Sentence, say
 from ..template import (
@@ -240,17 +238,17 @@ class _Asker:
     def __init__(self, line: Line, protocol: str, address: str, turnround_s: float) -> None:
         self.questions = self.damaged = 0
         self._line, self._protocol, self._address, self._turnround_s = line, protocol, address, turnround_s
-        self._answers: dict[_Key, Any] = {}
+        self._answers: dict[_Key, Reply[Any] | None] = {}
         self._silences = self._transaction = 0
 
     async def readings(self, request: Request, *, parts: bool = False) -> list[Reading]:
         """What a request brings; nothing where the meter refuses or says what is no value."""
-        answer = await self._ask(request)
-        if answer is None:
+        reply = await self._ask(request)
+        if reply is None:
             smaller = request.parts() if parts or isinstance(request, Dlt645Request) else ()
             return [one for part in smaller for one in await self.readings(part)]
         try:
-            return decode(request, answer, datetime.now(UTC))
+            return decode(request, reply.answer, reply.at)
         except DecodeError:
             return []
 
@@ -260,23 +258,23 @@ class _Asker:
 
     async def identity(self, request: IdentityRequest) -> dict[str, str | None]:
         """What the meter says of itself."""
-        answer = await self._ask(request.request)
+        reply = await self._ask(request.request)
         try:
-            return {} if answer is None else request.texts(answer)
+            return {} if reply is None else request.texts(reply.answer)
         except DecodeError:
             return {}
 
-    async def _ask(self, request: Request) -> Any:
+    async def _ask(self, request: Request) -> Reply[Any] | None:
         key = _key(request)
         if key not in self._answers:
             self._answers[key] = await self._answer(request)
         return self._answers[key]
 
-    async def _answer(self, request: Request) -> tuple[int, ...] | Data | None:
+    async def _answer(self, request: Request) -> Reply[Any] | None:
         for _ in range(TRIES):
             self.questions += 1
             try:
-                reply = await self._line.exchange(self._question(request), turnround_s=self._turnround_s)
+                reply: Reply[Any] = await self._line.exchange(self._question(request), turnround_s=self._turnround_s)
             except Refused:
                 self._silences = 0
                 return None
@@ -288,13 +286,11 @@ class _Asker:
                 return None
             except FrameError, WrongMeter:
                 self.damaged += 1
-                await asyncio.sleep(0)
             except MeterError:
                 return None
             else:
                 self._silences = 0
-                answer: tuple[int, ...] | Data = reply.answer
-                return answer
+                return reply
         return None
 
     async def _is_there(self) -> bool:

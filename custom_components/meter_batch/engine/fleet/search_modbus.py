@@ -39,6 +39,8 @@ GATEWAY_FIRST_S = 3.0
 """How long a gateway may wait for a meter that is not there, until it has shown how long it does."""
 GATEWAY_SILENT_S = 1.0
 """Patience behind a gateway that says nothing of absent meters."""
+NOBODY = (b"\x0a", b"\x0b")
+"""What a gateway says of a meter that is not there, on a wire behind it too."""
 DEVICE_PROBES = (231, 173, 94)
 """Units that are seldom used: what answers for all of them is one device that takes any."""
 DEVICE_ITSELF = 255
@@ -140,7 +142,7 @@ class UnitSearch:
         position = self._line.counters.bytes_received
         if position != self._position:
             self._position, self._here = position, set()
-        if frame.raw in self._here or not self._asked[frame.unit]:
+        if frame.raw in self._here or not self._asked[frame.unit] or frame.pdu[1:] in NOBODY:
             return
         self._here.add(frame.raw)
         self._answered[frame.unit] += 1
@@ -190,6 +192,7 @@ class GatewaySearch:
         self._codes: dict[int, int | None] = {}
         """Who answered: None, or the code of the refusal."""
         self._nobody_codes: set[int] = set()
+        self._units: frozenset[int] = frozenset()
         self._probed = False
         """True once it is known that this is not one device that takes any unit."""
 
@@ -204,10 +207,13 @@ class GatewaySearch:
 
     async def run(self, units: Sequence[int]) -> None:
         """Asks all units. Raises LineError."""
-        probes = [unit for unit in DEVICE_PROBES if unit in units]
+        if not units:
+            return
+        self._units = frozenset(units)
+        probes = DEVICE_PROBES
         for unit in probes:
             await self._ask(unit)
-        if len(probes) == len(DEVICE_PROBES) and len(self._codes) == len(probes):
+        if len(self._codes) == len(probes):
             codes = set(self._codes.values())
             if codes <= FAILURES and len(codes) == 1:
                 # Some gateways report a failure where they found nobody.
@@ -220,11 +226,12 @@ class GatewaySearch:
                 return
         self._probed = True
         for unit in self._codes:
-            self._tell(Presence(str(unit)))
+            if unit in units:
+                self._tell(Presence(str(unit)))
         rest = [unit for unit in units if unit not in probes]
         for number, unit in enumerate(rest):
             each = self._nobody_s or self.patience_s
-            self._step(len(probes) + number, len(units), (len(rest) - number) * each)
+            self._step(len(units) - len(rest) + number, len(units), (len(rest) - number) * each)
             await self._ask(unit)
         self._probed = False
         if not self.presences and await self._ask(DEVICE_ITSELF):
@@ -253,7 +260,7 @@ class GatewaySearch:
     def _heard(self, unit: int, code: int | None) -> None:
         if code not in self._nobody_codes:
             self._codes[unit] = code
-            if self._probed:
+            if self._probed and unit in self._units:
                 self._tell(Presence(str(unit)))
 
     def _tell(self, presence: Presence) -> None:
