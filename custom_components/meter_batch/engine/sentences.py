@@ -217,6 +217,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "scan_clash_meter": (
         "At least two meters answer as {meter}: their replies damage each other. Disconnect one and change its address."
     ),
+    "scan_garbled_unit": (
+        "Replies of Modbus unit {unit} come damaged again and again: most likely two meters have this unit, "
+        "so disconnect one and give it another. If only one is there, check its wiring, baud rate and parity."
+    ),
+    "scan_garbled_meter": (
+        "Replies of meter {meter} come damaged again and again: most likely two meters have this address, so "
+        "disconnect one and change its address. If only one is there, check its wiring, baud rate and parity."
+    ),
     "scan_any_unit": "This device answers whichever unit is asked: it is one meter, not many.",
     "scan_device_itself": "The device answers only as unit {unit}: set its unit to a number from 1 to 247.",
     "scan_only_wildcard": "A meter answers, but does not say who it is: take the address that is printed on it.",

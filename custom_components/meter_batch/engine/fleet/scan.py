@@ -250,15 +250,15 @@ class _Scan:
             each = (loop.time() - began) / number if number else IDENTIFY_S
             left_s = (len(todo) - number) * each
             self.progress(ScanProgress("identify", number, len(todo), len(self.meters), left_s, settings))
-            if meter.clash:
+            if meter.clash or meter.problem is not None:
                 continue
             said = await identifier.identify(meter.protocol, meter.address)
             problem = meter.problem or said.problem
             if said.clash:
                 problem = (
-                    say("scan_clash_unit", unit=meter.address)
+                    say("scan_garbled_unit", unit=meter.address)
                     if meter.protocol == "modbus"
-                    else say("scan_clash_meter", meter=meter.address)
+                    else say("scan_garbled_meter", meter=meter.address)
                 )
             self._tell(
                 replace(

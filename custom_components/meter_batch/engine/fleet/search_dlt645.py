@@ -148,7 +148,7 @@ class AddressSearch:
         """A whole address that stays damaged is that of two meters, unless the line was disturbed."""
         heard = [await self._ask(address, listen=True) for _ in range(TRIES)]
         if sum(one.damaged or one.who[address] > 1 for one in heard) == TRIES:
-            self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
+            self._tell(Presence(address, clash=True, problem=say("scan_garbled_meter", meter=address)))
 
     # --- asking
 

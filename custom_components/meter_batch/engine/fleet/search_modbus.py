@@ -78,6 +78,7 @@ class UnitSearch:
         self._position = -1
         self._here: set[bytes] = set()
         self._turnrounds: list[float] = []
+        self._garbled: list[int] = []
         self._babbles = 0
         self._noisy = False
 
@@ -112,6 +113,7 @@ class UnitSearch:
             total = len(units) + len(doubtful)
             self._step(len(units) + number, total, (len(doubtful) - number) * (SLOW_S + self._slot_s()))
             await self._again(unit)
+        self._tell_garbled()
         self._step(len(units) + len(doubtful), len(units) + len(doubtful), 0.0)
 
     async def _ask(self, unit: int) -> None:
@@ -172,9 +174,19 @@ class UnitSearch:
                 return
             if not damaged and (not own or clean == 2):
                 return
-        # Where noise damages everything it proves nothing.
-        if not self._noisy and (damaged > 2 or (damaged > 1 and clean)):
-            self._tell(Presence(str(unit), clash=True, problem=say("scan_clash_unit", unit=unit)))
+        if damaged > 2 or (damaged > 1 and clean):
+            self._garbled.append(unit)
+
+    def _tell_garbled(self) -> None:
+        """Whoever only gets damaged replies through shares its address, if those of others come through well.
+
+        Else baud rate, parity or the line may be wrong; where noise damages everything, it proves nothing at all.
+        """
+        others = any(not one.clash for one in self.presences.values())
+        for unit in () if self._noisy else self._garbled:
+            self._tell(Presence(str(unit), clash=others, problem=say("scan_garbled_unit", unit=unit)))
+        if self._garbled and not others:
+            self.disturbed = max(self.disturbed, FEW + 1, round(NOISY_SHARE * sum(self._asked.values())) + 1)
 
 
 class GatewaySearch:
