@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from ...errors import (
     AbsentRegister,
@@ -18,7 +19,19 @@ from ...errors import (
     WrongMeter,
 )
 from ...sentences import Sentence, listed, say
-from .frame import BROADCAST, OVERHEAD, WILDCARD, Frame, Framer, Variant, encode, normal_address
+from .frame import (
+    BROADCAST,
+    OVERHEAD,
+    REPLY,
+    TAKE,
+    WILDCARD,
+    Frame,
+    Framer,
+    Variant,
+    encode,
+    is_whole,
+    normal_address,
+)
 
 READ = {"2007": 0x11, "1997": 0x01}
 READ_NEXT = {"2007": 0x12, "1997": 0x02}
@@ -59,6 +72,7 @@ def error_flags(code: int, variant: Variant) -> list[str]:
     return [names.get(1 << bit, f"bit{bit}") for bit in range(8) if code & 1 << bit]
 
 
+@lru_cache(maxsize=1024)
 def identifier(di: str, variant: Variant) -> tuple[str, bytes]:
     """An identifier in its normal form (upper case) and as it travels; raises ConfigError where it is none."""
     digits = 8 if variant == "2007" else 4
@@ -76,7 +90,15 @@ def address_matches(asked: str, given: str) -> bool:
     return asked == given or all(asked[at : at + 2] in ("AA", given[at : at + 2]) for at in range(0, 12, 2))
 
 
-@dataclass(frozen=True, slots=True)
+@lru_cache(maxsize=8192)  # a fleet asks the same few thousand questions again and again
+def _form(address: str, control: int, data: bytes, preamble: int) -> tuple[str, bytes, bytes]:
+    """The address in its normal form; the request; how the good reply begins that no further frame follows."""
+    address = normal_address(address)
+    frame = encode(address, control, data)
+    return address, b"\xfe" * preamble + frame, frame[:8] + bytes((control | REPLY,))
+
+
+@dataclass(slots=True, unsafe_hash=True)  # never changed; frozen would cost more than all its fields
 class Data:
     """One frame of an answer: `data` without identifier and sequence; `more` where the next frame must be asked for."""
 
@@ -95,25 +117,29 @@ class _Question[Answer]:
     behind = b""
     after_silence = False
 
+    foreign = 0
+    reply_bytes = 0
+    _stray = 0
+    _echoed = False
+    _framer: Framer | None = None
+    _other: Frame | None = None
+    _heard = b""
+
     def __init__(self, address: str, control: int, data: bytes, what: str, variant: Variant, preamble: int) -> None:
-        self.address = normal_address(address)
-        self.variant = variant
+        self.address, self.request, self._good = _form(address, control, data, preamble)
         self.meter = self.address
-        self.foreign = 0
-        self.request = b"\xfe" * preamble + encode(self.address, control, data)
-        self.reply_bytes = 0
+        self.variant = variant
         self._control = control
         self._what = what
-        self._framer = Framer()
-        self._stray = 0
-        self._echoed = False
-        self._other: Frame | None = None
-        self._heard = b""
 
     def feed(self, data: bytes) -> Answer | None:
         """See `Exchange.feed`; heart-beats (C = 80), echoes and frames of others are skipped."""
+        if not self._heard and (quick := self._quick(data)) is not None:
+            return quick
         self._heard = (self._heard + data)[-512:]
         self._stray += len(data.translate(None, _NOISE))
+        if self._framer is None:
+            self._framer = Framer()
         for frame in self._framer.feed(data):
             self._stray -= len(frame.raw.translate(None, _NOISE))
             if not frame.is_reply:
@@ -132,6 +158,10 @@ class _Question[Answer]:
             else:
                 self.foreign += 1
                 self._other = frame
+        return None
+
+    def _quick(self, data: bytes) -> Answer | None:
+        """The answer in bytes that are one good reply and nothing else but its preamble: nearly always."""
         return None
 
     @abstractmethod
@@ -230,6 +260,18 @@ class ReadData(_Question[Data]):
         super().__init__(address, READ[variant], self._wire + extra, self.di, variant, preamble)
         most = MOST_DATA if data_bytes is None else len(self._wire) + data_bytes
         self.reply_bytes = REPLY_PREAMBLE + OVERHEAD + most
+
+    def _quick(self, data: bytes) -> Data | None:
+        frame = data.lstrip(b"\xfe") if data.startswith(b"\xfe") else data
+        if not frame.startswith(self._good) or not is_whole(frame):
+            return None
+        content = frame[10:-2].translate(TAKE)
+        wire = self._wire
+        if not content.startswith(wire):
+            return None
+        if len(frame) != len(data):
+            self.before = data[: len(data) - len(frame)]
+        return Data(self.address, self.di, content[len(wire) :])
 
     def _answer(self, frame: Frame) -> Data | None:
         if not frame.data.startswith(self._wire):

@@ -26,7 +26,7 @@ WILDCARD = "AAAAAAAAAAAA"
 BROADCAST = "999999999999"
 
 _ADD = bytes((value + 0x33) & 0xFF for value in range(256))
-_TAKE = bytes((value - 0x33) & 0xFF for value in range(256))
+TAKE = bytes((value - 0x33) & 0xFF for value in range(256))
 _HEX = frozenset("0123456789ABCDEF")
 
 
@@ -103,7 +103,7 @@ class Framer:
         while (found := self._first_complete()) is not None:
             start, end = found
             raw = bytes(buffer[start:end])
-            frames.append(Frame(raw[6:0:-1].hex().upper(), raw[8], raw[10:-2].translate(_TAKE), raw))
+            frames.append(Frame(raw[6:0:-1].hex().upper(), raw[8], raw[10:-2].translate(TAKE), raw))
             del buffer[:end]
         return frames
 
@@ -130,6 +130,12 @@ class Framer:
         if best is None:
             del buffer[: size if first_open is None else first_open]
         return best
+
+
+def is_whole(data: bytes) -> bool:
+    """True where bytes that begin with a start are exactly one valid frame."""
+    size = len(data)
+    return size >= OVERHEAD and size == OVERHEAD + data[9] and data[-1] == END and sum(data[:-2]) & 0xFF == data[-2]
 
 
 def _valid(buffer: bytearray, start: int, end: int) -> bool:
