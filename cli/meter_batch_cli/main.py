@@ -21,7 +21,7 @@ COMMANDS = {
     "report": "Make a daily or monthly report of energy and cost: PDF, XLSX, HTML.",
     "simulate": "Run a fleet of virtual meters on wires that take real time.",
     "ledger": "Prove that the ledger of a site is whole.",
-    "templates": "List the meter models that can be read, show one, or check a file.",
+    "templates": "List and show meter models; check one of your own, or begin it from a data sheet or a meter.",
 }
 """Each is a module of this package with `app`, a Typer application of one command. Imported only when it is used."""
 

@@ -7,6 +7,7 @@ from .identity import Identity, IdentityItem
 from .identity_request import IdentityRequest, identity_requests
 from .loader import load_file
 from .planner import Timing, cost, plan
+from .remark import remarks
 from .schema import (
     Dlt645Options,
     DltItem,
@@ -50,6 +51,7 @@ __all__ = [
     "load_file",
     "plan",
     "problems",
+    "remarks",
     "shown",
     "use_folder",
 ]
