@@ -291,6 +291,25 @@ def test_a_meter_of_no_known_model_is_found_and_no_model_is_made_up(wire: Any) -
     assert "none of the models" in str(meter.problem)
 
 
+@pytest.mark.parametrize(("fault", "words"), [("word_order", "words in the other order"), ("scale", "would be right")])
+def test_nonsense_that_would_be_right_in_another_word_order_or_scale_is_named_so(fault: str, words: str) -> None:
+    said = scanned(sdm(3), modbus(8, identify=True), more=f'faults = [{{ kind = "{fault}" }}]\n')
+    assert said.of("3").template_id is None
+    assert words in str(said.of("3").problem)
+
+
+def test_a_meter_that_thinks_longer_than_any_should_is_found_and_identified() -> None:
+    said = scanned(sdm(3), modbus(20, identify=True), more='faults = [{ kind = "slow", late_s = 0.8 }]\n')
+    assert said.of("3").template_id == "eastron/sdm630"
+
+
+def test_noise_around_every_reply_of_a_meter_is_no_clash() -> None:
+    meters = [*sdm(7), *sdm(3)]
+    said = scanned(meters, modbus(10, identify=True), more='faults = [{ kind = "noise" }]\n')
+    assert said.addresses == ["3", "7"]
+    assert not any(one.clash for one in said.result.meters)  # type: ignore[union-attr]
+
+
 # --- Modbus TCP
 
 

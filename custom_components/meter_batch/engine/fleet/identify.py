@@ -7,6 +7,7 @@ they stand side by side with one score.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,13 +31,15 @@ from ..template import (
     load,
     plan,
 )
-from ..template.fit import fit
+from ..template.fit import fit, misfit
 
 TRIES = 3
 """How often a question is asked whose reply was damaged."""
 SILENCES = 3
 """After so many questions without a reply in a row it is made sure that the meter is still there."""
 LONGEST_S = 0.7
+SLOWEST_S = 3.0
+"""For a meter that does not answer any more: it may be slower than any should be."""
 CERTAIN = 0.99
 LIKELY = 0.5
 CANDIDATES = 6
@@ -92,8 +95,10 @@ class Identifier:
         models = [one for one in self.templates if one.protocol == protocol]
         try:
             found = await self._identify(asker, models)
-        except _Silent:
+        except _Silent as silent:
             found = Identified(problem=say("identify_silent", meter=address))
+            if silent.slow and turnround_s < SLOWEST_S:
+                return await self.identify(protocol, address, turnround_s=SLOWEST_S)
         self.questions += asker.questions
         if asker.damaged >= 2 * TRIES:
             return Identified(found.models, found.serial, found.readings, clash=True, problem=found.problem)
@@ -117,7 +122,8 @@ class Identifier:
             one.odds = min(one.odds, MOST_ODDS * max(1.0, one.said))
         scored.sort(key=lambda one: (-one.score, one.template.id))
         if not scored or scored[0].score <= LIKELY:
-            return Identified(tuple(one.candidate for one in scored[:CANDIDATES]), problem=say("identify_unknown"))
+            problem = next((one.nonsense for one in scored if one.nonsense), None) or say("identify_unknown")
+            return Identified(tuple(one.candidate for one in scored[:CANDIDATES]), problem=problem)
         top = scored[0]
         readings = {one.obis: one for one in top.readings}
         for request in plan(top.template, _shown_too(top.template) - readings.keys()):
@@ -141,6 +147,7 @@ class Identifier:
             for request in requests:
                 one.readings += await asker.readings(request)
                 one.refused += asker.refused(request)
+                one.nonsense = one.nonsense or asker.nonsense(template, request)
             one.judge()
             scored.append(one)
             if one.score >= CERTAIN:
@@ -206,6 +213,8 @@ class _Scored:
     readings: list[Reading] = field(default_factory=list)
     refused: int = 0
     odds: float = 1.0
+    nonsense: Sentence | None = None
+    """What is wrong with the meter's volts and hertz, read as this model: another word order or scale."""
     said: float = 1.0
     """What its own model code does to the odds."""
     reasons: tuple[Sentence, ...] = ()
@@ -229,7 +238,11 @@ def _share(shown: set[str], wanted: set[str]) -> float:
 
 
 class _Silent(Exception):
-    """The meter does not answer any more."""
+    """The meter does not answer any more, or is `slow`: it does, but not as soon as meters should."""
+
+    def __init__(self, *, slow: bool) -> None:
+        super().__init__()
+        self.slow = slow
 
 
 class _Asker:
@@ -256,6 +269,12 @@ class _Asker:
         """True where the meter does not have what was asked."""
         return self._answers.get(_key(request)) is None
 
+    def nonsense(self, template: Template, request: Request) -> Sentence | None:
+        """Whether an answer would be right in another word order or scale."""
+        reply = self._answers.get(_key(request))
+        found = None if reply is None else misfit(template, request, reply.answer)
+        return None if found is None or found.kind == "another_model" else found.text
+
     async def identity(self, request: IdentityRequest) -> dict[str, str | None]:
         """What the meter says of itself."""
         reply = await self._ask(request.request)
@@ -279,11 +298,12 @@ class _Asker:
                 self._silences = 0
                 return None
             except NoReply:
-                # Some meters say nothing where they should refuse.
+                # Some meters say nothing where they should refuse; those of DL/T 645 always say something.
                 self._silences += 1
-                if self._silences >= SILENCES and not await self._is_there():
-                    raise _Silent from None
-                return None
+                if self._silences >= SILENCES:
+                    await self._require_there()
+                if self._protocol == "modbus" or self._silences > 1:
+                    return None
             except FrameError, WrongMeter:
                 self.damaged += 1
             except MeterError:
@@ -293,16 +313,19 @@ class _Asker:
                 return reply
         return None
 
-    async def _is_there(self) -> bool:
-        """Asks what it was found by."""
-        try:
-            await self._line.exchange(self._question(_PRESENCE[self._protocol]), turnround_s=LONGEST_S)
-        except Refused:
-            pass
-        except MeterError:
-            return False
-        self._silences = 0
-        return True
+    async def _require_there(self) -> None:
+        """Asks what the meter was found by. Raises _Silent where it answers only to the most patient, or never."""
+        for turnround_s in (self._turnround_s, SLOWEST_S):
+            with contextlib.suppress(Refused):
+                try:
+                    await self._line.exchange(self._question(_PRESENCE[self._protocol]), turnround_s=turnround_s)
+                except NoReply, FrameError, WrongMeter:
+                    continue
+            self._silences = 0
+            if turnround_s > self._turnround_s:
+                raise _Silent(slow=True)
+            return
+        raise _Silent(slow=False)
 
     def _question(self, request: Request) -> Any:
         settings = self._line.settings

@@ -17,7 +17,7 @@ from ..model.point import PROTOCOLS
 from ..model.reading import Reading
 from ..protocol.dlt645.frame import Variant
 from ..sentences import Sentence, say
-from .identify import Candidate, Identifier
+from .identify import LIKELY, TIE, Candidate, Identifier
 from .request import MOST_UNITS
 from .search_dlt645 import AddressSearch
 from .search_modbus import FEW, NOISY_SHARE, GatewaySearch, Presence, UnitSearch
@@ -99,14 +99,14 @@ class ScannedMeter:
     def template_id(self) -> str | None:
         """The model that it most likely is; None where none fits, or several as well as each other."""
         likely = self.models[0] if self.models else None
-        if likely is None or likely.score <= 0.5 or self.ties:
+        if likely is None or likely.score <= LIKELY or self.ties:
             return None
         return likely.template_id
 
     @property
     def ties(self) -> tuple[str, ...]:
         """The models with the best score, where there are several."""
-        best = [one.template_id for one in self.models if self.models[0].score - one.score < 0.005]
+        best = [one.template_id for one in self.models if one.score > LIKELY and self.models[0].score - one.score < TIE]
         return tuple(best) if len(best) > 1 else ()
 
 

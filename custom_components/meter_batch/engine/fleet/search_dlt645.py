@@ -147,7 +147,7 @@ class AddressSearch:
     async def _leaf(self, address: str) -> None:
         """A whole address that stays damaged is that of two meters, unless the line was disturbed."""
         heard = [await self._ask(address, listen=True) for _ in range(TRIES)]
-        if sum(one.damaged or one.who[address] > 1 for one in heard) == TRIES:
+        if all((one.damaged and not one.who[address]) or one.who[address] > 1 for one in heard):
             self._tell(Presence(address, clash=True, problem=say("scan_garbled_meter", meter=address)))
 
     # --- asking
