@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import tty
 from contextlib import suppress
 
@@ -77,9 +78,54 @@ async def test_small_requests_are_not_held_back():
         transport = open_transport(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         ears = Ears()
         await transport.open(ears.on_bytes, ears.on_lost)
-        plug = transport._link.transport.get_extra_info("socket")
+        plug = transport._link._plug
         assert plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert plug.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        await transport.close()
+
+
+async def test_what_the_system_does_not_take_at_once_follows_in_order():
+    heard, all_of_it = bytearray(), bytes(range(256)) * 40_000
+
+    async def slow(reader, writer):
+        await asyncio.sleep(0.05)
+        while data := await reader.read(65536):
+            heard.extend(data)
+        writer.close()
+
+    server = await asyncio.start_server(slow, "127.0.0.1", 0)
+    async with server:
+        transport = open_transport(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        ears = Ears()
+        await transport.open(ears.on_bytes, ears.on_lost)
+        transport.write(all_of_it)
+        transport.write(b"the end")
+        async with asyncio.timeout(5):
+            while len(heard) < len(all_of_it) + 7:  # noqa: ASYNC110  # a server has no event for that
+                await asyncio.sleep(0.005)
+        assert bytes(heard) == all_of_it + b"the end"
+        await transport.close()
+        assert ears.lost == []
+
+
+async def test_a_connection_that_breaks_off_is_told_once_whoever_notices():
+    async def rude(reader, writer):
+        await reader.read(1)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(rude, "127.0.0.1", 0)
+    async with server:
+        transport = open_transport(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        ears = Ears()
+        await transport.open(ears.on_bytes, ears.on_lost)
+        with suppress(LineLost):
+            for _ in range(50):
+                transport.write(b"x")
+                await asyncio.sleep(0.001)
+        await ears.until(lambda: ears.lost)
+        await asyncio.sleep(0)
+        assert len(ears.lost) == 1 and "broke off" in str(ears.lost[0])
         await transport.close()
 
 

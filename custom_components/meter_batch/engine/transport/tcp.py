@@ -1,4 +1,8 @@
-"""TCP client: Modbus TCP devices, gateways and serial servers that pass bytes on."""
+"""TCP client: Modbus TCP devices, gateways and serial servers that pass bytes on.
+
+Straight on the socket: replies are small and come one at a time, and the loop's own transports, made for streams, cost
+as much as all else that a line does for an exchange.
+"""
 
 from __future__ import annotations
 
@@ -28,57 +32,116 @@ class TcpTransport:
     async def open(self, on_bytes: OnBytes, on_lost: OnLost) -> None:
         """See `Transport.open`."""
         await self.close()
-        link = _Link(self.name, on_bytes, on_lost)
         try:
             async with asyncio.timeout(self._connect_s):
-                await asyncio.get_running_loop().create_connection(  # type: ignore[call-overload]
-                    lambda: link, self._host, self._port, all_errors=True
-                )
-        except (OSError, ExceptionGroup, UnicodeError) as error:
-            # One error for each address of the host: the first tells the story. A time-out is an OSError too.
-            first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-            raise LineUnavailable(network_failure(self._host, self._port, first, self._connect_s)) from error
-        self._link = link
+                plug = await _connected(self._host, self._port)
+        except (OSError, UnicodeError) as error:
+            raise LineUnavailable(network_failure(self._host, self._port, error, self._connect_s)) from error
+        self._link = _Link(self.name, plug, on_bytes, on_lost)
 
     def write(self, data: bytes) -> None:
         """See `Transport.write`."""
-        link = self._link
-        if link is None or link.transport.is_closing():
+        if self._link is None:
             raise LineLost(say("connection_closed", name=self.name))
-        link.transport.write(data)
+        self._link.write(data)
 
     async def close(self) -> None:
         """See `Transport.close`."""
         link, self._link = self._link, None
         if link is not None:
-            link.on_lost = None
-            link.transport.abort()
-            await link.closed.wait()
+            link.close()
 
 
-class _Link(asyncio.Protocol):
-    transport: asyncio.Transport
+async def _connected(host: str, port: int) -> socket.socket:
+    """A socket connected to the first address of the host that can be; raises the error of the first that cannot."""
+    loop = asyncio.get_running_loop()
+    first: OSError | None = None
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        plug = socket.socket(family, kind, protocol)
+        try:
+            plug.setblocking(False)
+            plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _ALIVE:
+                if hasattr(socket, option):
+                    plug.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            await loop.sock_connect(plug, address)
+        except OSError as error:
+            plug.close()
+            first = first or error
+        except BaseException:
+            plug.close()
+            raise
+        else:
+            return plug
+    raise first or OSError(f"{host} has no address")
 
-    def __init__(self, name: str, on_bytes: OnBytes, on_lost: OnLost) -> None:
-        self.name = name
-        self.data_received = on_bytes  # type: ignore[method-assign,assignment]  # one call less for every chunk
-        self.on_lost: OnLost | None = on_lost
-        self.closed = asyncio.Event()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        if hasattr(transport, "max_size"):
-            # asyncio's own transports make room for 256 KiB with each read, which costs more than to read a reply.
-            transport.max_size = READ_BYTES
-        plug: socket.socket = transport.get_extra_info("socket")
-        plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _ALIVE:
-            if hasattr(socket, option):
-                plug.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+class _Link:
+    """One connection."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set()
-        if self.on_lost is not None:
-            self.on_lost(LineLost(lost(self.name, exc)))
+    __slots__ = ("_loop", "_name", "_on_bytes", "_on_lost", "_plug", "_receive", "_send", "_unsent", "open")
+
+    def __init__(self, name: str, plug: socket.socket, on_bytes: OnBytes, on_lost: OnLost) -> None:
+        self._name, self._plug, self._on_bytes, self._on_lost = name, plug, on_bytes, on_lost
+        self._send, self._receive = plug.send, plug.recv
+        self._unsent = b""
+        self.open = True
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(plug, self._readable)
+
+    def write(self, data: bytes) -> None:
+        if not self.open:
+            raise LineLost(say("connection_closed", name=self._name))
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._send(data)
+        except BlockingIOError, InterruptedError:
+            sent = 0
+        except OSError as error:
+            # Whoever writes is told at once; the end of the connection follows as if it had been heard of.
+            self._loop.call_soon(self._lose, error)
+            raise LineLost(lost(self._name, error)) from error
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._loop.add_writer(self._plug, self._writable)
+
+    def close(self) -> None:
+        """Returns when the socket is free; nothing is reported any more."""
+        if self.open:
+            self.open = False
+            self._loop.remove_reader(self._plug)
+            if self._unsent:
+                self._loop.remove_writer(self._plug)
+            self._plug.close()
+
+    def _lose(self, error: OSError | None) -> None:
+        if self.open:
+            self.close()
+            self._on_lost(LineLost(lost(self._name, error)))
+
+    def _readable(self) -> None:
+        try:
+            data = self._receive(READ_BYTES)
+        except BlockingIOError, InterruptedError:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if data:
+            self._on_bytes(data)
+        else:
+            self._lose(None)
+
+    def _writable(self) -> None:
+        try:
+            self._unsent = self._unsent[self._send(self._unsent) :]
+        except BlockingIOError, InterruptedError:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if not self._unsent:
+            self._loop.remove_writer(self._plug)
