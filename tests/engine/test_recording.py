@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from meter_batch_engine.recording import (
 )
 from meter_batch_engine.template import load
 
+SESSIONS = sorted((Path(__file__).parents[1] / "captures").rglob("*.json"))
 AT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 ADDRESS, NUMBER = "123456789012", "998877665544"
 
@@ -180,6 +182,14 @@ def test_transaction_numbers_of_another_session_are_answered_with_their_own() ->
     assert readings_of(line, load) == ({"frequency": "50.02", "energy_import": "1234.75"},)
     again = tcp.encode(99, 1, bytes.fromhex("0400460004"))
     assert list(Answers(line).feed(again)) == [tcp.encode(99, 1, bytes.fromhex("04084248147B449A5800"))]
+
+
+@pytest.mark.parametrize("path", SESSIONS, ids=lambda path: path.stem)
+def test_a_recorded_session_reads_as_it_did(path: Path) -> None:
+    """A session put there by `meter-batch record` is a test from then on."""
+    recording = parse(path.read_text(encoding="utf-8"))
+    assert any(recording.readings)
+    assert differences(recording, load) == ()
 
 
 @given(st.lists(st.binary(max_size=30), max_size=4))
