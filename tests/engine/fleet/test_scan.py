@@ -398,11 +398,12 @@ def test_a_device_that_answers_for_itself_alone_is_found_under_its_own_number(wi
 # --- DL/T 645
 
 
-def test_the_only_meter_of_a_line_takes_one_question() -> None:
+def test_the_only_meter_of_a_line_takes_two_questions() -> None:
+    """Who is there, and whether that one is alone."""
     said = scanned(meters_645(["000012345678"]), dlt645(), protocol="dlt645-2007")
     assert said.addresses == ["000012345678"]
     assert said.result is not None
-    assert said.result.questions == 1
+    assert said.result.questions == 2
 
 
 def test_a_hundred_meters_of_one_batch_take_one_question_each() -> None:
@@ -427,6 +428,12 @@ def test_meters_whose_numbers_are_alike_are_all_told_apart(addresses: set[str]) 
     assert said.result is not None
     assert not any(one.clash for one in said.result.meters)
     assert said.result.heard_noise is None
+
+
+def test_a_meter_whose_reply_covers_the_others_without_a_trace_does_not_hide_it() -> None:
+    addresses = ["000000000000", "000000008888"]
+    said = scanned(meters_645(addresses), dlt645(), protocol="dlt645-2007")
+    assert said.addresses == addresses
 
 
 @pytest.mark.parametrize("other_ms", [40.0, 60.0, 150.0, 400.0])

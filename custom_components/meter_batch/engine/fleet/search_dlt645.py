@@ -88,6 +88,9 @@ class AddressSearch:
         if not first.anything and self._variant == "1997":
             self._fill = "0"  # some meters take leading zeros for any digits
             first = await self._ask("", listen=True)
+        if first.anything and not first.several and self._variant == "2007":
+            # One reply may cover another that only has bits of its own set; energies are not that much alike.
+            first = await self._ask("", listen=True, read=True)
         if not first.several:
             return
         await self._split_all([""], 0)
@@ -152,12 +155,12 @@ class AddressSearch:
 
     # --- asking
 
-    async def _ask(self, low: str, *, listen: bool = False) -> _Heard:
+    async def _ask(self, low: str, *, listen: bool = False, read: bool = False) -> _Heard:
         """Who answers where the lowest pairs are these. What is damaged once is asked again, for it may be chance.
 
         Where nobody seemed to answer the question before, that is asked again too: a late reply to it may have done it.
         """
-        heard = await self._once(low, listen=listen)
+        heard = await self._once(low, listen=listen, read=read)
         if heard.damaged and not listen:
             before, self._before = self._before, None
             if before is not None:
@@ -170,11 +173,11 @@ class AddressSearch:
                 self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
         return heard
 
-    async def _once(self, low: str, *, listen: bool) -> _Heard:
+    async def _once(self, low: str, *, listen: bool, read: bool = False) -> _Heard:
         address = low.rjust(2 * PAIRS, self._fill)
         control, data, size = READ_ADDRESS, b"", 6
         # Where several answer, energies make replies differ that would else cover each other without a trace.
-        if self._variant == "1997" or (low and not self._by_address):
+        if self._variant == "1997" or read or (low and not self._by_address):
             _, wire = identifier(_ENERGY[self._variant], self._variant)
             control, data, size = READ[self._variant], wire, len(wire) + 4
         ear = AddressEar(
