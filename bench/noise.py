@@ -1,10 +1,10 @@
 """What a disturbed line and a busy host cost, and whether a wrong value ever gets through.
 
-One exchange in a hundred loses a frame or has one damaged, its request or its reply: one to eight bytes become others, or
-the frame breaks off. The host stands still for half a second about once a minute. Whose values come through is tried
-with ten times the noise, and with replies that come after their time-out. Every
-meter has values that say whose they are, which register it is and when it was read. On a simulated clock: the real
-poller, line and protocols, and a wire that takes its time.
+One exchange in a hundred loses a frame or has one damaged, its request or its reply: one to eight bytes become others,
+or the frame breaks off. The host stands still for half a second about once a minute. Whose values come through is tried
+with ten times the noise, and with replies that come after their time-out. Every meter has values that say whose they
+are, which register it is and when it was read. On a simulated clock: the real poller, line and protocols, and a wire
+that takes its time.
 """
 
 from __future__ import annotations

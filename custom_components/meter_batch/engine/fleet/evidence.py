@@ -175,6 +175,8 @@ class MeterEvidence:
 
     def __init__(self, template: Template | None = None, address: str = "", *, generates: bool = False) -> None:
         self.template, self.address, self.generates = template, address, generates
+        self.before: Exchange[Any] | None = None
+        """The question before."""
         self.counts: Counter[Outcome] = Counter()
         self.recent_answers = 0
         """Answers since the oldest of the failures that are remembered."""
@@ -355,17 +357,17 @@ class LineEvidence:
 
     def heard(self, meter: MeterEvidence | None, exchange: Exchange[Any], error: MeterError | None, at: float) -> bool:
         """Notes what became of a question; True where what came was the reply to the question before it."""
-        previous = False
         outcome = None
         if error is not None and error.raw and not isinstance(error, Refused):
-            before = self._before
-            fits = getattr(before, "fits", None)
-            if fits is not None and before is not None and before.request != exchange.request and fits(error.raw):
-                previous, outcome = True, Outcome.PREVIOUS
+            # A gateway keeps back replies of the line, a meter those to its own questions.
+            befores = (self._before, None if meter is None else meter.before)
+            if any(one is not None and one.request != exchange.request and one.fits(error.raw) for one in befores):
+                outcome = Outcome.PREVIOUS
         self._before = exchange
         if meter is not None:
+            meter.before = exchange
             meter.heard(exchange, error, at, outcome)
-        return previous
+        return outcome is Outcome.PREVIOUS
 
     def heard_unasked(self, data: bytes) -> None:
         """Notes bytes that came while nobody was asked."""
