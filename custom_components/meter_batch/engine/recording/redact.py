@@ -71,6 +71,7 @@ class _Names:
 
     def __init__(self, recording: Recording) -> None:
         self._addresses: dict[str, str] = {}
+        self._line = str(recording.line.get("name", ""))
         self._numbers: dict[str, str] = {}
         for one in recording.meters:
             self._meet(one.address)
@@ -112,7 +113,9 @@ class _Names:
         return self.number(text) if len(text) == 12 and text.isdecimal() else self.short(text)
 
     def anywhere(self, text: str | None) -> str | None:
-        """A sentence in which addresses may stand."""
+        """A sentence in which addresses may stand, the line's too."""
+        if text and self._line:
+            text = text.replace(self._line, _scheme(self._line))
         for old, new in self._addresses.items():
             text = text and text.replace(old, new)
         return text
