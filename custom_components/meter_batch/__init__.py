@@ -11,7 +11,18 @@ from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.typing import ConfigType
 
-from . import access, alarm_actions, alarm_rule_actions, analytics_setup, api, blueprints, link, websocket
+from . import (
+    access,
+    alarm_actions,
+    alarm_rule_actions,
+    analytics_setup,
+    api,
+    blueprints,
+    commissioning_actions,
+    link,
+    points_view,
+    websocket,
+)
 from .analytics import AnalyticsEntry
 from .completeness import leave_site
 from .const import DOMAIN, PLATFORMS
@@ -39,6 +50,8 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     alarm_actions.async_setup(hass)
     alarm_rule_actions.async_setup(hass)
     blueprints.async_setup(hass, site.alarms.rules)
+    commissioning_actions.async_setup(hass)
+    points_view.async_setup(hass)
     mover = Mover(hass, site)
     site.registry.async_listen(mover.async_changed)
     _check_lines(hass, site)
@@ -56,6 +69,9 @@ async def async_setup_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEnt
     await coordinator.async_start()
     entry.runtime_data = Population(coordinator)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
+    # Platforms let others work between points: what changed meanwhile.
+    population = entry.runtime_data
+    await population.async_sync([point for point in coordinator.points() if population.outdated(point)])
     coordinator.async_run()
     _check_lines(hass, site)
     return True

@@ -151,7 +151,7 @@ def parse_ratio(text: str) -> Decimal:
         return Decimal(1)
     upper, slash, lower = text.partition("/")
     try:
-        ratio = _decimal(upper) / _decimal(lower) if slash else _decimal(upper)
+        ratio = decimal(upper) / decimal(lower) if slash else decimal(upper)
     except (InvalidOperation, ArithmeticError) as error:
         raise ValueError(text) from error
     if not ratio.is_finite() or ratio <= 0:
@@ -165,7 +165,7 @@ _UNIT = re.compile(r"\s*(kwh|kw|kva|v|m2|m²|㎡)$", re.IGNORECASE)
 def parse_number(text: str) -> Decimal:
     """A number above zero, with its unit or without: "250", "1,250 kW". ValueError where it is none."""
     try:
-        value = _decimal(_UNIT.sub("", text.strip()))
+        value = decimal(_UNIT.sub("", text.strip()))
     except InvalidOperation as error:
         raise ValueError(text) from error
     if value <= 0:
@@ -173,7 +173,7 @@ def parse_number(text: str) -> Decimal:
     return value.normalize() + 0
 
 
-def _decimal(text: str) -> Decimal:
+def decimal(text: str) -> Decimal:
     """A number with units or thousands separators as people write them: "10 kV", "400 A", "1,000"."""
     match = re.fullmatch(r"\s*([\d.,\s]*\d)\s*(k?)[aAvV]?\s*", text)
     if match is None:

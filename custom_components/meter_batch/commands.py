@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from .engine.model.quantity import BY_KEY, QUANTITIES
 from .engine.model.reading import Reading
 from .entity import Population, populations, shown_value
 from .importer import DryRun, Outcome, dry_run
-from .registry import RegistryConflict
+from .registry import Change, RegistryConflict
 from .site import Site
 from .table import Problem
 from .wording import async_message
@@ -125,8 +125,13 @@ async def async_import(
 
 async def async_apply(site: Site, actor: access.Actor, changes: dict[str, Point | None], action: str) -> int:
     """Applies changes and says how many points changed; ServiceValidationError where they cannot be."""
+    return await async_applied(site, site.registry.async_apply(changes, actor, action))
+
+
+async def async_applied(site: Site, change: Awaitable[list[Change]]) -> int:
+    """The same of a change of the registry that is under way."""
     try:
-        return len(await site.registry.async_apply(changes, actor, action))
+        return len(await change)
     except RegistryConflict as error:
         raise refuse("import_refused", problems=await _listed(site, await _conflicts(site, error))) from error
     except OSError as error:

@@ -38,6 +38,7 @@ CONF_BACKFILL_SHARE: Final = "backfill_percent"
 CONF_CLOCK_CARE: Final = "clock_care"
 CONF_GAP: Final = "gap_ms"
 CONF_PREAMBLE: Final = "preamble"
+CONF_OWN_PROCESS: Final = "own_process"
 
 DEFAULT_FAST_S: Final = 10
 DEFAULT_SLOW_S: Final = 300
@@ -46,6 +47,8 @@ DEFAULT_BACKFILL_SHARE: Final = 20
 NO_WIRE_BACKFILL_SHARE: Final = 80
 """The default where there is no wire to share."""
 """Percent of a line's time that reading from meters' memories may take."""
+DEFAULT_OWN_PROCESS: Final = False
+"""Whether lines are polled in a process of their own unless the user says so: see docs/adr/0017."""
 INTERVALS_MIN: Final = (1, 5, 10, 15, 30, 60)
 STANDARD_UP_TO: Final = 100
 """With more points than this a point has few entities unless it, or its line, says otherwise."""
@@ -159,3 +162,5 @@ NUMBERS: Final = frozenset(
     }
 )
 """Those of them that are numbers above zero."""
+NO: Final = frozenset({"", "no", "false", "0", "否", "无"})
+"""What is no of those that are yes or no."""

@@ -35,6 +35,7 @@ from .registry import ALWAYS, family
 from .table import Problem, Row
 
 PROBLEMS = "problems"
+PROBLEM_HEADERS = ("problems", "问题")
 """A column that a list of problems has, and that is read over when it comes back."""
 MOST_OWN = 30
 MAX_OWN = 255
@@ -89,7 +90,7 @@ class RowReader:
         own: list[str] = []
         for index, text in enumerate(header):
             key = " ".join(text.split())
-            name = column_of(key) or (PROBLEMS if key.casefold() in {PROBLEMS, "问题"} else "")
+            name = column_of(key) or (PROBLEMS if key.casefold() in PROBLEM_HEADERS else "")
             if not name and not key:
                 if any(row.cells[index].strip() for row in rows):
                     self.problem(1, "?", "import_column_without_name", number=index + 1)

@@ -52,7 +52,8 @@ class DryRun:
 
     They stay unless their removal is asked for."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What the file calls its columns, by our names of them."""
+    """What the file calls its columns, by our names of them, in its order."""
+    header_row: int = 1
 
     def count(self, outcome: Outcome) -> int:
         """How many rows have this outcome."""
@@ -84,8 +85,9 @@ def dry_run(data: bytes, known: Known, file_name: str = "") -> DryRun:
         return DryRun((), (error.problem,), (), ())
     reader = RowReader(known)
     columns = reader.columns(table.header, table.rows)
+    headers = dict(zip(columns, table.header, strict=True))
     if reader.problems:
-        return DryRun((), tuple(reader.problems), (), ())
+        return DryRun((), tuple(reader.problems), (), (), headers, table.header_row)
     for problem in table.problems:
         reader.problems.append(problem)
     bad_rows = {problem.row for problem in table.problems}
@@ -93,7 +95,7 @@ def dry_run(data: bytes, known: Known, file_name: str = "") -> DryRun:
         if row.number not in bad_rows:
             reader.read(row, columns)
     dry = _whole(reader, sorted(one for one in bad_rows if one is not None))
-    return replace(dry, headers=dict(zip(columns, table.header, strict=True)))
+    return replace(dry, headers=headers, header_row=table.header_row)
 
 
 def _whole(reader: RowReader, bad_rows: Iterable[int]) -> DryRun:

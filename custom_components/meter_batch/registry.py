@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +24,14 @@ from .engine import Point, Route
 from .engine.wire import point_as_dict, point_from_dict
 
 STORAGE_VERSION = 1
-STORAGE_MINOR_VERSION = 3
+STORAGE_MINOR_VERSION = 4
 
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)
 """The date of what holds since before anybody asked."""
+
+MOST_UNDO = 200
+MOST_UNDO_POINTS = 5_000
+"""So many changes, of so many points in all, can be taken back; the last one always."""
 
 type Changes = Mapping[str, Point | None]
 
@@ -70,6 +74,21 @@ class Change:
         return point.id
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change that can be taken back, or was and can be made again: what to apply for that, as it is stored."""
+
+    at: str
+    who: str
+    action: str
+    points: dict[str, dict[str, Any] | None]
+
+    @property
+    def changes(self) -> dict[str, Point | None]:
+        """What to apply."""
+        return {id_: None if one is None else point_from_dict(id_, one) for id_, one in self.points.items()}
+
+
 class Registry:
     """All points of the site. Reading is immediate; changing waits for the operation log."""
 
@@ -85,7 +104,12 @@ class Registry:
         )
         self._journal = journal
         self._points: dict[str, Point] = {}
-        self._undo: dict[str, Point | None] = {}
+        self._homes: tuple[Mapping[str, Point], dict[str | None, list[Point]]] = {}, {}
+        """Points by the line that they live on, and of which snapshot of the points that is true."""
+        self._dicts: dict[str, dict[str, Any]] = {}
+        """The same as they are stored, so that one change of a large fleet does not write out all of it anew."""
+        self._undo: list[Step] = []
+        self._redo: list[Step] = []
         self._listeners: list[Callable[[list[Change]], None]] = []
         self._lock = asyncio.Lock()
         self.time_zone: str | None = None
@@ -97,7 +121,9 @@ class Registry:
         if data is None:
             return
         self._points = {id_: point_from_dict(id_, one) for id_, one in data["points"].items()}
-        self._undo = {id_: one and point_from_dict(id_, one) for id_, one in data["undo"].items()}
+        self._dicts = {id_: point_as_dict(point) for id_, point in self._points.items()}
+        self._undo = [Step(**one) for one in data["undo"]]
+        self._redo = [Step(**one) for one in data["redo"]]
         self.time_zone = data["time_zone"]
 
     @property
@@ -129,7 +155,13 @@ class Registry:
 
     def at_home(self, line: str) -> Iterator[Point]:
         """The points that live on this line."""
-        return (point for point in self._points.values() if self.home(point) == line)
+        if self._homes[0] is not self._points:
+            # Many ask for each line, and a thousand points are sorted once.
+            homes: dict[str | None, list[Point]] = {}
+            for point in self._points.values():
+                homes.setdefault(self.home(point), []).append(point)
+            self._homes = self._points, homes
+        return iter(self._homes[1].get(line, ()))
 
     def find(self, text: str) -> Point | None:
         """A point by its id, or by its name in any case."""
@@ -150,31 +182,67 @@ class Registry:
         What would change nothing is left out; the answer is what did change.
         """
         async with self._lock:
-            real = {id_: point for id_, point in changes.items() if self._points.get(id_) != point}
-            if not real:
-                return []
-            after = _merged(self._points, real)
-            if found := conflicts(after, only=real):
-                raise RegistryConflict(found)
-            before = {id_: self._points.get(id_) for id_ in real}
-            await self._journal(actor, action, _as_dicts(before), _as_dicts(real))
-            self._points = after
-            self._undo = before
-            await self._store.async_save(self._data())
+            return await self._apply(changes, actor, action)
+
+    async def async_undo(self, actor: Actor) -> list[Change]:
+        """Takes the last change back that was not taken back yet; step by step as far as is remembered."""
+        async with self._lock:
+            return await self._apply(self._undo[-1].changes, actor, "undo") if self._undo else []
+
+    async def async_redo(self, actor: Actor) -> list[Change]:
+        """Makes the change again that was taken back last, unless another one was made since."""
+        async with self._lock:
+            return await self._apply(self._redo[-1].changes, actor, "redo") if self._redo else []
+
+    async def _apply(self, changes: Changes, actor: Actor, action: str) -> list[Change]:
+        real = {id_: point for id_, point in changes.items() if self._points.get(id_) != point}
+        if not real and action not in {"undo", "redo"}:
+            return []
+        after = _merged(self._points, real)
+        if found := conflicts(after, only=real):
+            raise RegistryConflict(found)
+        before = {id_: self._points.get(id_) for id_ in real}
+        back, made = {id_: self._dicts.get(id_) for id_ in real}, _as_dicts(real)
+        await self._journal(actor, action, back, made)
+        self._points = after
+        self._dicts = _merged(self._dicts, made)
+        self._remember(actor, action, back)
+        await self._store.async_save(self._data())
         done = [Change(before[id_], real[id_]) for id_ in real]
         for listener in list(self._listeners):
             listener(done)
         return done
 
+    def _remember(self, actor: Actor, action: str, back: dict[str, dict[str, Any] | None]) -> None:
+        match action:
+            case "undo":
+                step = self._undo.pop()
+                self._redo.append(replace(step, points=back))
+            case "redo":
+                step = self._redo.pop()
+                self._undo.append(replace(step, points=back))
+            case _:
+                self._undo.append(Step(datetime.now(UTC).isoformat(timespec="seconds"), actor.name, action, back))
+                self._redo = []
+        del self._undo[:-MOST_UNDO]
+        while len(self._undo) > 1 and sum(len(one.points) for one in self._undo) > MOST_UNDO_POINTS:
+            del self._undo[0]
+
     @property
-    def last_change(self) -> Changes:
-        """What takes the last change back when it is applied; applied twice, it brings it again."""
-        return self._undo
+    def undoable(self) -> Sequence[Step]:
+        """What can be taken back, the last change first."""
+        return self._undo[::-1]
+
+    @property
+    def redoable(self) -> Sequence[Step]:
+        """What was taken back and can be made again, the last first."""
+        return self._redo[::-1]
 
     def _data(self) -> dict[str, Any]:
         return {
-            "points": _as_dicts(self._points),
-            "undo": _as_dicts(self._undo),
+            "points": self._dicts,
+            "undo": [_step_as_dict(one) for one in self._undo],
+            "redo": [_step_as_dict(one) for one in self._redo],
             "time_zone": self.time_zone,
         }
 
@@ -192,11 +260,15 @@ class PointStore(Store[dict[str, Any]]):
             # 1.2 knew no virtual points
             for points in (old_data["points"], old_data["undo"]):
                 points.update({id_: one and {"formula": [], **one} for id_, one in points.items()})
+        if old_minor_version < 4:
+            # 1.3 remembered one change, and not whose it was
+            last = {"at": ALWAYS.isoformat(), "who": "", "action": "", "points": old_data["undo"]}
+            old_data = {**old_data, "undo": [last] if old_data["undo"] else [], "redo": []}
         return old_data
 
 
-def _merged(points: Mapping[str, Point], changes: Changes) -> dict[str, Point]:
-    merged: dict[str, Point | None] = {**points, **changes}
+def _merged[T](points: Mapping[str, T], changes: Mapping[str, T | None]) -> dict[str, T]:
+    merged: dict[str, T | None] = {**points, **changes}
     return {id_: point for id_, point in merged.items() if point is not None}
 
 
@@ -270,5 +342,9 @@ def _in_circle(point: Point, points: Mapping[str, Point]) -> bool:
     return False
 
 
-def _as_dicts(points: Changes) -> dict[str, Any]:
+def _step_as_dict(step: Step) -> dict[str, Any]:
+    return {"at": step.at, "who": step.who, "action": step.action, "points": step.points}
+
+
+def _as_dicts(points: Changes) -> dict[str, dict[str, Any] | None]:
     return {id_: None if point is None else point_as_dict(point) for id_, point in points.items()}

@@ -9,14 +9,14 @@ import probatio
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse, callback
 from homeassistant.helpers import config_validation as cv
 
-from . import access, corrections, query
+from . import access, corrections, points_view, query
 from .access import Operation
 from .cells import as_rows
-from .commands import async_apply, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
+from .commands import async_applied, async_import, find_point, line_by_name, line_of, refuse, register, state_of, values
 from .const import DOMAIN
 from .engine.model.quantity import QUANTITIES
 from .site import async_get_site
-from .table import write_csv, write_xlsx
+from .table import write_csv
 from .wording import register_names
 
 MAX_FILE_BYTES = 20 << 20
@@ -35,8 +35,15 @@ IMPORT_POINTS = probatio.Schema(
         probatio.Optional("remove_absent", default=False): cv.boolean,
     }
 )
-EXPORT_POINTS = probatio.Schema({probatio.Optional("path"): cv.string})
-UNDO = probatio.Schema({})
+EXPORT_POINTS = probatio.Schema(
+    {
+        probatio.Optional("path"): cv.string,
+        probatio.Optional("language", default="en"): cv.string,
+        probatio.Optional("lines"): _NAMES,
+        probatio.Optional("sample", default=False): cv.boolean,
+    }
+)
+UNDO = probatio.Schema({probatio.Optional("again", default=False): cv.boolean})
 LIST_GAPS = probatio.Schema(
     {probatio.Optional("points"): _NAMES, probatio.Optional("areas"): _NAMES, probatio.Optional("lines"): _NAMES}
 )
@@ -132,24 +139,30 @@ async def export_points(call: ServiceCall) -> ServiceResponse:
     write = "path" in call.data
     await access.async_check(call.hass, call.context, Operation.CONFIGURE if write else Operation.READ)
     site = await async_get_site(call.hass)
-    rows = as_rows(site.registry.points.values(), site.known())
+    language, sample = call.data["language"], call.data["sample"]
+    points = () if sample else query.points_of(site, call.data)
+    rows = as_rows(points, site.known(), language)
     if not write:
-        return {"points": len(rows) - 1, "content": write_csv(rows)}
+        return {"points": len(points), "content": write_csv(rows)}
     path = _allowed(call.hass, call.data["path"])
-    # The mark tells Excel that the text is UTF-8.
-    data = write_xlsx(rows) if path.suffix.lower() == ".xlsx" else write_csv(rows).encode("utf-8-sig")
+    kind = "xlsx" if path.suffix.lower() == ".xlsx" else "csv"
+    if sample:
+        data = await points_view.async_sample(site, kind, language)
+    else:
+        data = await call.hass.async_add_executor_job(points_view.as_file, rows, kind)
     try:
         await call.hass.async_add_executor_job(path.write_bytes, data)
     except OSError as error:
         raise refuse("path_failed", path=str(path), error=error.strerror or str(error)) from error
-    return {"points": len(rows) - 1, "path": str(path)}
+    return {"points": len(points), "path": str(path)}
 
 
 async def undo(call: ServiceCall) -> ServiceResponse:
-    """Takes the last change of points back."""
+    """Takes the last change of points back, or makes again what was taken back."""
     actor = await access.async_check(call.hass, call.context, Operation.CONFIGURE)
     site = await async_get_site(call.hass)
-    return {"applied": await async_apply(site, actor, dict(site.registry.last_change), "undo")}
+    step = site.registry.async_redo if call.data["again"] else site.registry.async_undo
+    return {"applied": await async_applied(site, step(actor))}
 
 
 async def get_history(call: ServiceCall) -> ServiceResponse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -24,15 +26,18 @@ from .alarm_store import AlarmStore
 from .alarms import SiteAlarms
 from .cells import Known, KnownLine
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
-from .engine import Point, Template
+from .engine import Point, PollProcess, Template
 from .gaps import Gaps
 from .history import History
 from .intake import Intake
+from .learned import Learned
 from .ledger import SiteLedger
 from .link import lines
 from .operation_log import OperationLog
 from .registry import Registry
 from .table import Problem
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -48,6 +53,11 @@ class Site:
     history: History
     gaps: Gaps
     alarms: SiteAlarms
+    learned: Learned
+    process: PollProcess
+    """That polls the lines that want it; it runs only while there are such."""
+    populating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the line that adds entities: one at a time, so that all lines together do not fill the event loop."""
     keeper: str | None = None
     """The line that bears the entities of the whole site."""
     time_zone: tzinfo | None = None
@@ -140,13 +150,18 @@ async def async_get_site(hass: HomeAssistant) -> Site:
     energy = AlarmEnergy(hass, registry, ledger, gaps, alarms, zone or dt_util.get_default_time_zone())
     energy.async_start()
 
+    learned = Learned(hass)
+    await learned.async_load()
+    process = PollProcess(lambda text: _LOGGER.warning("The process that polls: %s", text), own_templates.folder(hass))
+
     async def stop(_event: Event) -> None:
+        await process.stop()
         await alarms.async_stop()
         await intake.async_stop()
         await ledger.async_stop()
 
     hass.bus.async_listen_once(EVENT_HOMEASSISTANT_FINAL_WRITE, stop)
-    return Site(hass, registry, log, templates, ledger, intake, history, gaps, alarms, time_zone=zone)
+    return Site(hass, registry, log, templates, ledger, intake, history, gaps, alarms, learned, process, time_zone=zone)
 
 
 def line_as_dict(entry: ConfigEntry) -> dict[str, Any]:

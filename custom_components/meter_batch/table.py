@@ -16,7 +16,7 @@ from datetime import datetime
 from openpyxl import Workbook, load_workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.utils import column_index_from_string
+from openpyxl.utils import column_index_from_string, get_column_letter
 from openpyxl.utils.exceptions import InvalidFileException
 
 
@@ -55,6 +55,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
+    header_row: int = 1
 
 
 MOST_TITLES = 10
@@ -71,10 +72,8 @@ def read_table(data: bytes, file_name: str, max_rows: int, is_header: Callable[[
     doubts: dict[int, dict[int, Problem]] = {}
     if data[:4] == b"PK\x03\x04":
         records, doubts = _xlsx(data)
-    elif data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" or file_name.lower().endswith((".ods", ".pdf", ".doc")):
-        raise Unreadable("import_old_excel")
     else:
-        records = _csv(_decoded(data))
+        records = records_of(data, file_name)
     filled = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
     begin = next((at for at, (_, cells) in enumerate(filled[: MOST_TITLES + 1]) if is_header(cells)), 0)
     filled = filled[begin:]
@@ -94,7 +93,14 @@ def read_table(data: bytes, file_name: str, max_rows: int, is_header: Callable[[
         else:
             doubted = {index: one for index, one in doubts.get(number, {}).items() if index < len(header)}
             rows.append(Row(number, tuple(cells[: len(header)]), doubted))
-    return Table(tuple(header), tuple(rows), tuple(problems))
+    return Table(tuple(header), tuple(rows), tuple(problems), filled[0][0])
+
+
+def records_of(data: bytes, file_name: str) -> list[tuple[int, list[str]]]:
+    """Row numbers and cells of a CSV; Unreadable where it is none."""
+    if data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" or file_name.lower().endswith((".ods", ".pdf", ".doc")):
+        raise Unreadable("import_old_excel")
+    return _csv(_decoded(data))
 
 
 def _decoded(data: bytes) -> str:
@@ -240,10 +246,16 @@ def write_xlsx(rows: Sequence[Sequence[str]]) -> bytes:
     """A workbook with every cell as text, so that no Excel turns a meter number into 1.23E+11."""
     book = Workbook(write_only=True)
     sheet = book.create_sheet("points")
+    sheet.freeze_panes = "A2"
+    for number in range(1, max(map(len, rows), default=0) + 1):
+        # of rows that somebody adds below
+        column = sheet.column_dimensions[get_column_letter(number)]
+        column.number_format, column.width = "@", 16
     for row in rows:
         cells = []
         for text in row:
             cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", text))
+            cell.number_format = "@"
             cell.data_type = "s"  # a name that begins with = is no formula
             cells.append(cell)
         sheet.append(cells)

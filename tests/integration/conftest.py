@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from homeassistant.components import file_upload
 from homeassistant.config_entries import ConfigEntryDisabler
 from homeassistant.core import HomeAssistant
 from pytest_homeassistant_custom_component.common import MockConfigEntry
@@ -22,6 +24,9 @@ from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.fleet import VirtualFleet
 
 HERE = Path(__file__).parent
+
+# Else all processes of tests share one folder, and the first that ends removes it.
+file_upload.TEMP_DIR_NAME += f"-{os.getpid()}"
 
 # The plugin sets it to INFO: every statement would be written out.
 logging.getLogger("sqlalchemy.engine").setLevel(logging.WARNING)

@@ -11,7 +11,15 @@ from homeassistant.core import HomeAssistant
 
 from custom_components.meter_batch.access import SYSTEM, Actor
 from custom_components.meter_batch.engine import Route
-from custom_components.meter_batch.registry import Change, Conflict, Registry, RegistryConflict, conflicts
+from custom_components.meter_batch.registry import (
+    MOST_UNDO,
+    MOST_UNDO_POINTS,
+    Change,
+    Conflict,
+    Registry,
+    RegistryConflict,
+    conflicts,
+)
 from custom_components.meter_batch.site import async_get_site
 
 from .conftest import make_point
@@ -98,8 +106,8 @@ async def test_everything_is_there_again_after_a_restart(
     again = Registry(hass, registry._journal)
     await again.async_load()
     assert again.points == registry.points
-    assert again.last_change == {"p1": None, "p2": None}
-    assert hass_storage["meter_batch"]["minor_version"] == 3
+    assert [(one.who, one.action, one.changes) for one in again.undoable] == [("Ann", "add", {"p1": None, "p2": None})]
+    assert hass_storage["meter_batch"]["minor_version"] == 4
 
 
 async def test_a_file_of_the_first_version_is_understood(hass: HomeAssistant, hass_storage: dict[str, Any]) -> None:
@@ -124,16 +132,44 @@ async def test_a_file_of_the_first_version_is_understood(hass: HomeAssistant, ha
     }
     site = await async_get_site(hass)
     assert site.registry.points["p1"].name == "Old"
-    assert site.registry.last_change == {}
+    assert site.registry.undoable == site.registry.redoable == []
 
 
-async def test_undo_takes_back_and_brings_again(registry: Registry) -> None:
-    await registry.async_apply({"p1": make_point(name="A")}, ANN, "add")
-    await registry.async_apply({"p1": make_point(name="B")}, ANN, "edit")
-    await registry.async_apply(registry.last_change, ANN, "undo")
-    assert registry.points["p1"].name == "A"
-    await registry.async_apply(registry.last_change, ANN, "undo")
-    assert registry.points["p1"].name == "B"
+async def test_undo_goes_back_step_by_step_and_forth_again_also_after_a_restart(registry: Registry) -> None:
+    states = [dict(registry.points)]
+    for changes in (
+        {"p1": make_point(name="A"), "p2": make_point("p2", "B", "2", parent="p1")},
+        {"p1": make_point(name="C"), "p2": None, "p3": make_point("p3", "B", "2")},
+        {"p3": make_point("p3", "D", "3", attributes={"Cabinet": "K 4"})},
+    ):
+        await registry.async_apply(changes, ANN, "import_points")
+        states.append(dict(registry.points))
+    again = Registry(registry._store.hass, registry._journal)
+    await again.async_load()
+    for expected in reversed(states[:-1]):
+        assert await again.async_undo(ANN)
+        assert again.points == expected
+    assert await again.async_undo(ANN) == []
+    last = Registry(registry._store.hass, registry._journal)
+    await last.async_load()
+    for expected in states[1:]:
+        assert await last.async_redo(ANN)
+        assert last.points == expected
+    assert await last.async_redo(ANN) == []
+    await last.async_undo(ANN)
+    await last.async_apply({"p4": make_point("p4", "E", "5")}, ANN, "add_point")
+    assert await last.async_redo(ANN) == [], "another change was made since"
+
+
+async def test_so_many_changes_are_remembered_and_a_large_one_always(registry: Registry) -> None:
+    for number in range(MOST_UNDO + 5):
+        await registry.async_apply({"p1": make_point(name=f"N{number}")}, ANN, "edit_point")
+    assert len(registry.undoable) == MOST_UNDO
+    many = {f"m{n}": make_point(f"m{n}", f"M{n}", str(n), line=f"l{n // 200}") for n in range(MOST_UNDO_POINTS + 1)}
+    await registry.async_apply(many, ANN, "import_points")
+    assert [len(one.points) for one in registry.undoable] == [MOST_UNDO_POINTS + 1]
+    await registry.async_undo(ANN)
+    assert set(registry.points) == {"p1"}
 
 
 async def test_points_are_found_by_id_and_by_name_in_any_case(registry: Registry) -> None:

@@ -288,8 +288,8 @@ _EXACT = ("displayed", "read", "multiplier", "deviation")
 
 
 def _commissioned_from_dict(data: Mapping[str, Any]) -> Commissioned:
-    exact = {key: None if data[key] is None else Decimal(data[key]) for key in _EXACT}
-    plain = {key: data[key] for key in ("by", "register", "note", "template", "address")}
+    exact: dict[str, Any] = {key: None if data[key] is None else Decimal(data[key]) for key in _EXACT}
+    plain: dict[str, Any] = {key: data[key] for key in ("by", "register", "note", "template", "address")}
     return Commissioned(at=datetime.fromisoformat(data["at"]), **plain, **exact)
 
 
