@@ -8,6 +8,7 @@ are never mixed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ ROUND_S = 30.0
 """How long answers are looked at once it is time: a meter gives its values in several."""
 MISSED_S = 3_600.0
 """When a meter that did not say who it is is asked again: doubled up to a day."""
-SHARE = 0.01
+SHARE = 0.005
 """The share of a busy line's time that asking who answers may take."""
 _JUDGED = (Measure.VOLTAGE, Measure.FREQUENCY)
 
@@ -144,21 +145,38 @@ class IdentityWatch:
         watch, began = meter.watch, self._monotonic()
         texts: dict[str, str | None] = {}
         try:
-            for question in watch.questions:
-                texts |= question.texts(await self._reader.identify(meter, question.request))
-        except Refused, DecodeError:
-            watch.due_at = self._monotonic() + DAY_S
+            texts = await self._texts(meter)
+            if self._is_another(meter, texts.get("serial")) and await self._texts(meter) != texts:
+                # Only one reply said so, and a reply can be damaged and still valid.
+                texts = {}
         except MeterError:
-            watch.due_at = self._monotonic() + watch.missed_s
+            # Who has said it before is asked once more before it is believed.
+            again = watch.returned and watch.serial is not None and watch.missed_s == MISSED_S
+            watch.due_at = self._monotonic() + (0.0 if again else watch.missed_s)
             watch.missed_s = min(DAY_S, 2 * watch.missed_s)
+            watch.returned = again
+            return False
         else:
             watch.due_at, watch.missed_s = self._monotonic() + DAY_S, MISSED_S
         finally:
-            watch.returned = False
             self._free_at = self._monotonic() + (self._monotonic() - began) / SHARE
-        if not texts:
-            return False
-        return self._said(meter, texts)
+        watch.returned = False
+        return bool(texts) and self._said(meter, texts)
+
+    async def _texts(self, meter: Meter) -> dict[str, str | None]:
+        """What it says; nothing where it refuses to. Raises MeterError or LineError."""
+        watch = meter.watch
+        texts: dict[str, str | None] = {}
+        for question in watch.questions:
+            # A model does not change while the serial number does not.
+            if "serial" in question.about or watch.model_ok is None or watch.returned:
+                with suppress(Refused, DecodeError):
+                    texts |= question.texts(await self._reader.identify(meter, question.request))
+        return texts
+
+    def _is_another(self, meter: Meter, serial: str | None) -> bool:
+        before = meter.watch.serial or self._serials.get(meter.poll.key)
+        return serial is not None and before is not None and not is_same(serial, before)
 
     def _said(self, meter: Meter, texts: Mapping[str, str | None]) -> bool:
         watch, key, point = meter.watch, meter.poll.key, meter.poll.point
@@ -167,7 +185,7 @@ class IdentityWatch:
         serial = texts.get("serial")
         expected = None if point is None else point.meter.serial
         before = watch.serial or self._serials.get(key)
-        another = serial is not None and before is not None and not is_same(serial, before)
+        another = self._is_another(meter, serial)
         unexpected = serial is not None and bool(expected) and not is_same(serial, expected or "")
         watch.swapped = another or unexpected
         if serial is not None:

@@ -32,13 +32,15 @@ from .report import News, PollReport
 from .reporter import Reporter
 from .schedule import Boundaries, Job, PollSettings, due_again, due_jobs, next_due, on_grid
 from .silence import Probes
-from .steps import ROOM_S, Steps
+from .steps import Steps
 from .urgent import Question, Urgent
 
 REOPEN_FIRST_S = 1.0
 REOPEN_CAP_S = 60.0
 RETRY_S = 10.0
 """When registers that failed twice in a round are tried again, however rarely they are read."""
+IDENTITY_ROOM_S = 0.5
+"""How long nothing live is due before an idle line is used to ask who is there."""
 DEAF_S = 120.0
 """After so long without any answer the connection is made anew: gateways hang."""
 
@@ -346,7 +348,7 @@ class Poller:
     async def _idle(self) -> None:
         """Nothing is due: probes the silent, reports, sleeps until something is."""
         await self._probes.one(self._meters, busy=False)
-        while not self._urgent and self._gap_s() > ROOM_S and await self._identify(busy=False):
+        while not self._urgent and self._gap_s() > IDENTITY_ROOM_S and await self._identify(busy=False):
             self._report()
         while not self._urgent and await self._steps.take(self._gap_s(), idle=True):
             self._report()
