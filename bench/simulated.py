@@ -15,10 +15,11 @@ from typing import Any
 
 from meter_batch_engine.errors import LineLost, LineUnavailable
 from meter_batch_engine.line import Line, LineSettings
+from meter_batch_virtual.bus import Bus
 from meter_batch_virtual.clock import FleetClock
 from meter_batch_virtual.config import FleetConfig, parse_fleet
-from meter_batch_virtual.bus import Bus
 from meter_batch_virtual.meter import VirtualMeter, virtual_meter
+from meter_batch_virtual.uart import Setting
 
 type Answers = Callable[[bytes], Iterable[tuple[float, bytes]]]
 """A request → replies, each with its delay after the last byte of the request (s)."""
@@ -160,6 +161,7 @@ class VirtualSite:
         """By line, then address."""
         self.wires: dict[str, Wire] = {}
         self.lines: dict[str, Line] = {}
+        self._buses: dict[str, Bus] = {}
         for config in self.config.lines:
             meters = [virtual_meter(one, self.clock, self.config.utc_offset, config.baud) for one in config.meters]
             bus, free = Bus(meters, config, self.clock), not config.is_wired
@@ -179,6 +181,7 @@ class VirtualSite:
             )
             self.meters[config.name] = {meter.address: meter for meter in meters}
             self.wires[config.name] = wire
+            self._buses[config.name] = bus
             self.lines[config.name] = Line(wire, settings, now=self.clock.now)
 
     def _answers(self, bus: Bus, settings: LineSettings, free: bool) -> Answers:
@@ -189,6 +192,11 @@ class VirtualSite:
             return [(one.turnround_s + settings.silence_s * one.after_gap, one.raw) for one in heard]
 
         return answers
+
+    def line_at(self, name: str, settings: LineSettings) -> Line:
+        """The line as it is when the master's port is set like this."""
+        self._buses[name].master = Setting(settings.baud, settings.parity, settings.stop_bits)
+        return Line(self.wires[name], settings, now=self.clock.now)
 
     def cut(self, line: str) -> None:
         """Pulls the plug of a line."""

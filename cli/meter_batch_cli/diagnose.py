@@ -45,7 +45,7 @@ def diagnose(
     seconds: Annotated[float, typer.Option("--seconds", help="How long values are watched, at most.")] = 20.0,
     search: Annotated[
         float, typer.Option("--search", help="Seconds that other addresses are searched for a meter that is silent.")
-    ] = 30.0,
+    ] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a meter.")] = False,
 ) -> None:
     """Say why meters are silent or wrong: likely causes, the likeliest first, each with its cure.

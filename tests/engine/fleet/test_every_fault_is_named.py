@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from bench.simulated import VirtualSite, run_simulated
+from meter_batch_engine import Examined, examine
 from meter_batch_engine.fleet import Poller, PollMeter, PollReport, PollSettings
 from meter_batch_engine.fleet.diagnose import Diagnosis
 from meter_batch_engine.model.quantity import BY_KEY
@@ -51,7 +53,7 @@ CAUSES = {
     "stuck": "stuck",
     "cut": "line_cut",
 }
-"""The first cause that is named. Who fell silent in service is off: nobody can know that it was given another address."""
+"""The first cause that is named. Who falls silent in service is off: nobody can see that it has another address."""
 
 EXTRA = {
     "noise": 'place = "instead"',
@@ -138,3 +140,72 @@ def test_a_fault_is_named(kind: str) -> None:
     assert first.text and first.cure
     if kind not in ON_LINE_ONLY | {"echo"}:
         assert not any(said[key] for key in keys if key != second), "the neighbours are well"
+
+
+# --- to who has just come: `examine`, as `meter-batch diagnose` does it
+
+OTHERWISE = {
+    "address": "address",
+    "wiring": "wiring",
+    "load": None,
+    "swap": "swapped",
+    "clock_jump": "clock",
+}
+"""By trying more is found out than by polling alone; what load was usual nobody knows who has just come."""
+
+
+def examined(kind: str, extra: str, *, only: str | None = None, **options: Any) -> dict[str, Examined]:
+    """What is found at a line on which the second meter, or the line, has had a fault from the beginning."""
+
+    async def main(loop: Any) -> dict[str, Examined]:
+        text = re.sub(r"from_s = [\d.]+", "from_s = 0.0", fleet(kind, extra))
+        site = VirtualSite(loop, text.replace('load = "office"', 'load = "office"\npeak_kw = 60'), START)
+        if kind == "cut":
+            site.cut("line")
+        meters = list(site.meters["line"].values())
+        serials = {one.config.address: one.config.serial for one in meters}
+        found = await examine(
+            lambda settings: site.line_at("line", settings),
+            site.lines["line"].settings,
+            [
+                PollMeter(
+                    one.config.address, one.config.address, one.template, one.config.address, one.template.protocol
+                )
+                for one in meters
+                if only is None or one.config.address == only
+            ],
+            serials=serials,
+            local_time=lambda: (site.clock.now() + timedelta(hours=8)).replace(tzinfo=None),
+            **options,
+        )
+        return {one.meter.key: one for one in found}
+
+    return run_simulated(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_is_named_to_who_has_just_come(kind: str) -> None:
+    found = examined(kind, {**EXTRA, "wiring": 'heard = "garbage"', "reboot": "to_s = 1000"}.get(kind, ""))
+    second = next(one for key, one in found.items() if key.endswith("2"))
+    named = second.diagnoses[0].cause if second.diagnoses else None
+    expected = OTHERWISE.get(kind, CAUSES[kind])
+    assert named == expected, [(one.cause, one.likelihood) for one in second.diagnoses]
+    assert sum(one.likelihood for one in second.diagnoses) <= 1
+    if kind not in ON_LINE_ONLY | {"echo"}:
+        well = [one for key, one in found.items() if not key.endswith("2")]
+        assert all(one.answers for one in well)
+        assert not any(one.diagnoses for one in well), [one.diagnoses for one in well]
+
+
+def test_another_speed_is_found_where_the_port_can_be_set_and_suspected_where_it_cannot() -> None:
+    found = examined("baud", "")["2"].diagnoses[0]
+    assert (found.cause, found.likelihood) == ("baud", 0.95)
+    assert "2400" in found.text
+    assert examined("baud", "", adjustable=False, search_s=0.0)["2"].diagnoses[0].cause == "baud"
+
+
+def test_who_is_asked_for_alone_is_missed_in_a_row_of_neighbours() -> None:
+    assert examined("silent", "", only="2")["2"].diagnoses[0].cause == "meter_off"
+    moved = examined("address", "", only="2")["2"].diagnoses[0]
+    assert moved.cause == "address"
+    assert "102" in moved.text

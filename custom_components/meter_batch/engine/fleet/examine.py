@@ -7,7 +7,6 @@ framing or edition, and its line is searched for meters nobody knows. Nothing is
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -20,14 +19,17 @@ from ..line import Line, LineSettings
 from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import decode_item
 from ..sentences import Sentence, say
+from ..template import identity_requests
 from .diagnose import Diagnosis, diagnose
 from .evidence import LineEvidence, MeterEvidence, Outcome
+from .identity_watch import is_same
 from .judge import enough_kwh
-from .meter import PollMeter
+from .meter import Meter, PollMeter
 from .once import read_items
 from .poller import Poller
 from .probe import question
-from .report import PollReport
+from .reader import Reader
+from .report import News, PollReport
 from .request import check_address
 from .scan import ScannedMeter, ScanPlan, scan
 from .schedule import PollSettings
@@ -65,7 +67,7 @@ async def examine(
     serials: Mapping[str, str] | None = None,
     local_time: Callable[[], datetime] = datetime.now,
     watch_s: float = 20.0,
-    search_s: float = 30.0,
+    search_s: float = 60.0,
     progress: Progress = lambda what: None,
 ) -> list[Examined]:
     """The diagnoses of meters of one line, in their order. `open_line` makes a line (not yet open) with settings.
@@ -84,7 +86,7 @@ async def examine(
             await one.other_settings(silent, adjustable=adjustable)
             await one.other_editions([meter for meter in silent if meter.key not in one.found])
             await one.addresses([meter for meter in silent if one.is_mute(meter)], search_s)
-        await one.clocks([meter for meter in meters if one.answers(meter)])
+        await one.clocks_and_serials([meter for meter in meters if one.answers(meter)])
     return one.results()
 
 
@@ -100,6 +102,10 @@ class _Examination:
     evidence: LineEvidence = field(default_factory=LineEvidence)
     found: dict[str, Diagnosis] = field(default_factory=dict)
     """What was proven by trying, by key."""
+    identified: set[str] = field(default_factory=set)
+    """Who has said who it is, by key."""
+    refuted: dict[str, set[str]] = field(default_factory=dict)
+    """Causes that were tried in vain, by key."""
 
     # --- reading
 
@@ -110,23 +116,25 @@ class _Examination:
         def note(report: PollReport) -> None:
             if not report.health.connected and report.health.problem:
                 problems.append(report.health.problem)
+            self.identified.update(report.identities)
 
-        line = self.open_line(self.settings)
+        line, clock = self.open_line(self.settings), asyncio.get_running_loop().time
         poller = Poller(
             line,
             PollSettings(fast_s=1.0, slow_s=2.0, report_every_s=0.5, probe_cap_s=2.0, budget=0.0, clock_care=False),
             note,
             serials=self.serials,
+            monotonic=clock,
         )
         self.evidence = poller.evidence
         self.evidence.network = self.network
         poller.set_meters(self.meters)
         task = asyncio.create_task(poller.run())
-        began = time.monotonic()
+        began = clock()
         # A long line takes its time to be read even once.
         most_s += 1.5 * len(self.meters)
         try:
-            while (spent := time.monotonic() - began) < most_s and not problems:
+            while (spent := clock() - began) < most_s and not problems:
                 self.progress(say("examine_reading", seconds=f"{spent:.0f}"))
                 await asyncio.sleep(0.25)
                 if all(self._is_clear(meter, spent, most_s) for meter in self.meters):
@@ -177,6 +185,8 @@ class _Examination:
                 tried.remove(meter)
             if not tried:
                 return
+        for meter in tried if adjustable else ():
+            self.refuted.setdefault(meter.key, set()).update(("baud", "parity"))
 
     def _others(self, *, adjustable: bool, modbus: bool) -> Iterator[tuple[LineSettings, str]]:
         own = self.settings
@@ -243,8 +253,9 @@ class _Examination:
         try:
             async with asyncio.timeout(most_s):
                 await scan(self.open_line, plan, found=found)
+            complete = True
         except TimeoutError, LineError:
-            pass
+            complete = False
         for meter in silent:
             own = [one for one in strangers if one.protocol == meter.protocol]
             if any(one.address == meter.address for one in own):
@@ -255,6 +266,8 @@ class _Examination:
             if likely := _likely(meter, own, listed=len(self.meters) > 1):
                 others = ", ".join(one.address for one in likely[:5])
                 self._prove(meter, "address", say("diagnosis_address", address=meter.address, other=others), 0.85)
+            elif complete and not own:
+                self.refuted.setdefault(meter.key, set()).add("address")
             elif own:
                 # Its neighbours in the row answer, so the line is well, and it alone is missing.
                 others = ", ".join(one.address for one in own[:5])
@@ -271,40 +284,58 @@ class _Examination:
         scope: Literal["meter", "line"] = "line" if cause == "framing" else "meter"
         self.found[meter.key] = Diagnosis(cause, likelihood, text, say(f"cure_{cause}", **facts), scope)
 
-    # --- clocks
+    # --- clocks and serial numbers
 
-    async def clocks(self, meters: Sequence[PollMeter]) -> None:
-        """Compares the clocks of DL/T 645 meters with the time."""
-        asked = [meter for meter in meters if meter.protocol != "modbus"]
-        if not asked:
+    async def clocks_and_serials(self, meters: Sequence[PollMeter]) -> None:
+        """Compares the clocks of DL/T 645 meters with the time, and serial numbers with those that are expected."""
+        dated = [meter for meter in meters if meter.protocol != "modbus"]
+        named = [meter for meter in meters if meter.key in self.serials and meter.key not in self.identified]
+        if not dated and not named:
             return
         line = self.open_line(self.settings)
         try:
             await line.open()
-            for meter in asked:
-                variant: Variant = "1997" if meter.protocol.endswith("1997") else "2007"
-                dis = ("C010", "C011") if variant == "1997" else ("04000101", "04000102")
-                try:
-                    found = await read_items(line, meter.address, dis, variant=variant, timeout_s=THINK_S, retries=1)
-                except MeterError:
-                    continue
-                if (shown := _moment([(one.di, one.data) for one in found.found], variant)) is not None:
-                    offset_s = (shown - self.local_time()).total_seconds()
-                    self.evidence.meter(meter.key).clock_offset_s = offset_s
+            for meter in dated:
+                await self._clock(line, meter)
+            for meter in named:
+                await self._serial(line, meter)
         except LineError:
             return
         finally:
             await line.close()
 
+    async def _clock(self, line: Line, meter: PollMeter) -> None:
+        variant: Variant = "1997" if meter.protocol.endswith("1997") else "2007"
+        dis = ("C010", "C011") if variant == "1997" else ("04000101", "04000102")
+        try:
+            found = await read_items(line, meter.address, dis, variant=variant, timeout_s=THINK_S, retries=1)
+        except MeterError:
+            return
+        if (shown := _moment([(one.di, one.data) for one in found.found], variant)) is not None:
+            offset_s = (shown - self.local_time()).total_seconds()
+            self.evidence.meter(meter.key).clock_offset_s = offset_s
+
+    async def _serial(self, line: Line, meter: PollMeter) -> None:
+        reader = Reader(line, News(), asyncio.get_running_loop().time, retries=1)
+        state = Meter(meter, line.settings, THINK_S)
+        for asked in identity_requests(meter.template):
+            try:
+                said = asked.texts(await reader.identify(state, asked.request)).get("serial")
+            except MeterError:
+                continue
+            if said is not None and not is_same(said, self.serials[meter.key]):
+                self.evidence.meter(meter.key).swapped = self.serials[meter.key], said
+
     # --- the outcome
 
     def results(self) -> list[Examined]:
         """What is said of each meter."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         made = []
         for meter in self.meters:
             seen = self.evidence.meter(meter.key, lambda meter=meter: MeterEvidence.of(meter))  # type: ignore[misc]
             said = diagnose(self.evidence, seen, now)
+            said = _without(said, self.refuted.get(meter.key, set()))
             proven = self.found.get(meter.key)
             if proven is not None:
                 rest = 1 - proven.likelihood
@@ -312,6 +343,15 @@ class _Examination:
                 said = (proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
             made.append(Examined(meter, self.answers(meter), said))
         return made
+
+
+def _without(said: tuple[Diagnosis, ...], refuted: set[str]) -> tuple[Diagnosis, ...]:
+    """What is left when causes are out of the question; the others take over what those had."""
+    left = [one for one in said if one.cause not in refuted]
+    if not left or len(left) == len(said):
+        return said
+    share = sum(one.likelihood for one in said) / sum(one.likelihood for one in left)
+    return tuple(replace(one, likelihood=round(one.likelihood * share, 3)) for one in left)
 
 
 def _likely(meter: PollMeter, strangers: list[ScannedMeter], *, listed: bool) -> list[ScannedMeter]:
