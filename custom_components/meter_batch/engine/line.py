@@ -210,6 +210,7 @@ class Line:
         self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
         """Told of a reply after its time-out, with the turn-round that it took."""
         self._transport, self._now, self._make_alarm = transport, now, make_alarm
+        self._write = transport.write
         self._busy = False
         """True while a caller has the line."""
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -228,6 +229,7 @@ class Line:
         self._gap_s = 0.0
         """The silence that the protocol of the last request demands, and what the settings add to any."""
         self._byte_s, self._added_gap_s = settings.wire_s(1), settings.gap_s
+        self._may_echo = settings.framing != "tcp" and settings.echo != "off"
         self._echoes = ECHOES_TO_LEARN if settings.echo == "on" else 0
 
     @property
@@ -258,6 +260,7 @@ class Line:
         # What asyncio's own loops say, without the call between.
         self._time = time.monotonic if type(self._loop).time is asyncio.BaseEventLoop.time else self._loop.time
         await self._transport.open(self._on_bytes, self._on_lost)
+        self._write = self._transport.write
         self._ghosts.clear()
         self._protocol = ""
         self._quiet_since = self._time()
@@ -294,11 +297,31 @@ class Line:
             gap = (self._gap_s if self._gap_s > gap_s else gap_s) + self._added_gap_s
             if exchange.protocol != self._protocol or (gap and self._quiet_since + gap > self._time()):
                 await self._silence(exchange, gap_s)
-            asked = self._send(exchange, turnround_s)
+            request, reply_bytes, byte_s = exchange.request, exchange.reply_bytes, self._byte_s
+            self._write(request)
+            asked, counters, size = self._spare, self.counters, len(request)
+            asked.exchange = exchange
+            asked.future = future = self._loop.create_future()
+            asked.sent_at = asked.sent_end = asked.replied = deadline = self._time()
+            asked.received, asked.may_echo, asked.echo = b"", self._may_echo, 0
+            counters.exchanges += 1
+            counters.bytes_sent += size
+            if byte_s:
+                counters.airtime_s += byte_s * size
+                asked.sent_end = deadline = deadline + byte_s * size
+                deadline += byte_s * reply_bytes
+            self._quiet_since = asked.sent_end
+            asked.deadline = deadline = deadline + turnround_s
+            # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
+            asked.latest = deadline + byte_s * reply_bytes + 10 * CHUNK_GAP_S
+            self._asked = asked
+            # One timer serves exchange after exchange: it is left alone where it fires early enough, and looks then.
+            if self._timer is None or self._timer_at > deadline:
+                self._arm(deadline)
             try:
-                if not exchange.reply_bytes:
+                if not reply_bytes:
                     return await self._pause(asked)  # type: ignore[return-value]
-                answer = await asked.future
+                answer = await future
             except asyncio.CancelledError:
                 self._remember(asked)
                 self._note(asked, "cancelled")
@@ -312,11 +335,13 @@ class Line:
                 raise
             finally:
                 self._asked = None
-            self.counters.replies += 1
-            at, duration_s = self._now(), asked.replied - asked.sent_at
-            self.trace.append(Exchanged(at, exchange.meter, exchange.request, asked.received, duration_s, None))
-            thought = asked.replied - asked.sent_end - self._byte_s * (len(asked.received) - asked.echo)
-            return Reply(answer, at, thought if thought > 0 else 0.0, duration_s)  # type: ignore[arg-type]
+            counters.replies += 1
+            at, replied, received = self._now(), asked.replied, asked.received
+            duration_s, thought = replied - asked.sent_at, replied - asked.sent_end
+            self.trace.append(Exchanged(at, exchange.meter, request, received, duration_s, None))
+            if byte_s:
+                thought -= byte_s * (len(received) - asked.echo)
+            return Reply(answer, at, thought if thought > 0 else 0.0, duration_s)
         finally:
             if self._queue:
                 self._pass_turn()
@@ -386,29 +411,6 @@ class Line:
                 self._alarm = self._make_alarm(self._loop)
             await self._alarm.until(when)
             self._require_open()
-
-    def _send(self, exchange: Exchange[object], turnround_s: float) -> _Asked:
-        request, byte_s, counters = exchange.request, self._byte_s, self.counters
-        self._transport.write(request)
-        size, asked = len(request), self._spare
-        asked.exchange, asked.future = exchange, self._loop.create_future()
-        asked.sent_at = asked.sent_end = asked.replied = deadline = self._time()
-        asked.received, asked.may_echo, asked.echo = b"", self.settings.echo != "off", 0
-        counters.exchanges += 1
-        counters.bytes_sent += size
-        if byte_s:
-            counters.airtime_s += byte_s * size
-            asked.sent_end = deadline = deadline + byte_s * size
-            deadline += byte_s * exchange.reply_bytes
-        self._quiet_since = asked.sent_end
-        asked.deadline = deadline = deadline + turnround_s
-        # Bytes that keep coming move the deadline, but noise without end must not move it for ever.
-        asked.latest = deadline + byte_s * exchange.reply_bytes + 10 * CHUNK_GAP_S
-        self._asked = asked
-        # One timer serves exchange after exchange: it is left alone where it fires early enough, and looks then.
-        if self._timer is None or self._timer_at > deadline:
-            self._arm(deadline)
-        return asked
 
     async def _pause(self, asked: _Asked) -> Reply[None]:
         """After a question that nobody answers the meters have time to obey."""

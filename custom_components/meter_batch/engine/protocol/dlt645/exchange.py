@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import override
 
 from ...errors import (
     AbsentRegister,
@@ -21,6 +22,7 @@ from ...errors import (
 from ...sentences import Sentence, listed, say
 from .frame import (
     BROADCAST,
+    END,
     OVERHEAD,
     REPLY,
     TAKE,
@@ -29,7 +31,6 @@ from .frame import (
     Framer,
     Variant,
     encode,
-    is_whole,
     normal_address,
 )
 
@@ -134,8 +135,6 @@ class _Question[Answer]:
 
     def feed(self, data: bytes) -> Answer | None:
         """See `Exchange.feed`; heart-beats (C = 80), echoes and frames of others are skipped."""
-        if not self._heard and (quick := self._quick(data)) is not None:
-            return quick
         self._heard = (self._heard + data)[-512:]
         self._stray += len(data.translate(None, _NOISE))
         if self._framer is None:
@@ -158,10 +157,6 @@ class _Question[Answer]:
             else:
                 self.foreign += 1
                 self._other = frame
-        return None
-
-    def _quick(self, data: bytes) -> Answer | None:
-        """The answer in bytes that are one good reply and nothing else but its preamble: nearly always."""
         return None
 
     @abstractmethod
@@ -261,17 +256,24 @@ class ReadData(_Question[Data]):
         most = MOST_DATA if data_bytes is None else len(self._wire) + data_bytes
         self.reply_bytes = REPLY_PREAMBLE + OVERHEAD + most
 
-    def _quick(self, data: bytes) -> Data | None:
+    @override
+    def feed(self, data: bytes) -> Data | None:
+        """See `Exchange.feed`. Bytes that are one good reply and no more but its preamble are nearly all there is."""
         frame = data.lstrip(b"\xfe") if data.startswith(b"\xfe") else data
-        if not frame.startswith(self._good) or not is_whole(frame):
-            return None
-        content = frame[10:-2].translate(TAKE)
-        wire = self._wire
-        if not content.startswith(wire):
-            return None
-        if len(frame) != len(data):
-            self.before = data[: len(data) - len(frame)]
-        return Data(self.address, self.di, content[len(wire) :])
+        size = len(frame)
+        if (
+            not self._heard
+            and frame.startswith(self._good)
+            and size >= OVERHEAD
+            and size == OVERHEAD + frame[9]
+            and frame[-1] == END
+            and sum(frame) - frame[-2] - END & 0xFF == frame[-2]
+            and (content := frame[10:-2].translate(TAKE)).startswith(self._wire)
+        ):
+            if size != len(data):
+                self.before = data[:-size]
+            return Data(self.address, self.di, content[len(self._wire) :])
+        return super().feed(data)
 
     def _answer(self, frame: Frame) -> Data | None:
         if not frame.data.startswith(self._wire):

@@ -132,11 +132,5 @@ class Framer:
         return best
 
 
-def is_whole(data: bytes) -> bool:
-    """True where bytes that begin with a start are exactly one valid frame."""
-    size = len(data)
-    return size >= OVERHEAD and size == OVERHEAD + data[9] and data[-1] == END and sum(data[:-2]) & 0xFF == data[-2]
-
-
 def _valid(buffer: bytearray, start: int, end: int) -> bool:
     return buffer[end - 1] == END and sum(memoryview(buffer)[start : end - 2]) & 0xFF == buffer[end - 2]
