@@ -46,6 +46,7 @@ from .engine.model.interval import GROSS, IMPORT, Interval
 from .engine.model.obis import Obis
 from .place import area_name, area_of
 from .registry import Registry
+from .turns import Turns
 from .wording import in_words
 
 _LOGGER = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ BY_PEOPLE: Final = frozenset({What.ACKNOWLEDGED, What.SHELVED, What.UNSHELVED})
 BUDGET: Final = "daily_budget"
 BUDGET_ATTRIBUTE: Final = "daily_budget_kwh"
 ENERGIES: Final = frozenset({IMPORT, GROSS})
+AT_ONCE: Final = 20
+"""So many points are told to the rules at a time, so that a large fleet does not hold up the event loop."""
 PLACES_S: Final = 1.0
 """Changes of areas, and of what is read, are gathered for so long."""
 RANK: Final = {severity: place for place, severity in enumerate(Severity)}
@@ -81,6 +84,9 @@ class SiteAlarms:
         self._open: dict[str, dict[str, Finding]] = {}
         """Open findings by subject and id, as of their last change."""
         self._timer: tuple[datetime, CALLBACK_TYPE] | None = None
+        self._subjects: dict[str, Subject] = {}
+        """As the rules were told of them last."""
+        self._setting = self._again = False
         self._stopped = False
         self._places: CALLBACK_TYPE | None = None
         self._followers: dict[str, list[Callable[[], None]]] = {}
@@ -92,7 +98,8 @@ class SiteAlarms:
     async def async_start(self) -> None:
         """Goes on where Home Assistant stopped, without telling again what was told, and begins to follow points."""
         self._restore(await self.store.async_load(self._restore_late) or (), self.rules.nominals)
-        self._registry.async_listen(lambda _: self._set_points())
+        await self._set_points()
+        self._registry.async_listen(lambda _: self._set_points_now())
         self.rules.async_listen(self._rules_changed)
         self._hass.bus.async_listen(dr.EVENT_DEVICE_REGISTRY_UPDATED, self._device_changed)
         self._hass.bus.async_listen(ar.EVENT_AREA_REGISTRY_UPDATED, self._set_points_soon)
@@ -101,7 +108,6 @@ class SiteAlarms:
         self._engine.restore(findings, nominals)
         for one in self._engine.active():
             self._note(one)
-        self._set_points()
 
     @callback
     def _restore_late(self, stored: list[Finding]) -> None:
@@ -115,6 +121,7 @@ class SiteAlarms:
         nominals = self._engine.nominals
         self._engine = Alarms(self.rules.book, self._overrides, new_id=ulid_now)
         self._restore([*current, *(one for one in stored if one.id not in closed)], nominals)
+        self._set_points_now()
         self._follow(one.subject for one in stored)
 
     @callback
@@ -142,7 +149,7 @@ class SiteAlarms:
     def _set_points_soon(self, _event: Event[Any] | None = None) -> None:
         """Lines start one after the other, and devices get their areas by the hundred."""
         if self._places is None:
-            job = HassJob(self._set_points, cancel_on_shutdown=True)
+            job = HassJob(self._set_points_now, cancel_on_shutdown=True)
             self._places = async_call_later(self._hass, PLACES_S, job)
 
     @callback
@@ -153,15 +160,45 @@ class SiteAlarms:
             self._set_points_soon()
 
     @callback
-    def _set_points(self, _now: datetime | None = None) -> None:
+    def _set_points_now(self, _now: datetime | None = None) -> None:
+        """Begins to tell the rules what points there are; what changes meanwhile is told after that."""
         self._places = None
-        now = dt_util.utcnow()
-        subjects = {id_: self._subject(one) for id_, one in self._registry.points.items()}
-        changes = self._engine.set_points(subjects, now)
+        self._again = True
+        if not self._setting and not self._stopped:
+            self._hass.async_create_task(self._set_points(), f"{DOMAIN} points of rules")
+
+    async def _set_points(self) -> None:
+        """Some at a time: a thousand points with twenty rules each are compiled for a quarter of a second."""
+        self._setting, self._again = True, True
+        try:
+            while self._again and not self._stopped:
+                self._again = False
+                await self._tell_points()
+        finally:
+            self._setting = False
+
+    async def _tell_points(self) -> None:
+        self._set_overrides()
+        points, subjects, new = self._registry.points, dict[str, Subject](), dict[str, Subject]()
+        turns = Turns()
+        for id_, point in points.items():
+            subject = self._subject(point)
+            if (known := self._subjects.get(id_)) == subject:
+                subject = known
+            else:
+                new[id_] = subject
+            subjects[id_] = subject
+            if len(new) >= AT_ONCE:
+                self._engine.add_points(new)
+                new = {}
+            await turns.pause()
+        self._subjects = subjects
+        self._take(self._engine.set_points(subjects, dt_util.utcnow()))
+
+    def _set_overrides(self) -> None:
         if (overrides := self.overrides) != self._overrides:
             self._overrides = overrides
-            changes += self._engine.set_overrides(overrides, now)
-        self._take(changes)
+            self._take(self._engine.set_overrides(overrides, dt_util.utcnow()))
 
     def _subject(self, point: Point) -> Subject:
         return Subject(point, self._area(point), self._registry.home(point), self._known(point))
@@ -226,7 +263,8 @@ class SiteAlarms:
 
     @callback
     def _rules_changed(self) -> None:
-        self._set_points()
+        self._set_overrides()
+        self._set_points_now()
 
     # --- what comes in
 

@@ -34,7 +34,7 @@ async def async_setup_entry(
             yield Problem(coordinator, point)
         yield PointAlarm(coordinator, point)
 
-    population.async_attach("binary_sensor", make, async_add_entities)
+    await population.async_attach("binary_sensor", make, async_add_entities)
 
 
 class Problem(PointEntity, BinarySensorEntity):

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import override
+from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry
-from homeassistant.core import HomeAssistant, callback
+from homeassistant.core import CALLBACK_TYPE, Context, HomeAssistant, callback
 from homeassistant.exceptions import ConfigEntryNotReady, HomeAssistantError
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
@@ -25,9 +25,11 @@ from .const import (
     CONF_ENTITY_STATISTICS,
     CONF_FAST,
     CONF_INTERVAL,
+    CONF_OWN_PROCESS,
     CONF_SLOW,
     DEFAULT_FAST_S,
     DEFAULT_INTERVAL_MIN,
+    DEFAULT_OWN_PROCESS,
     DEFAULT_SLOW_S,
     DOMAIN,
     MANUFACTURER,
@@ -37,8 +39,11 @@ from .detail import shown
 from .engine import (
     ClockReading,
     ConfigError,
+    Exchanged,
     FrameError,
+    Line,
     LineError,
+    LinePlan,
     MeterBatchError,
     MeterError,
     Multiplier,
@@ -49,6 +54,7 @@ from .engine import (
     PollReport,
     PollSettings,
     Refused,
+    RemotePoller,
     WrongMeter,
 )
 from .engine.model.obis import Obis
@@ -87,26 +93,51 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.silent: frozenset[str] = frozenset()
         self.clocks: dict[str, ClockReading] = {}
         self.hub_id = ""
+        self.context = Context()
+        """Of the report that is shown now: one for all states that it changes."""
+        self._listeners_of: dict[str | None, list[CALLBACK_TYPE]] = {}
         self._touched: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._begun: set[str] = set()
         self._remultiplied: dict[str, datetime] = {}
         """Until when readings may still come that were multiplied as a point no longer is."""
         self._multipliers: dict[str, tuple[Multiplier, ...]] = {}
-        self.line = link.make_line(entry.data, entry.options)
+        self.poller, self._medium = self._make_poller()
+
+    def _make_poller(self) -> tuple[Poller | RemotePoller, Line | RemotePoller]:
+        """The poller, here or in a process of its own, and what of it is opened and closed."""
+        entry, site = self.config_entry, self.site
         options = entry.options
-        self.poller = Poller(
-            self.line,
-            PollSettings(
-                fast_s=float(options.get(CONF_FAST, DEFAULT_FAST_S)),
-                slow_s=float(options.get(CONF_SLOW, DEFAULT_SLOW_S)),
-                interval_s=self.interval_s,
-                budget=options.get(CONF_BACKFILL_SHARE, link.protocol(entry.data).backfill_percent) / 100,
-                clock_care=bool(options.get(CONF_CLOCK_CARE, True)),
-                time_zone=site.registry.time_zone or hass.config.time_zone,
-            ),
-            self._report,
+        settings = PollSettings(
+            fast_s=float(options.get(CONF_FAST, DEFAULT_FAST_S)),
+            slow_s=float(options.get(CONF_SLOW, DEFAULT_SLOW_S)),
+            interval_s=self.interval_s,
+            budget=options.get(CONF_BACKFILL_SHARE, link.protocol(entry.data).backfill_percent) / 100,
+            clock_care=bool(options.get(CONF_CLOCK_CARE, True)),
+            time_zone=site.registry.time_zone or self.hass.config.time_zone,
         )
+        lessons, serials = dict(site.learned.lessons), dict(site.learned.serials)
+        if options.get(CONF_OWN_PROCESS, DEFAULT_OWN_PROCESS):
+            plan = LinePlan(
+                link.url(entry.data), link.settings(entry.data, options), settings, lessons, self._own(serials)
+            )
+            remote = site.process.poller(entry.entry_id, plan, self._report)
+            return remote, remote
+        line = link.make_line(entry.data, options)
+        return Poller(line, settings, self._report, lessons=lessons, serials=serials), line
+
+    def _own(self, serials: dict[str, str]) -> dict[str, str]:
+        """Those of the points on this line."""
+        return {
+            point.id: serials[point.id]
+            for point, _ in self.site.registry.on_line(self.config_entry.entry_id)
+            if point.id in serials
+        }
+
+    async def async_trace(self) -> list[Exchanged]:
+        """The last exchanges on the line."""
+        medium = self._medium
+        return await medium.trace() if isinstance(medium, RemotePoller) else list(medium.trace)
 
     @property
     def interval_s(self) -> int:
@@ -127,8 +158,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Opens the line, makes the hub device and begins to poll; ConfigEntryNotReady where the line is not there."""
         entry = self.config_entry
         try:
-            await self.line.open()
+            await self._medium.open()
         except LineError as error:
+            await self._medium.close()
             raise ConfigEntryNotReady(
                 translation_domain=DOMAIN,
                 translation_key="line_unavailable",
@@ -159,7 +191,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.site.intake.async_line_gone(self.config_entry.entry_id)
-        await self.line.close()
+        await self._medium.close()
 
     # --- points ---
 
@@ -237,6 +269,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Drops what is known of a point, because its meter is another now, or said to be; tells the ledger."""
         if before.meters and after.meters and before.meter.since != after.meter.since:
             self.site.intake.async_swapped(before, after, self.values.get(after.id, {}).values())
+            self.site.learned.async_forget(after.id)
         self.async_forget(after.id)
 
     # --- reports ---
@@ -272,6 +305,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 _LOGGER.info("%s answers again", points[key].name)
         self.silent = report.silent
         unusable = {key for key, until in self._remultiplied.items() if report.at < until}
+        self.site.learned.async_take(report)
         self._keep(report, unusable)
         self.site.alarms.async_report(self.config_entry.entry_id, report, unusable)
         if not report.health.connected:
@@ -310,11 +344,27 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     @callback
     @override
+    def async_add_listener(self, update_callback: CALLBACK_TYPE, context: Any = None) -> CALLBACK_TYPE:
+        """Also kept by point, so that a report goes to those whom it touches without asking all the others."""
+        remove = super().async_add_listener(update_callback, context)
+        listeners = self._listeners_of.setdefault(context, [])
+        listeners.append(update_callback)
+
+        @callback
+        def gone() -> None:
+            remove()
+            listeners.remove(update_callback)
+
+        return gone
+
+    @callback
+    @override
     def async_update_listeners(self) -> None:
         """Only the entities of points that the report touched; those of the line itself always."""
         self.site.async_values_changed(self._touched)
-        for update, context in list(self._listeners.values()):
-            if context is None or context in self._touched:
+        self.context = Context()
+        for context in (None, *self._touched):
+            for update in list(self._listeners_of.get(context, ())):
                 update()
 
     # --- in words ---

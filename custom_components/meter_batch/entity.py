@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -13,7 +12,6 @@ from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import device_registry as dr
 from homeassistant.helpers import entity_registry as er
 from homeassistant.helpers.device_registry import DeviceInfo
-from homeassistant.helpers.entity import Entity
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 from homeassistant.helpers.update_coordinator import CoordinatorEntity
 
@@ -26,6 +24,7 @@ from .engine.model.quantity import QUANTITIES, Measure
 from .engine.model.reading import Reading
 from .link import lines
 from .place import device_of
+from .turns import Turns
 
 type LineEntry = ConfigEntry[Population]
 
@@ -46,9 +45,6 @@ DIGITS = {
     Measure.TEMPERATURE: 1,
 }
 """Decimals shown; instantaneous values are rounded to them, so that noise below makes no new states."""
-
-BATCH = 200
-"""So many entities are added at a time, so that a large fleet does not hold up the event loop."""
 
 
 class MeterBatchEntity(CoordinatorEntity[LineCoordinator]):
@@ -108,9 +104,14 @@ class PointEntity(MeterBatchEntity):
     def _handle_coordinator_update(self) -> None:
         self._take()
         shown = (self.available, self._shown())
-        if shown != self._written:
+        if shown != self._written and not self._may_wait(shown):
             self._written = shown
+            self.async_set_context(self.coordinator.context)
             self.async_write_ha_state()
+
+    def _may_wait(self, _shown: tuple[bool, object]) -> bool:
+        """Whether this change is too small to be written at once; it is written with a later report."""
+        return False
 
 
 def device_info(coordinator: LineCoordinator, point: Point) -> DeviceInfo:
@@ -162,16 +163,17 @@ class Population:
         self._there: dict[str, dict[str, PointEntity]] = {}
         self._made_for: dict[str, tuple[Detail, tuple[Obis, ...]]] = {}
 
-    @callback
-    def async_attach(self, platform: str, maker: Maker, add: AddConfigEntryEntitiesCallback) -> None:
+    async def async_attach(self, platform: str, maker: Maker, add: AddConfigEntryEntitiesCallback) -> None:
         """A platform says how it makes the entities of a point, and gets those of all points now."""
         self._makers.append((platform, maker, add))
-        new: list[Entity] = []
-        for point in self.coordinator.points():
-            self.async_claim(point)
-            new += self._missing(point, maker)
-        for start in range(0, len(new), BATCH):
-            add(new[start : start + BATCH])
+        async with self.coordinator.site.populating:
+            turns = Turns()
+            for point in list(self.coordinator.points()):
+                self.async_claim(point)
+                await turns.pause()
+                if new := self._missing(point, maker):
+                    add(new)
+                    await turns.pause()
 
     @callback
     def outdated(self, point: Point) -> bool:
@@ -195,15 +197,15 @@ class Population:
 
     async def async_sync(self, points: Iterable[Point]) -> None:
         """Makes entities and devices of these points what the registry says now."""
-        new: list[list[PointEntity]] = [[] for _ in self._makers]
-        for point in points:
-            self._drop_unwanted(point)
-            for found, (_, maker, _) in zip(new, self._makers, strict=True):
-                found += self._missing(point, maker)
-        for found, (_, _, add) in zip(new, self._makers, strict=True):
-            for start in range(0, len(found), BATCH):
-                add(found[start : start + BATCH])
-                await asyncio.sleep(0)
+        async with self.coordinator.site.populating:
+            turns = Turns()
+            for point in points:
+                self._drop_unwanted(point)
+                await turns.pause()
+                for _, maker, add in self._makers:
+                    if new := self._missing(point, maker):
+                        add(new)
+                        await turns.pause()
 
     def _drop_unwanted(self, point: Point) -> None:
         self.async_claim(point)

@@ -26,7 +26,7 @@ from .const import (
     LineProtocol,
     Link,
 )
-from .engine import Line, LineSettings, SerialSettings, open_transport
+from .engine import Line, LineSettings, open_transport
 
 
 @callback
@@ -77,7 +77,4 @@ def settings(data: Mapping[str, Any], options: Mapping[str, Any]) -> LineSetting
 def make_line(data: Mapping[str, Any], options: Mapping[str, Any]) -> Line:
     """The line of a config entry, not opened yet."""
     wire = settings(data, options)
-    serial = None
-    if data[CONF_LINK] == Link.SERIAL:
-        serial = SerialSettings(baud=wire.baud, parity=wire.parity, stop_bits=wire.stop_bits)
-    return Line(open_transport(url(data), serial), wire)
+    return Line(open_transport(url(data), wire.serial), wire)

@@ -15,13 +15,18 @@ ISSUE = "own_templates_wrong"
 SHOWN = 5
 
 
+def folder(hass: HomeAssistant) -> Path:
+    """Where they lie."""
+    return Path(hass.config.path(*FOLDER))
+
+
 async def async_read(hass: HomeAssistant, templates: dict[str, Template]) -> None:
     """Brings `templates` up to date with the files; what is wrong in them becomes a repair issue that says it."""
-    folder = Path(hass.config.path(*FOLDER))
+    own = folder(hass)
 
     def read() -> tuple[dict[str, Template], list[str]]:
-        use_folder(folder)
-        wrong = [error.text.replace(f"{folder}/", "") for error in template_problems()]
+        use_folder(own)
+        wrong = [error.text.replace(f"{own}/", "") for error in template_problems()]
         return {id_: load(id_) for id_ in available()}, wrong
 
     found, wrong = await hass.async_add_executor_job(read)

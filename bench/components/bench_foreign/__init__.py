@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Final
 
 import probatio
-from homeassistant.components.recorder import get_instance
 from homeassistant.components.recorder.tasks import StatisticsTask
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse
 from homeassistant.helpers.discovery import async_load_platform
+from homeassistant.helpers.recorder import get_instance
 from homeassistant.helpers.typing import ConfigType
 from homeassistant.util import dt as dt_util
 

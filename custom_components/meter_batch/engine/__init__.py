@@ -37,8 +37,10 @@ from .fleet import (
     MemoryRecord,
     Poller,
     PollMeter,
+    PollProcess,
     PollReport,
     PollSettings,
+    RemotePoller,
     ScannedMeter,
     ScanPlan,
     ScanProgress,
@@ -53,7 +55,7 @@ from .fleet import (
     scan,
     try_line,
 )
-from .line import Line, LineCounters, LineSettings, Reply
+from .line import Exchanged, Line, LineCounters, LineSettings, Reply
 from .model.day import DayCalendar, DayClass
 from .model.finding import SITE, AlarmState, Change, Event, Finding, JournalEntry, Severity
 from .model.point import InstalledMeter, Multiplier, Point, Route
@@ -76,6 +78,7 @@ from .sentences import Sentence
 from .template import Template, available, load, load_file, use_folder
 from .template import problems as template_problems
 from .transport import SerialSettings, Transport, open_transport
+from .wire_poll import LinePlan
 
 __all__ = [
     "BY_KEY",
@@ -97,6 +100,7 @@ __all__ = [
     "Diagnosis",
     "Event",
     "Examined",
+    "Exchanged",
     "Finding",
     "Flag",
     "Found",
@@ -113,6 +117,7 @@ __all__ = [
     "LineError",
     "LineHealth",
     "LineLost",
+    "LinePlan",
     "LineSettings",
     "LineTest",
     "LineUnavailable",
@@ -124,6 +129,7 @@ __all__ = [
     "Override",
     "Point",
     "PollMeter",
+    "PollProcess",
     "PollReport",
     "PollSettings",
     "Poller",
@@ -132,6 +138,7 @@ __all__ = [
     "RecordedMeter",
     "Recording",
     "Refused",
+    "RemotePoller",
     "Reply",
     "Route",
     "Rule",

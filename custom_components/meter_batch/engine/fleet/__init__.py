@@ -13,6 +13,7 @@ from .meter import PollMeter
 from .once import Found, ItemData, find_address, read_items, read_once
 from .poller import Poller
 from .probe import LineTest, try_line
+from .remote import PollProcess, RemotePoller
 from .report import LineHealth, PollReport
 from .request import check_address
 from .scan import Candidate, ScannedMeter, ScanPlan, ScanProgress, ScanResult, scan
@@ -35,9 +36,11 @@ __all__ = [
     "LineTest",
     "MemoryRecord",
     "PollMeter",
+    "PollProcess",
     "PollReport",
     "PollSettings",
     "Poller",
+    "RemotePoller",
     "ScanPlan",
     "ScanProgress",
     "ScanResult",

@@ -121,6 +121,7 @@ class RemotePoller:
             return
         self._known = True
         process, line = self._process, self._line
+        process.tell_folder()
         process.send("line", line, wire_poll.PLAN.encode(self._plan))
         process.send("meters", line, wire_poll.encode_meters(self._meters))
         process.send("holes", line, wire_poll.HOLES.encode(self._holes))
@@ -219,6 +220,10 @@ class PollProcess:
             return
         pipe.write(wire_poll.packed(message))
 
+    def tell_folder(self) -> None:
+        """The user's own templates: read again with every line, as the host does."""
+        self.send("folder", "" if self._folder is None else str(self._folder))
+
     async def ask(self, what: str, line: str, *arguments: Any) -> Any:
         """A question and its answer, or the error that it is answered with."""
         if self._process is None:
@@ -282,7 +287,6 @@ class PollProcess:
     async def _talk(self, process: Process) -> None:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(wire_poll.packed(["version", wire_poll.POLL_VERSION]))
-        process.stdin.write(wire_poll.packed(["folder", str(self._folder or "")]))
         wire_poll.check_version(await _next(process.stdout))
         self._process = process
         for poller in list(self._pollers.values()):

@@ -52,6 +52,10 @@ class Alarms:
         there = self._roster.watched.items()
         return {point: found for point, watched in there if (found := watched.watch.inferred) is not None}
 
+    def add_points(self, subjects: Mapping[str, Subject]) -> None:
+        """Some of the points that `set_points` is about to be told: what costs much, in pieces."""
+        self._roster.add_points(subjects)
+
     def set_points(self, subjects: Mapping[str, Subject], at: datetime) -> list[Change]:
         """All points, from now on; findings of those that are gone are closed."""
         self._roster.set_points(subjects)

@@ -24,6 +24,9 @@ class Resolved:
         self._overrides = {(one.kind, one.scope): one for one in overrides}
         for one in self._overrides.values():
             book.check(one)
+        self._scopes = {one.scope for one in self._overrides.values()}
+        self._known: dict[tuple[str, tuple[str, ...]], Rule] = {}
+        """Rules by kind and the scopes that have overrides: a thousand points have few such."""
 
     def at(self, kind: str, subject: Subject | None, id_: str) -> Rule:
         """A rule at a point, without one at a line or the site of this id; ConfigError for an unknown kind."""
@@ -32,10 +35,12 @@ class Resolved:
             raise ConfigError(say("rule_unknown", kind=kind, kinds=", ".join(self._book.rules)))
         if not self._overrides:
             return rule
-        own = scopes(line=id_) if subject is None else _scopes(subject)
-        return self._book.resolve(
-            kind, (one for scope in own if (one := self._overrides.get((kind, scope))) is not None)
-        )
+        own = tuple(one for one in (scopes(line=id_) if subject is None else _scopes(subject)) if one in self._scopes)
+        if (known := self._known.get((kind, own))) is None:
+            known = self._known[kind, own] = self._book.resolve(
+                kind, (one for scope in own if (one := self._overrides.get((kind, scope))) is not None)
+            )
+        return known
 
     def usable(self, subject: Subject) -> list[Rule]:
         """The rules that a point has: switched on, with a limit, and with all that they need there."""

@@ -46,12 +46,19 @@ class Roster:
         """All points, from now on."""
         for gone in self.watched.keys() - subjects.keys():
             self.timed -= set(self.watched.pop(gone).latches())
+        self.add_points(subjects)
+        self._join_lines()
+
+    def add_points(self, subjects: Mapping[str, Subject]) -> None:
+        """These points are new or have changed; lines have them only after `set_points`."""
         for point, subject in subjects.items():
             was = self.watched.get(point)
             if was is None:
                 self.watched[point] = self._compile(Watch(subject, self.inferred.pop(point, None)), {})
-            elif was.watch.subject != subject:
+            elif was.watch.subject is not subject and was.watch.subject != subject:
                 self.watched[point] = self._recompile(was, subject)
+
+    def _join_lines(self) -> None:
         members: dict[str, set[str]] = {}
         for point, watched in self.watched.items():
             if "silence" in watched.by_other and watched.watch.subject.line is not None:

@@ -1,0 +1,23 @@
+"""Long work in the event loop, a turn at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Final
+
+TURN_S: Final = 0.008
+"""So long others wait at a time; a pause after each small step would cost more in waiting for the loop's next round."""
+
+
+class Turns:
+    """Of one piece of work."""
+
+    def __init__(self) -> None:
+        self._since = perf_counter()
+
+    async def pause(self) -> None:
+        """Lets others have the event loop, once our turn is over."""
+        if perf_counter() - self._since > TURN_S:
+            await asyncio.sleep(0)
+            self._since = perf_counter()
