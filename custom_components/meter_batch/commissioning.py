@@ -139,8 +139,9 @@ def compare(
         deviation = (display.value - read) / read if read else None
         return Comparison(True, "commission_agrees_primary", {"percent": _percent(deviation)}, deviation)
     for key, values in (("commission_other_register", registers or {}), ("commission_other_point", others or {})):
+        # they were read some time ago
         found = [
-            name for name, value in values.items() if abs(display.value - value / multiplier) <= tolerance and value
+            name for name, value in values.items() if value and abs(display.value - value) <= tolerance + value / 1000
         ]
         if len(found) == 1:
             return Comparison(False, key, {"name": found[0]}, deviation)
