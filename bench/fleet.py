@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +24,8 @@ LINES, PER_LINE, BAUD = 32, 25, 19200
 DEAD = 200
 """Meters of the line that dies."""
 SETTINGS = {"fast_s": 5, "slow_s": 15, "interval_min": "5", "detail": "lean", "entity_statistics": False}
+LEAST_BYTES = 100
+"""So long is a reply with all values; shorter ones say who a meter is and what it remembers."""
 VALUES = 9 * 3 + 4
 """Of a meter in 15 s."""
 CPU, LAG_S, CALLBACK_S, FIRST = 0.5, 0.050, 0.020, 1.1
@@ -39,6 +40,7 @@ def run(*, full: bool) -> list[Figure]:
     lines = 2 if SMALL else LINES
     dead = 10 if SMALL else DEAD
     ports = free_ports(lines + 1)
+    plan: dict[str, Any]
     text, named = fleet(ports, dead)
     with rig(text, list(ports)) as made:
         plan = {
@@ -92,7 +94,7 @@ def fleet(ports: list[int], dead: int) -> tuple[str, list[dict[str, Any]]]:
 
 def judge(seen: dict[str, Any], wires: dict[str, list[dict[str, Any]]], meters: int) -> list[Figure]:
     """The figures of what was seen in Home Assistant and on the wires."""
-    steady = seen["steady"]
+    steady, process = seen["steady"], seen["process"]
     hours = (seen["size_after"]["at"] - seen["size_before"]["at"]) / 3600
     growth = (seen["size_after"]["recorder"] - seen["size_before"]["recorder"]) / 1e6 / hours
     ledger = (seen["size_end"]["ledger"] - seen["size_before"]["ledger"]) / 1e6
@@ -130,6 +132,15 @@ def judge(seen: dict[str, Any], wires: dict[str, list[dict[str, Any]]], meters: 
         *loop("import", seen["apply"], targets=False),
         _figure("start until all have values", seen["restart_s"], "s", None, _longest(seen["restart"])),
         *loop("start", seen["restart"], targets=False),
+        _figure("CPU with a process that polls", share(process), "of a core", CPU, "both processes together"),
+        *loop("with a process that polls", process),
+        _figure(
+            "memory with a process that polls",
+            process["rss_mb"] + process["children_mb"],
+            "MB",
+            None,
+            _children(process),
+        ),
         _figure("reload of a line", seen["reload_s"], "s", None, _longest(seen["reload"])),
     ]
     for fault, since in (("silent", seen["dead_at"]), ("cut", seen["cut_at"])):
@@ -212,29 +223,24 @@ def _children(told: dict[str, Any]) -> str:
 
 
 def first_cycle(rows: list[dict[str, Any]], meters: int) -> float:
-    """How long a line took until each meter had answered everything once, over what its wire needed for that."""
-    wanted: dict[str, float] = {}
-    units: dict[int, set[str]] = defaultdict(set)
-    begin = rows[0]["request_at"]
+    """How long a line took until each meter had answered its one block, over the time that those exchanges need."""
+    begin: float = rows[0]["request_at"]
+    there: dict[str, float] = {}
     spent = 0.0
     for row in rows:
-        if row["free_at"] is None:
+        unit = row["request"][:2]
+        if row["free_at"] is None or unit in there or len(row["reply"]) < 2 * LEAST_BYTES:
             continue
-        request = bytes.fromhex(row["request"])
-        key = row["request"]
-        if key in wanted:
-            if len(units) == meters and len({len(one) for one in units.values()}) == 1:
-                break
-            continue
-        units[request[0]].add(key)
-        wanted[key] = row["free_at"]
+        there[unit] = row["free_at"]
         spent += row["free_at"] - row["request_at"] + row["gap_s"]
-    return (max(wanted.values()) - begin) / spent
+        if len(there) == meters:
+            return (there[unit] - begin) / spent
+    return float("inf")
 
 
 def rate(wires: dict[str, list[dict[str, Any]]], since: float, until: float) -> float:
     """Answered exchanges a second on the wires that live."""
-    count = sum(
+    count: int = sum(
         row["free_at"] is not None and since < row["request_at"] < until for rows in wires.values() for row in rows
     )
     return count / (until - since)

@@ -22,16 +22,10 @@ from demo.home import Home, wait_until
 from .hosted import home_assistant
 
 COMPONENTS = Path(__file__).parent / "components"
-RULES = {
-    "over_voltage": {},
-    "under_voltage": {},
-    "phase_loss": {},
-    "overload": {},
-    "current_unbalance": {},
-    "low_power_factor": {},
-}
+RULES = ("over_voltage", "under_voltage", "phase_loss", "overload", "current_unbalance", "low_power_factor")
 """Set for the whole site, so that their registers are read of every meter."""
 PATIENCE_S = 300.0
+MOST_BACKLOG = 300
 
 
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +37,7 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
         await lines(home, plan)
         seen["lines"] = await mark(home)
         await points(home, plan, seen)
-        await asyncio.sleep(plan["settle_s"])
+        await settled(home, plan)
         await mark(home)
         seen["size_before"] = size(folder)
         await asyncio.sleep(plan["steady_s"])
@@ -71,6 +65,15 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
         seen["restart_s"] = time.monotonic() - begin
         seen["restart"] = await mark(home)
         seen["restart_at"] = begin
+        await poll_by(home, plan, own_process=True)
+        await live(home, len(plan["meters"]) - plan["dead"])
+        await settled(home, plan)
+        await mark(home)
+        seen["process_at"] = time.monotonic()
+        await asyncio.sleep(plan["steady_s"])
+        seen["process"] = await mark(home)
+        seen["process_health"] = await health(home)
+        await poll_by(home, plan, own_process=False)
     if plan["foreign"]:
         seen |= await beside(folder, plan)
     return seen
@@ -86,7 +89,7 @@ async def beside(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
             return any(one["entity_id"] == "bench_foreign.ready" for one in await home.ask("get_states"))
 
         await wait_until(ready, PATIENCE_S, "the foreign entities")
-        await asyncio.sleep(plan["settle_s"])
+        await settled(home, plan)
         before = await health(home)
         await mark(home)
         seen["foreign_at"] = time.monotonic()
@@ -128,8 +131,15 @@ async def lines(home: Home, plan: dict[str, Any]) -> None:
         wire = [{"baud": str(line["baud"]), "parity": "none", "stop_bits": "1"}] if line["baud"] else []
         made = await home.flow("meter_batch", {"next_step_id": "tcp"}, first, *wire, {})
         await home.options(made["result"]["entry_id"], {"next_step_id": "settings"}, plan["settings"])
-    for kind, settings in RULES.items():
-        await home.action("meter_batch", "set_alarm_rule", {"kind": kind, "enabled": True, **settings})
+    for kind in RULES:
+        await home.action("meter_batch", "set_alarm_rule", {"kind": kind, "enabled": True})
+
+
+async def poll_by(home: Home, plan: dict[str, Any], *, own_process: bool) -> None:
+    """Has all lines polled by a process of their own, or by Home Assistant itself."""
+    for entry in await home.ask("config_entries/get", domain="meter_batch"):
+        settings = plan["settings"] | {"own_process": own_process}
+        await home.options(entry["entry_id"], {"next_step_id": "settings"}, settings)
 
 
 async def points(home: Home, plan: dict[str, Any], seen: dict[str, Any]) -> None:
@@ -162,6 +172,19 @@ async def live(home: Home, count: int) -> None:
         return sum(one["state"] not in ("unknown", "unavailable") for one in powers) >= count
 
     await wait_until(there, PATIENCE_S, f"values of {count} meters")
+
+
+async def settled(home: Home, plan: dict[str, Any]) -> None:
+    """Waits until the recorder has eaten the beginning: thousands of states and statistics."""
+    await asyncio.sleep(plan["settle_s"])
+    calm: list[bool] = []
+
+    async def eaten() -> bool:
+        calm.append((await mark(home))["backlog_max"] < MOST_BACKLOG)
+        await asyncio.sleep(2)
+        return len(calm) > 2 and all(calm[-3:])
+
+    await wait_until(eaten, PATIENCE_S, "the recorder to catch up")
 
 
 async def health(home: Home) -> dict[str, dict[str, int]]:

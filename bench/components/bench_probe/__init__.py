@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import probatio
-from homeassistant.helpers.recorder import get_instance
 from homeassistant.core import HomeAssistant, ServiceCall, ServiceResponse, SupportsResponse
+from homeassistant.helpers.recorder import get_instance
 from homeassistant.helpers.typing import ConfigType
 
 DOMAIN: Final = "bench_probe"
@@ -79,10 +79,11 @@ class Probe:
             self.most_gc_s = max(self.most_gc_s, spent)
 
     def _instrument(self) -> None:
-        run = asyncio.events.Handle._run
+        handles: Any = asyncio.events.Handle
+        run = handles._run
         probe, clock, of_thread = self, time.perf_counter, time.thread_time
 
-        def timed(handle: asyncio.Handle) -> None:
+        def timed(handle: Any) -> None:
             begin, cpu_s = clock(), of_thread()
             probe._number += 1
             probe._gc_s = 0.0
@@ -95,7 +96,7 @@ class Probe:
                 seen, probe._seen = probe._seen, []
                 probe.slow.append(Slow(_named(callback), wall_s, of_thread() - cpu_s, probe._gc_s, seen))
 
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+        handles._run = timed
 
     def _look(self) -> None:
         """The thread that looks what a long callback is doing."""

@@ -33,6 +33,7 @@ from .fleet import (
     ItemData,
     Lessons,
     LineHealth,
+    LinePlan,
     LineTest,
     MemoryRecord,
     Poller,
@@ -78,7 +79,6 @@ from .sentences import Sentence
 from .template import Template, available, load, load_file, use_folder
 from .template import problems as template_problems
 from .transport import SerialSettings, Transport, open_transport
-from .wire_poll import LinePlan
 
 __all__ = [
     "BY_KEY",

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from meter_batch_engine import wire_poll
 from meter_batch_engine.errors import ConfigError, LineUnavailable, NoReply
-from meter_batch_engine.fleet import PollMeter, PollReport, PollSettings, Snapshot
+from meter_batch_engine.fleet import PollMeter, PollReport, PollSettings, Snapshot, wire_poll
 from meter_batch_engine.fleet.child import MOST_WAITING, Waiting, merged
 from meter_batch_engine.fleet.remote import PollProcess, RemotePoller
 from meter_batch_engine.line import LineSettings
@@ -170,8 +169,7 @@ async def test_a_line_can_be_let_go_and_taken_again(tmp_path):
 
 PARENT = """
 import asyncio, sys
-from meter_batch_engine import wire_poll
-from meter_batch_engine.fleet import PollSettings
+from meter_batch_engine.fleet import PollSettings, wire_poll
 from meter_batch_engine.fleet.remote import PollProcess
 from meter_batch_engine.line import LineSettings
 

@@ -19,6 +19,7 @@ from .request import check_address
 from .scan import Candidate, ScannedMeter, ScanPlan, ScanProgress, ScanResult, scan
 from .schedule import PollSettings
 from .validate import Validator
+from .wire_poll import LinePlan
 
 __all__ = [
     "AirtimeShares",
@@ -33,6 +34,7 @@ __all__ = [
     "ItemData",
     "Lessons",
     "LineHealth",
+    "LinePlan",
     "LineTest",
     "MemoryRecord",
     "PollMeter",

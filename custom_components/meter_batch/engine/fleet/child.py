@@ -17,11 +17,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import wire_poll
 from ..errors import MeterBatchError, MeterError
 from ..line import Line, utc_now
 from ..template import use_folder
 from ..transport import open_transport
+from . import wire_poll
 from .poller import Poller
 from .report import PollReport
 

@@ -114,17 +114,24 @@ class UnitEar(Ear[rtu.RtuFrame]):
 
     _echo_strays = True
 
-    def __init__(self, unit: int, heard: Callable[[rtu.RtuFrame], None], *, beyond: int | None = None) -> None:
-        self.unit = unit
+    def __init__(
+        self,
+        unit: int,
+        heard: Callable[[rtu.RtuFrame], None],
+        *,
+        function: int = pdu.READ_HOLDING,
+        beyond: int | None = None,
+    ) -> None:
+        self.unit, self._function = unit, function
         self._framer = rtu.RtuFramer("client")
-        request = rtu.encode(unit, pdu.read_request(pdu.READ_HOLDING, 0, 1))
+        request = rtu.encode(unit, pdu.read_request(function, 0, 1))
         super().__init__("modbus", str(unit), request, 7, heard, beyond)
 
     def _frames(self, data: bytes) -> list[tuple[rtu.RtuFrame, bytes]]:
         return [(one, one.raw) for one in self._framer.feed(data)]
 
     def _answers(self, frame: rtu.RtuFrame) -> bool:
-        return frame.unit == self.unit and frame.pdu[0] & ~pdu.EXCEPTION == pdu.READ_HOLDING
+        return frame.unit == self.unit and frame.pdu[0] & ~pdu.EXCEPTION == self._function
 
     def _said(self, what: str) -> Sentence:
         match what:

@@ -17,7 +17,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .. import wire_poll
 from ..errors import ConfigError, LineError, LineUnavailable, MeterBatchError
 from ..line import Exchanged, utc_now
 from ..model.interval import Hole
@@ -25,6 +24,7 @@ from ..model.obis import Obis
 from ..model.reading import Reading
 from ..sentences import say
 from ..transport import open_transport
+from . import wire_poll
 from .meter import PollMeter
 from .report import LineHealth, PollReport
 

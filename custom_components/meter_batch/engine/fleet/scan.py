@@ -45,6 +45,8 @@ class ScanPlan:
     last: int = MOST_UNITS
     settings: tuple[LineSettings, ...] = (LineSettings(),)
     identify: bool = True
+    thorough: bool = False
+    """Asks silent Modbus units of a wire a second time and otherwise: for lines that lose frames, and odd meters."""
     known: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
@@ -222,9 +224,13 @@ class _Scan:
 
         search: UnitSearch | GatewaySearch | AddressSearch
         if protocol == "modbus":
-            made = GatewaySearch if settings.framing == "tcp" else UnitSearch
-            search = made(line, take, step)
-            await search.run([one for one in self.plan.units if ("modbus", str(one)) not in self.meters])
+            units = [one for one in self.plan.units if ("modbus", str(one)) not in self.meters]
+            if settings.framing == "tcp":
+                search = GatewaySearch(line, take, step)
+                await search.run(units)
+            else:
+                search = UnitSearch(line, take, step)
+                await search.run(units, twice=self.plan.thorough)
         elif settings.framing == "tcp":
             return  # a network of Modbus TCP carries nothing else
         else:

@@ -33,6 +33,11 @@ TRIES = 3
 PAIRS = 6
 VALUES = tuple(f"{value:02d}" for value in range(100))
 _ENERGY = {"2007": "00010000", "1997": "9010"}
+_ENERGIES = "0001FF00"
+"""The total and four tariffs."""
+_BY_ADDRESS = ""
+_OTHERS = {"2007": (_BY_ADDRESS, _ENERGIES, "0201FF00"), "1997": ("901F", "B61F")}
+"""Other questions that every meter answers otherwise: address, energies of tariffs, voltages."""
 _OWN_ADDRESS = ("C034", "C032")
 """Where a meter of 1997 that repeats the wildcard says who it is: its address, or its number."""
 
@@ -89,8 +94,8 @@ class AddressSearch:
             self._fill = "0"  # some meters take leading zeros for any digits
             first = await self._ask("", listen=True)
         if first.anything and not first.several and self._variant == "2007":
-            # One reply may cover another that only has bits of its own set; energies are not that much alike.
-            first = await self._ask("", listen=True, read=True)
+            # One reply may cover another that has all bits of it set; energies of all tariffs are not that much alike.
+            first = await self._ask("", listen=True, di=_ENERGIES)
         if not first.several:
             return
         await self._split_all([""], 0)
@@ -114,6 +119,8 @@ class AddressSearch:
             if len(values) < len(VALUES) and len(still) == before and self._below(low) < 2:
                 # Fewer came to light than must be there: some meter does not answer for its middle pairs alone.
                 still += await self._split(low, tuple(one for one in VALUES if one not in values))
+            if len(still) == before and self._below(low) == 1:
+                still += await self._covered(low, depth)
         if not depth and not self.presences and not still and self._variant == "2007" and not self._by_address:
             self._by_address = True
             await self._split_all(open_, depth)
@@ -126,6 +133,17 @@ class AddressSearch:
         if self._alike and len(values) == 1:
             return [values[0] + low]  # all meters of the line have this value, so nothing is learned by asking
         return [value + low for value in values if (await self._ask(value + low)).several]
+
+    async def _covered(self, low: str, depth: int) -> list[str]:
+        """Several answered, one is known: its reply may cover another that has all bits of it set.
+
+        Other questions have other replies, and where one of them is damaged the search goes on below.
+        """
+        child = next(address[10 - 2 * depth :] for address in self.presences if address.endswith(low))
+        for di in _OTHERS[self._variant]:
+            if (await self._ask(child, listen=True, di=di)).several:
+                return [child]
+        return []
 
     def _below(self, low: str) -> int:
         """How many meters are known with these lowest pairs."""
@@ -155,12 +173,12 @@ class AddressSearch:
 
     # --- asking
 
-    async def _ask(self, low: str, *, listen: bool = False, read: bool = False) -> _Heard:
+    async def _ask(self, low: str, *, listen: bool = False, di: str | None = None) -> _Heard:
         """Who answers where the lowest pairs are these. What is damaged once is asked again, for it may be chance.
 
         Where nobody seemed to answer the question before, that is asked again too: a late reply to it may have done it.
         """
-        heard = await self._once(low, listen=listen, read=read)
+        heard = await self._once(low, listen=listen, di=di)
         if heard.damaged and not listen:
             before, self._before = self._before, None
             if before is not None:
@@ -173,13 +191,15 @@ class AddressSearch:
                 self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
         return heard
 
-    async def _once(self, low: str, *, listen: bool, read: bool = False) -> _Heard:
+    async def _once(self, low: str, *, listen: bool, di: str | None = None) -> _Heard:
         address = low.rjust(2 * PAIRS, self._fill)
         control, data, size = READ_ADDRESS, b"", 6
         # Where several answer, energies make replies differ that would else cover each other without a trace.
-        if self._variant == "1997" or read or (low and not self._by_address):
-            _, wire = identifier(_ENERGY[self._variant], self._variant)
-            control, data, size = READ[self._variant], wire, len(wire) + 4
+        if di is None:
+            di = _BY_ADDRESS if self._variant == "2007" and (not low or self._by_address) else _ENERGY[self._variant]
+        if di != _BY_ADDRESS:
+            _, wire = identifier(di, self._variant)
+            control, data, size = READ[self._variant], wire, len(wire) + (4 if di == _ENERGY[self._variant] else 20)
         ear = AddressEar(
             address,
             control,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..errors import FrameError, MeterError, NoReply, WrongMeter
 from ..line import Line
 from ..protocol.modbus import rtu
+from ..protocol.modbus.pdu import READ_HOLDING, READ_INPUT
 from ..sentences import Sentence, say
 from .ear import LISTEN_BYTES, GatewayEar, UnitEar
 
@@ -92,13 +93,21 @@ class UnitSearch:
     def _slot_s(self) -> float:
         return self.patience_s + self._line.settings.wire_s(16) + self._line.settings.silence_s
 
-    async def run(self, units: Sequence[int]) -> None:
-        """Asks all units, then the doubtful ones again. Raises LineError."""
-        for number, unit in enumerate(units):
-            self._step(number, len(units), (len(units) - number) * self._slot_s() + SLOW_S)
-            await self._ask(unit)
-            if self.gave_up:
-                return
+    async def run(self, units: Sequence[int], *, twice: bool = False) -> None:
+        """Asks all units, then the doubtful ones again. Raises LineError.
+
+        `twice`: the silent ones once more, for input registers, in case a frame was lost or a meter has no others.
+        """
+        for function in (READ_HOLDING, READ_INPUT)[: 1 + twice]:
+            todo = [unit for unit in units if unit not in self.presences]
+            later = len(todo) if twice and function == READ_HOLDING else 0
+            total = len(units) * (1 + twice)
+            for number, unit in enumerate(todo):
+                left = len(todo) - number + later
+                self._step(total - left, total, left * self._slot_s() + SLOW_S)
+                await self._ask(unit, function)
+                if self.gave_up:
+                    return
         # The last ones may answer late too.
         await asyncio.sleep(SLOW_S)
         if not self._line.echoes:
@@ -110,14 +119,13 @@ class UnitSearch:
             self.disturbed = max(self.disturbed, len(doubtful))
             doubtful = []
         for number, unit in enumerate(doubtful):
-            total = len(units) + len(doubtful)
-            self._step(len(units) + number, total, (len(doubtful) - number) * (SLOW_S + self._slot_s()))
+            self._step(total + number, total + len(doubtful), (len(doubtful) - number) * (SLOW_S + self._slot_s()))
             await self._again(unit)
         self._tell_garbled()
-        self._step(len(units) + len(doubtful), len(units) + len(doubtful), 0.0)
+        self._step(total + len(doubtful), total + len(doubtful), 0.0)
 
-    async def _ask(self, unit: int) -> None:
-        ear = UnitEar(unit, self._heard)
+    async def _ask(self, unit: int, function: int) -> None:
+        ear = UnitEar(unit, self._heard, function=function)
         self._asked[unit] += 1
         try:
             reply = await self._line.exchange(ear, turnround_s=self.patience_s)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
 SPARE_S = 0.050
 """What every time-out allows on top of what was seen."""
 FLOOR_S = {"modbus": 0.350, "dlt645": 0.600}
 """Shortest time-out of a meter that answers: it costs nothing while it does, and one reply in a hundred is slow."""
+WELL_KNOWN = 100
+"""After so many replies half of it is enough: on a disturbed line each lost frame costs a time-out."""
+FADES = 0.997
+"""A slow reply is worth half as much after 230 others."""
 MOST_S = 10.0
 ANSWERS_BEFORE_TRIAL = 3
 """So often a meter answers with its preamble before one question goes without."""
@@ -25,11 +28,14 @@ class Turnround:
         self._first_s, self._floor_s, self._guess = first_s, floor_s, guess
         self.mean_s: float | None = None
         self.jitter_s = 0.0
-        self._recent: deque[float] = deque(maxlen=100)
+        self._slowest_s = 0.0
+        """The slowest recent reply; the memory of it fades."""
+        self._replies = 0
 
     def add(self, seconds: float) -> None:
         """Takes the turn-round of a reply."""
-        self._recent.append(seconds)
+        self._replies += 1
+        self._slowest_s = max(seconds, self._slowest_s * FADES)
         if self.mean_s is None:
             self.mean_s, self.jitter_s = seconds, seconds / 2
         else:
@@ -39,7 +45,7 @@ class Turnround:
     @property
     def known(self) -> bool:
         """True once it has answered often enough to speak for its model."""
-        return len(self._recent) >= 20
+        return self._replies >= 20
 
     @property
     def expected_s(self) -> float | None:
@@ -60,7 +66,8 @@ class Turnround:
                 return self._first_s
             # Another meter of the model may be twice as slow, one that is not there is not worth more.
             return min(MOST_S, max(self._floor_s, 2 * (self._guess[0] + 4 * self._guess[1]) + SPARE_S))
-        return min(MOST_S, max(self._floor_s, usual, 1.5 * max(self._recent) + SPARE_S))
+        floor_s = self._floor_s if self._replies < WELL_KNOWN else self._floor_s / 2
+        return min(MOST_S, max(floor_s, usual, 1.5 * self._slowest_s + SPARE_S))
 
 
 class Preamble:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meter_batch_engine import errors, wire_poll
+from meter_batch_engine import errors
 from meter_batch_engine.errors import ConfigError, MeterBatchError
-from meter_batch_engine.fleet import PollMeter, PollReport, PollSettings
+from meter_batch_engine.fleet import PollMeter, PollReport, PollSettings, wire_poll
 from meter_batch_engine.line import LineSettings
 from meter_batch_engine.model.point import InstalledMeter, Multiplier, Point, Route
 from meter_batch_engine.sentences import SENTENCES, Sentence, say

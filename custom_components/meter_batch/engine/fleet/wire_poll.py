@@ -1,4 +1,4 @@
-"""What travels between a host and the process that polls for it. Pure; see `fleet/remote.py` and `fleet/child.py`.
+"""What travels between a host and the process that polls for it. Pure; see `remote.py` and `child.py`.
 
 A message is a JSON array: what it is, the line it is about, and what belongs to it. The first one that each side sends
 is its version; both are the same program, so any other version is refused. On the pipe each message follows its length
@@ -12,18 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_type_hints
 
-from .errors import ConfigError, MeterBatchError
-from .fleet.lessons import Lessons
-from .fleet.meter import PollMeter
-from .fleet.report import PollReport
-from .fleet.schedule import PollSettings
-from .line import Exchanged, LineSettings
-from .model.interval import Hole
-from .model.obis import Obis
-from .model.reading import Reading
-from .sentences import say
-from .template import Template, load
-from .wire_values import form_of
+from ..errors import ConfigError, MeterBatchError
+from ..line import Exchanged, LineSettings
+from ..model.interval import Hole
+from ..model.obis import Obis
+from ..model.reading import Reading
+from ..sentences import say
+from ..template import Template, load
+from ..wire_values import form_of
+from .lessons import Lessons
+from .meter import PollMeter
+from .report import PollReport
+from .schedule import PollSettings
 
 POLL_VERSION: Final = 1
 LENGTH_BYTES: Final = 4
