@@ -52,6 +52,9 @@ def scan(
     framing: Annotated[str, typer.Option("--framing", help="How Modbus travels: rtu or tcp.")] = "rtu",
     preamble: Annotated[int, typer.Option("--preamble", help="FE bytes before DL/T 645 requests, if more than 4.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Addresses only: ask no meter who it is.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Ask silent Modbus addresses twice: for lines that lose frames.")
+    ] = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a list that Home Assistant can import.")
     ] = None,
@@ -81,7 +84,7 @@ def scan(
 
     protocols = tuple(dict.fromkeys(protocol or (("modbus",) if framing == "tcp" else _all())))
     settings = _settings(line, protocols, baud, parity, stop_bits, framing, preamble)
-    plan = ScanPlan(protocols, first, last, settings, identify=not quick)
+    plan = ScanPlan(protocols, first, last, settings, identify=not quick, thorough=thorough)
     meters: dict[tuple[str, str], ScannedMeter] = {}
     with _bar() as progress:
         result = asyncio.run(_scan(line, plan, meters, progress))

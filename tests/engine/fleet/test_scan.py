@@ -120,6 +120,17 @@ def test_a_unit_that_refuses_every_question_is_there() -> None:
     assert said.addresses == ["5"]
 
 
+def test_a_thorough_scan_finds_the_meter_whose_first_reply_was_lost() -> None:
+    lost = 'faults = [{ kind = "silent", every = 2 }]\n'
+    quick = scanned([*sdm(7), *sdm(3)], modbus(), more=lost)
+    said = scanned([*sdm(7), *sdm(3)], modbus(thorough=True), more=lost)
+    assert said.addresses == ["3", "7"]
+    assert "3" not in quick.addresses or len(quick.addresses) == 2
+    done = [one.done for one in said.progress]
+    assert done == sorted(done)
+    assert said.progress[-1].done == said.progress[-1].total
+
+
 @pytest.mark.parametrize("other_ms", [40.0, 41.0, 45.0, 60.0, 200.0, 480.0])
 def test_two_meters_with_one_unit_are_recognised_and_their_neighbours_left_in_peace(other_ms: float) -> None:
     """At once, a little apart, one after the other, and the second one long after the first."""
@@ -414,24 +425,31 @@ def test_a_hundred_meters_of_one_batch_take_one_question_each() -> None:
     assert said.result.questions <= 105
 
 
+def doubled(digits: str) -> str:
+    return "".join(digit * 2 for digit in digits)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
-    st.sets(
-        st.text("0189", min_size=6, max_size=6).map(lambda text: "".join(one * 2 for one in text)),
+    st.dictionaries(
+        st.text("0189", min_size=6, max_size=6).map(doubled),
+        st.sampled_from([40.0, 41.5, 120.0, 333.0, 500.0]),
         min_size=1,
         max_size=9,
     )
 )
-def test_meters_whose_numbers_are_alike_are_all_told_apart(addresses: set[str]) -> None:
-    said = scanned(meters_645(addresses), dlt645(), protocol="dlt645-2007")
+def test_meters_whose_numbers_are_alike_are_all_told_apart(addresses: dict[str, float]) -> None:
+    meters = [(address, THREE_PHASES, turnround_ms) for address, turnround_ms in addresses.items()]
+    said = scanned(meters, dlt645(), protocol="dlt645-2007")
     assert said.addresses == sorted(addresses)
     assert said.result is not None
     assert not any(one.clash for one in said.result.meters)
     assert said.result.heard_noise is None
 
 
-def test_a_meter_whose_reply_covers_the_others_without_a_trace_does_not_hide_it() -> None:
-    addresses = ["000000000000", "000000008888"]
+@pytest.mark.parametrize("other", ["000000008888", "990088881199"])
+def test_a_meter_whose_reply_covers_the_others_without_a_trace_does_not_hide_it(other: str) -> None:
+    addresses = [{"000000008888": "000000000000", "990088881199": "000000881199"}[other], other]
     said = scanned(meters_645(addresses), dlt645(), protocol="dlt645-2007")
     assert said.addresses == addresses
 
