@@ -30,6 +30,9 @@ def test_before_the_first_pair_that_cannot_be_told_apart_a_short_question_goes_b
     proof = step.proof(request(72))
     assert proof is not None
     assert proof.count != 2
+    step.asked(proof)
+    step.answered(request(72))
+    assert step.proof(request(0)) is None, "once is enough"
 
 
 def test_a_reply_of_another_form_proves_that_the_meter_is_in_step_until_a_question_is_missed() -> None:

@@ -28,6 +28,10 @@ class InStep:
             return None
         return replace(request, count=1 if request.count > 1 else 2)
 
+    def asked(self, proof: ModbusRequest) -> None:
+        """A proof was answered or refused, so the reply to what follows tells."""
+        self._last = proof
+
     def answered(self, request: ModbusRequest) -> None:
         """A request was answered; it proves something where the reply to the one before would have had another form."""
         last, self._last = self._last, request

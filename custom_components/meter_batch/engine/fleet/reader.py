@@ -279,6 +279,7 @@ class Reader:
             number = self._numbers.next()
             with suppress(Refused):
                 await ask(self._line, lambda: self._question(meter, proof, number), patience, told)
+            step.asked(proof)
         try:
             reply = await ask(self._line, question, patience, told)
         except Refused:
