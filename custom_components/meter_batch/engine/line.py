@@ -301,7 +301,7 @@ class Line:
             self._write(request)
             asked, counters, size = self._spare, self.counters, len(request)
             asked.exchange = exchange
-            asked.future = future = self._loop.create_future()
+            asked.future = future = asyncio.Future(loop=self._loop)
             asked.sent_at = asked.sent_end = asked.replied = deadline = self._time()
             asked.received, asked.may_echo, asked.echo = b"", self._may_echo, 0
             counters.exchanges += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ...errors import ConfigError, FrameError, MeterError, NoReply, WrongMeter
 from ...sentences import say
@@ -21,7 +22,8 @@ _EARLIER = 16
 """How many transactions back a reply may belong to an earlier question that was given up."""
 
 
-class _Form(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Form:
     """What is alike in all questions with the same content: everything but the transaction's number before it."""
 
     unit: int
@@ -76,26 +78,38 @@ class _Request[Answer](ABC):
     """True once the far end's numbers were doubted because of this question."""
 
     def __init__(self, form: _Form, transaction: int, numbers: tcp.Numbers | None = None) -> None:
-        (
-            self.unit,
-            self.function,
-            self.framing,
-            self.meter,
-            self.reply_bytes,
-            self._body_at,
-            self._bad_bytes,
-            request,
-            good,
-            bad,
-        ) = form
-        self.transaction = transaction & 0xFFFF
+        self._form = form
+        self.meter = form.meter
+        self.reply_bytes = form.reply_bytes
         self.numbers = numbers
         """What is known of the far end's transaction numbers; without it only the right number counts."""
-        number = self.transaction.to_bytes(2) if self.framing == "tcp" else b""
-        self.request = number + request
-        self._good = number + good
-        self._bad = number + bad
+        self.transaction = transaction = transaction & 0xFFFF
+        if form.framing == "tcp":
+            number = transaction.to_bytes(2)
+            self.request, self._good = number + form.request, number + form.good
+        else:
+            self.request, self._good = form.request, form.good
         self._heard = bytearray()
+
+    @property
+    def unit(self) -> int:
+        """Whom it asks."""
+        return self._form.unit
+
+    @property
+    def function(self) -> int:
+        """The function code."""
+        return self._form.function
+
+    @property
+    def framing(self) -> Framing:
+        """How it travels."""
+        return self._form.framing
+
+    @property
+    def _bad(self) -> bytes:
+        """How a refusal begins."""
+        return self.transaction.to_bytes(2) + self._form.bad if self._form.framing == "tcp" else self._form.bad
 
     def feed(self, data: bytes) -> Answer | None:
         """Takes received bytes; the answer once the reply is complete. Raises MeterError where the meter refused."""
@@ -104,9 +118,9 @@ class _Request[Answer](ABC):
             not heard
             and len(data) == self.reply_bytes
             and data.startswith(self._good)
-            and (self.framing == "tcp" or rtu.crc(data) == 0)
+            and (self._form.framing == "tcp" or rtu.crc(data) == 0)
         ):
-            return self._answer(data, self._body_at)
+            return self._answer(data, self._form.body_at)
         heard += data
         if len(heard) > _KEPT:
             self._searched = max(0, self._searched - (len(heard) - _KEPT))
@@ -140,7 +154,7 @@ class _Request[Answer](ABC):
             if not self.after_silence:
                 raise WrongMeter(say("modbus_two_replies", unit=self.unit), bytes(heard))
             return self._found(end + other)
-        return self._answer(heard, start + self._body_at)
+        return self._answer(heard, start + self._form.body_at)
 
     def _another(self, reply: bytes) -> int:
         """Where in `behind` another good reply begins, -1 nowhere: replies do not say what they answer."""
@@ -173,7 +187,7 @@ class _Request[Answer](ABC):
             raise pdu.exception_error(self.unit, pdu_[1], self._question(), raw)
         start = self._heard.find(raw)
         self.before, self.behind = bytes(self._heard[:start]), bytes(self._heard[start + len(raw) :])
-        return self._answer(raw, self._body_at)
+        return self._answer(raw, self._form.body_at)
 
     def _fits_but_for_number(self, frame: tcp.TcpFrame) -> bool:
         """True for a frame that would be the reply under the right number, and belongs to no earlier question."""
@@ -184,7 +198,7 @@ class _Request[Answer](ABC):
         body, at = frame.raw, tcp.HEADER.size - 1
         return body[at:].startswith((self._good[at:], self._bad[at:])) and len(body) in (
             self.reply_bytes,
-            self._bad_bytes,
+            self._form.bad_bytes,
         )
 
     def fits(self, data: bytes) -> bool:
@@ -241,10 +255,10 @@ class _Request[Answer](ABC):
         """The exception reply that was heard, looked for before the place where a good reply may have begun."""
         heard = self._heard
         start = heard.find(self._bad)
-        while 0 <= start <= len(heard) - self._bad_bytes and not 0 <= before < start:
-            raw = bytes(heard[start : start + self._bad_bytes])
+        while 0 <= start <= len(heard) - self._form.bad_bytes and not 0 <= before < start:
+            raw = bytes(heard[start : start + self._form.bad_bytes])
             if self.framing == "tcp" or rtu.valid(raw):
-                return pdu.exception_error(self.unit, raw[self._body_at + 1], self._question(), raw)
+                return pdu.exception_error(self.unit, raw[self._form.body_at + 1], self._question(), raw)
             start = heard.find(self._bad, start + 1)
         return None
 
