@@ -234,7 +234,7 @@ def first_cycle(rows: list[dict[str, Any]], meters: int) -> float:
         there[unit] = row["free_at"]
         spent += row["free_at"] - row["request_at"] + row["gap_s"]
         if len(there) == meters:
-            return (there[unit] - begin) / spent
+            return float((there[unit] - begin) / spent)
     return float("inf")
 
 

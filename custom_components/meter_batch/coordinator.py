@@ -102,7 +102,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self._remultiplied: dict[str, datetime] = {}
         """Until when readings may still come that were multiplied as a point no longer is."""
         self._multipliers: dict[str, tuple[Multiplier, ...]] = {}
-        self.poller, self._medium = self._make_poller()
+        self.poller, self.line = self._make_poller()
 
     def _make_poller(self) -> tuple[Poller | RemotePoller, Line | RemotePoller]:
         """The poller, here or in a process of its own, and what of it is opened and closed."""
@@ -136,8 +136,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     async def async_trace(self) -> list[Exchanged]:
         """The last exchanges on the line."""
-        medium = self._medium
-        return await medium.trace() if isinstance(medium, RemotePoller) else list(medium.trace)
+        line = self.line
+        return await line.trace() if isinstance(line, RemotePoller) else list(line.trace)
 
     @property
     def interval_s(self) -> int:
@@ -158,9 +158,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         """Opens the line, makes the hub device and begins to poll; ConfigEntryNotReady where the line is not there."""
         entry = self.config_entry
         try:
-            await self._medium.open()
+            await self.line.open()
         except LineError as error:
-            await self._medium.close()
+            await self.line.close()
             raise ConfigEntryNotReady(
                 translation_domain=DOMAIN,
                 translation_key="line_unavailable",
@@ -191,7 +191,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.site.intake.async_line_gone(self.config_entry.entry_id)
-        await self._medium.close()
+        await self.line.close()
 
     # --- points ---
 

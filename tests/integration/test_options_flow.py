@@ -14,7 +14,7 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
 
 from custom_components.meter_batch import link
-from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.const import DEFAULT_OWN_PROCESS, DOMAIN
 from custom_components.meter_batch.registry import ALWAYS, Registry
 from custom_components.meter_batch.site import async_get_site
 
@@ -62,6 +62,7 @@ async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfi
     result = await go(hass, result, values)
     assert result["type"] is FlowResultType.CREATE_ENTRY
     values |= {"backfill": True, "backfill_percent": 80, "billing_day": 1, "billing_hour": 0}
+    values |= {"own_process": DEFAULT_OWN_PROCESS}
     assert line.options == {**values, "interval_min": 30}
     result = await begin(hass, line, "settings")
     suggested = {str(field): field.description["suggested_value"] for field in result["data_schema"].schema}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, LineError, LineUnavailable, MeterBatchError
-from ..line import Exchanged, utc_now
+from ..line import Exchanged, LineSettings, utc_now
 from ..model.interval import Hole
 from ..model.obis import Obis
 from ..model.reading import Reading
@@ -95,6 +95,11 @@ class RemotePoller:
             await self._leave()
 
     # --- as a Line
+
+    @property
+    def settings(self) -> LineSettings:
+        """See `Line.settings`."""
+        return self._plan.settings
 
     async def open(self) -> None:
         """Opens the line; LineError in words where that fails."""
