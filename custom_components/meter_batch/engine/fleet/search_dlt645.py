@@ -71,6 +71,8 @@ class AddressSearch:
         """True where 13H is asked with shortened addresses too, because meters are not read by them."""
         self._fill = "A"
         self._slowest_s: float | None = None
+        self._names: set[str] = set()
+        """All addresses that were ever heard."""
         self._babbles = 0
         self._expected = 1
         self._alike = False
@@ -87,18 +89,22 @@ class AddressSearch:
     async def run(self) -> None:
         """Finds all. Raises LineError."""
         self._tell_step()
-        first = await self._ask("", listen=True)
+        first = await self._ask("", listen=True, tentative=self._variant == "2007")
         if not first.anything:
-            first = await self._ask("", listen=True)  # a single lost frame must not hide a meter
+            # A single lost frame must not hide a meter.
+            first = await self._ask("", listen=True, tentative=self._variant == "2007")
         if not first.anything and self._variant == "1997":
             self._fill = "0"  # some meters take leading zeros for any digits
             first = await self._ask("", listen=True)
         if first.anything and not first.several and self._variant == "2007":
             # One reply may cover another that has all bits of it set; energies of all tariffs are not that much alike.
             first = await self._ask("", listen=True, di=_ENERGIES)
-        if not first.several:
-            return
-        await self._split_all([""], 0)
+        if first.several:
+            await self._split_all([""], 0)
+        for address in sorted(self._names - self.presences.keys()):
+            # Heard by chance only: late, or made up of bits that the replies of two others have in common.
+            if (await self._once(address, listen=True)).who[address]:
+                self._tell(Presence(address))
 
     # --- halving
 
@@ -168,12 +174,14 @@ class AddressSearch:
     async def _leaf(self, address: str) -> None:
         """A whole address that stays damaged is that of two meters, unless the line was disturbed."""
         heard = [await self._ask(address, listen=True) for _ in range(TRIES)]
+        if any(one.who[address] for one in heard):
+            self._tell(Presence(address))
         if all((one.damaged and not one.who[address]) or one.who[address] > 1 for one in heard):
             self._tell(Presence(address, clash=True, problem=say("scan_garbled_meter", meter=address)))
 
     # --- asking
 
-    async def _ask(self, low: str, *, listen: bool = False, di: str | None = None) -> _Heard:
+    async def _ask(self, low: str, *, listen: bool = False, di: str | None = None, tentative: bool = False) -> _Heard:
         """Who answers where the lowest pairs are these. What is damaged once is asked again, for it may be chance.
 
         Where nobody seemed to answer the question before, that is asked again too: a late reply to it may have done it.
@@ -189,6 +197,8 @@ class AddressSearch:
         for address, count in heard.who.items():
             if count > 1:
                 self._tell(Presence(address, clash=True, problem=say("scan_clash_meter", meter=address)))
+            elif not heard.several and not tentative:
+                self._tell(Presence(address))
         return heard
 
     async def _once(self, low: str, *, listen: bool, di: str | None = None) -> _Heard:
@@ -265,7 +275,7 @@ class AddressSearch:
         """Every reply names its meter, whichever question of this edition it answers."""
         own = (READ_ADDRESS, READ["2007"]) if self._variant == "2007" else (READ["1997"],)
         if frame.is_reply and frame.function in own and frame.address.isdecimal():
-            self._tell(Presence(frame.address))
+            self._names.add(frame.address)
 
     def _tell(self, presence: Presence) -> None:
         known = self.presences.get(presence.address)
