@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Literal
@@ -89,9 +89,28 @@ class Known:
     make_id: Callable[[], str] = new_id
     areas: tuple[str, ...] = ()
     """Names of the areas there are."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Template ids by what people call a model, where that is one: see `model_key`."""
 
 
 # --- in ---
+
+
+def model_key(text: str) -> str:
+    """The name of a model without what people write now so, now so: "Eastron SDM-630" is eastronsdm630."""
+    return "".join(letter for letter in plain(text).casefold() if letter.isalnum())
+
+
+def models_by_name(templates: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Template ids by the names of models, alone and behind their vendors; what means two is left out.
+
+    From id, vendor and model of each.
+    """
+    found: dict[str, set[str]] = {}
+    for id_, vendor, model in templates:
+        for name in (model, f"{vendor} {model}", id_):
+            found.setdefault(model_key(name), set()).add(id_)
+    return {name: next(iter(ids)) for name, ids in found.items() if len(ids) == 1}
 
 
 def plain(text: str) -> str:

@@ -30,11 +30,12 @@ from .site import Site, async_get_site
 
 LANGUAGES = ("en", "zh-Hans")
 _SHOWN = (
-    ("1-0:32.7.0", "1-0:31.7.0", "1-0:36.7.0"),
-    ("1-0:52.7.0", "1-0:51.7.0", "1-0:56.7.0"),
-    ("1-0:72.7.0", "1-0:71.7.0", "1-0:76.7.0"),
+    ("L1", ("1-0:32.7.0", "1-0:31.7.0", "1-0:36.7.0")),
+    ("L2", ("1-0:52.7.0", "1-0:51.7.0", "1-0:56.7.0")),
+    ("L3", ("1-0:72.7.0", "1-0:71.7.0", "1-0:76.7.0")),
+    ("Σ", ("1-0:12.7.0", "1-0:11.7.0", "1-0:16.7.0")),
 )
-"""Voltage, current and active power of each phase."""
+"""Voltage, current and active power of each phase, and of all."""
 
 
 class SheetsView(HomeAssistantView):
@@ -174,7 +175,7 @@ class _Sheet:
         row = "".join(f'<th class="n">{w(key, unit=QUANTITIES[register].unit)}</th>' for key in heads[1:])
         return (
             f"<table><tr><th>{w(heads[0])}</th>{row}<th class='n'>{w('sheet_deviation')}</th></tr>"
-            f"<tr><td>{w.register(register)} <span class='soft'>{register}, {unit}</span></td>"
+            f"<tr><td>{w.register(register)} <span class='soft code'>{register}, {unit}</span></td>"
             f'<td class="n hand">{displayed}</td><td class="n">{own}{when}</td><td class="n">× {multiplier:f}</td>'
             f'<td class="n">{primary}</td><td class="n hand">{deviation}</td></tr></table>'
         )
@@ -190,12 +191,14 @@ class _Sheet:
 
     def _measured(self) -> str:
         w = self.words
-        if not any(obis in self.values for row in _SHOWN for obis in row):
+        if not any(obis in self.values for _, row in _SHOWN for obis in row):
             return f'<p class="soft">{w("sheet_nothing_measured")}</p>'
-        head = "".join(f'<th class="n">{w(key)}</th>' for key in ("sheet_voltage", "sheet_current", "sheet_power"))
+        columns = [at for at in range(3) if any(row[at] in self.values for _, row in _SHOWN)]
+        heads = ("sheet_voltage", "sheet_current", "sheet_power")
+        head = "".join(f'<th class="n">{w(heads[at])}</th>' for at in columns)
         rows = "".join(
-            f"<tr><td>L{number}</td>" + "".join(f'<td class="n">{self._value(obis)}</td>' for obis in row) + "</tr>"
-            for number, row in enumerate(_SHOWN, 1)
+            f"<tr><td>{name}</td>" + "".join(f'<td class="n">{self._value(row[at])}</td>' for at in columns) + "</tr>"
+            for name, row in _SHOWN
             if any(obis in self.values for obis in row)
         )
         return f"<table><tr><th>{w('sheet_phase')}</th>{head}</tr>{rows}</table>"

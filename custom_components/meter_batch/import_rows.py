@@ -19,6 +19,7 @@ from .cells import (
     Known,
     KnownLine,
     column_of,
+    model_key,
     number,
     parse_address,
     parse_formula,
@@ -320,6 +321,8 @@ class RowReader:
             return old.meter.template if old else None
         if text in self.known.templates:
             return text
+        if (named := self.known.models.get(model_key(text))) is not None:
+            return named
         close = [id_ for id_ in self.known.templates if text in id_][:1]
         close = close or difflib.get_close_matches(text, self.known.templates, 1, 0.4)
         if close:

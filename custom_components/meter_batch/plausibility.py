@@ -19,8 +19,9 @@ WITHIN = 0.1
 """EN 50160: ± 10 %."""
 UNBALANCE = 0.03
 FRESH_S = 600
-GOOD_RATE = 0.98
+GOOD_RATE = 0.95
 _VOLTAGES = ("1-0:32.7.0", "1-0:52.7.0", "1-0:72.7.0")
+_VOLTAGE = "1-0:12.7.0"
 _POWERS = ("1-0:36.7.0", "1-0:56.7.0", "1-0:76.7.0")
 _POWER = "1-0:16.7.0"
 _SMALL_KW = 0.02
@@ -48,10 +49,10 @@ def checks(point: Point, values: Mapping[str, Reading], coordinator: LineCoordin
 
 def _communication(point: Point, values: Mapping[str, Reading], coordinator: LineCoordinator | None) -> Finding:
     about = "sheet_communication"
+    if coordinator is not None and point.id in coordinator.silent:
+        return Finding(about, False, "sheet_silent", {"problem": coordinator.explanation(point.id) or "–"})
     if coordinator is None or not values:
         return Finding(about, None if coordinator is None else False, "sheet_never_read")
-    if point.id in coordinator.silent:
-        return Finding(about, False, "sheet_silent", {"problem": coordinator.explanation(point.id) or ""})
     age = round((dt_util.utcnow() - max(one.at for one in values.values())).total_seconds())
     health = coordinator.data.health if coordinator.data else None
     rate = health.success_rate if health else None
@@ -76,6 +77,8 @@ def _serial(point: Point, coordinator: LineCoordinator | None) -> Finding:
 def _voltages(point: Point, values: Mapping[str, Reading]) -> list[Finding]:
     about = "sheet_voltages"
     there = [float(values[one].value) for one in _VOLTAGES if one in values]
+    if not there and _VOLTAGE in values:
+        there = [float(values[_VOLTAGE].value)]  # of a meter that knows one
     if not there:
         return []
     wanted = point.attributes.get("nominal_v")

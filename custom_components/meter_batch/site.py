@@ -24,7 +24,7 @@ from .alarm_energy import AlarmEnergy
 from .alarm_rules import AlarmRules
 from .alarm_store import AlarmStore
 from .alarms import SiteAlarms
-from .cells import Known, KnownLine
+from .cells import Known, KnownLine, models_by_name
 from .const import CONF_PROTOCOL, DETAIL_AUTO, DOMAIN, STANDARD_UP_TO, Detail, LineProtocol
 from .engine import Point, PollProcess, Template
 from .gaps import Gaps
@@ -89,6 +89,7 @@ class Site:
             now=dt_util.utcnow().replace(microsecond=0),
             time_zone=self.time_zone or dt_util.get_default_time_zone(),
             default_line=default_line,
+            models=models_by_name((id_, one.vendor, one.model) for id_, one in self.templates.items()),
             areas=tuple(area.name for area in ar.async_get(self.hass).async_list_areas()),
         )
 
