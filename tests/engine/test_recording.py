@@ -68,7 +68,7 @@ def dlt645() -> Recording:
         ),
         (ADDRESS, ReadData(ADDRESS, "04000402").request, number, None),
         (ADDRESS, ReadData(ADDRESS, "00010000", preamble=4).request, b"\xfe\xfe" + energy, None),
-        (ADDRESS, ReadData(ADDRESS, "02010100").request, number[:-2] + b"\x00\x16", f"tcp://10.1.2.3:502: {ADDRESS} is damaged"),
+        (ADDRESS, ReadData(ADDRESS, "02010100").request, number[:-2] + b"\x00\x16", f"tcp://10.1.2.3:502: {ADDRESS}"),
     ]
     return recorded("generic/dlt645-1ph", ADDRESS, "dlt645-2007", exchanges)
 

@@ -63,10 +63,9 @@ def test_an_english_table_with_modicon_addresses() -> None:
     )
     assert [(one.key, one.function, one.address, one.type, one.scale) for one in found.rows] == [
         ("voltage_l1", 4, 0, "float32", Decimal(1)),
-        ("active_power_l1", 4, 12, "float32", Decimal(1)),
+        ("active_power_l1", 4, 12, "float32", Decimal("0.001")),
         ("energy_import", 4, 72, "float32", Decimal(1)),
     ]
-    assert "unit" in found.rows[1].doubt or found.rows[1].scale == 1
     assert found.unused == ("30085 Password: no quantity we know",)
     assert any("30001" in one for one in found.notes)
 
@@ -123,6 +122,12 @@ def test_a_scale_of_ten_is_taken_for_tenths_and_doubted() -> None:
     (row,) = draft([["Address", "Name", "Type", "Scale"], ["0", "Voltage L1", "uint16", "10"]]).rows
     assert row.scale == Decimal("0.1")
     assert "scale" in row.doubt
+
+
+@pytest.mark.parametrize("unit", ["", "kilowatt", "千瓦"])
+def test_a_power_whose_unit_is_not_understood_is_doubted(unit: str) -> None:
+    (row,) = draft([["Address", "Name", "Type", "Unit"], ["0", "Total active power", "float", unit]]).rows
+    assert "unit" in row.doubt
 
 
 def test_a_sheet_that_seems_to_count_from_one_is_told() -> None:

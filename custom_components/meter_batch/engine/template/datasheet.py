@@ -242,7 +242,12 @@ def _scale(text: str, unit: str, key: str, kind: str) -> tuple[Decimal, str]:
         factor = Decimal(1)
         doubt = "" if kind.startswith("float") else "scale: none is given"
     factor *= _unit_factor(unit)
-    if not unit and any(one in key for one in ("power", "energy")) and "factor" not in key:
+    if (
+        _measure_of_unit(unit) is None
+        and any(one in key for one in ("power", "energy", "demand"))
+        and "factor" not in key
+    ):
+        # Whether it is kW or W cannot be seen.
         doubt = (doubt + ", unit").lstrip(", ")
     return factor.normalize(), doubt
 
