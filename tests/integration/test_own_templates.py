@@ -17,6 +17,8 @@ from custom_components.meter_batch.importer import dry_run
 from custom_components.meter_batch.own_templates import ISSUE
 from custom_components.meter_batch.site import async_get_site
 
+from .conftest import StartFleet, port_of
+
 GOOD = """
 vendor = "Acme"
 model = "M1"
@@ -74,6 +76,28 @@ async def test_a_mistake_is_a_repair_issue_that_names_file_and_error_and_goes_wh
     (folder / "m2.toml").unlink()
     await site.async_read_templates()
     assert "acme/m2" not in site.templates
+
+
+async def test_a_model_that_was_added_is_there_once_a_line_is_reloaded(
+    hass: HomeAssistant, folder: Path, add_line: Callable[..., MockConfigEntry], start_fleet: StartFleet
+) -> None:
+    fleet = await start_fleet(
+        """
+        [[line]]
+        name = "one"
+        listen = "tcp://127.0.0.1:0"
+        protocol = "modbus-tcp"
+        meter = [{ address = 1, template = "eastron/sdm630" }]
+        """
+    )
+    entry = add_line(port=port_of(fleet))
+    assert await hass.config_entries.async_setup(entry.entry_id)
+    site = await async_get_site(hass)
+    assert "acme/m1" not in site.templates
+    (folder / "m1.toml").write_text(GOOD)
+    assert await hass.config_entries.async_reload(entry.entry_id)
+    assert "acme/m1" in site.templates
+    assert await hass.config_entries.async_unload(entry.entry_id)
 
 
 def _selectors(flow: object) -> list[object]:
