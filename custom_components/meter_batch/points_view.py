@@ -76,8 +76,9 @@ class PointsView(HomeAssistantView):
         asked = {key: request.query.getall(key) for key in ("points", "areas", "lines") if key in request.query}
         points = query.points_of(site, asked)
         access.check_user(user_of(request), Operation.READ, (point.id for point in points))
-        rows = as_rows(points, site.known(), language)
-        return _answer(f"points.{kind}", await hass.async_add_executor_job(as_file, rows, kind))
+        known = site.known()
+        data = await hass.async_add_executor_job(lambda: as_file(as_rows(points, known, language), kind))
+        return _answer(f"points.{kind}", data)
 
 
 class MarkedView(HomeAssistantView):

@@ -141,7 +141,8 @@ async def export_points(call: ServiceCall) -> ServiceResponse:
     site = await async_get_site(call.hass)
     language, sample = call.data["language"], call.data["sample"]
     points = () if sample else query.points_of(site, call.data)
-    rows = as_rows(points, site.known(), language)
+    known = site.known()
+    rows = await call.hass.async_add_executor_job(as_rows, points, known, language)
     if not write:
         return {"points": len(points), "content": write_csv(rows)}
     path = _allowed(call.hass, call.data["path"])
