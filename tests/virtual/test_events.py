@@ -12,9 +12,11 @@ import pytest
 
 from meter_batch_engine.model.quantity import BY_KEY
 from meter_batch_engine.protocol.dlt645.item import decode_item
+from meter_batch_engine.protocol.dlt645.load_record import LoadRequest
+from meter_batch_engine.protocol.modbus.profile import HEADER_FILE, HEADER_WORDS, decode_header
 from meter_batch_virtual.config import parse_fleet
 from meter_batch_virtual.fault import parse_fault
-from meter_batch_virtual.meter import Dlt645VirtualMeter, virtual_meter
+from meter_batch_virtual.meter import Dlt645VirtualMeter, ModbusMeter, virtual_meter
 
 from .test_episode import NOON, Clock
 
@@ -113,6 +115,31 @@ def test_an_event_is_labelled_by_the_meters_own_clock(make: Make) -> None:
     clock.passed_s = 200
     assert counts(meter, "04000102")[0] == (LOCAL + timedelta(seconds=200 - 7200)).time()
     assert times(meter.item("03110001"))[0] == LOCAL + timedelta(seconds=100 - 7200)
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_clock_that_leaps_labels_what_comes_after_it_otherwise(make: Make, jump_s: int) -> None:
+    meter, clock = make({"kind": "clock_jump", "from_s": 600, "jump_s": jump_s})
+    for at, wrong_s in ((0, 0), (599, 0), (600, jump_s), (7200, jump_s)):
+        clock.passed_s = at
+        assert meter.wall(clock.now()) == LOCAL.replace(tzinfo=None) + timedelta(seconds=at + wrong_s)
+    kept = LOCAL.replace(tzinfo=None) + timedelta(hours=2, seconds=jump_s)
+    assert [one.at for one in meter.load_records(LoadRequest(4, "newest", 1)) or ()] == [kept]
+
+
+def test_a_modbus_meter_shows_the_leap_in_its_profile(tmp_path: Path) -> None:
+    text = (
+        '[[line]]\nname = "a"\nlisten = "tcp://127.0.0.1:0"\nprotocol = "modbus-tcp"\n[[line.meter]]\naddress = 1\n'
+        'template = "eastron/sdm630"\nfaults = [{ kind = "clock_jump", from_s = 60, jump_s = 86400 }]\n'
+    )
+    fleet = parse_fleet(text, tmp_path / "fleet.toml")
+    clock = Clock()
+    meter = virtual_meter(fleet.lines[0].meters[0], clock, fleet.utc_offset, 9600)
+    assert isinstance(meter, ModbusMeter)
+    for at, wrong_s in ((0, 0), (60, 86_400), (90, 86_400)):
+        clock.passed_s = at
+        header = decode_header(meter.read_file(HEADER_FILE, 0, HEADER_WORDS))
+        assert header.now == NOON + timedelta(seconds=at + wrong_s)
 
 
 def test_the_edition_of_1997_tells_phase_failures(make: Make) -> None:

@@ -68,7 +68,7 @@ class VirtualMeter:
 
     @property
     def clock(self) -> MeterClock:
-        """The meter's own clock, with the leaps that it has made."""
+        """The meter's own clock, with the leaps that it has made; they are made when it is asked for here."""
         if "clock_jump" in self.faults.kinds:
             found = self.faults.at_work("clock_jump", self._clock.since_start_s())
             if found is not None and found[1] != self._jumped_s:
@@ -199,9 +199,9 @@ class ModbusMeter(VirtualMeter):
         """See `FileBank.read_file`."""
         if not self.config.memory:
             raise ModbusException(ILLEGAL_FUNCTION)
-        physics, since = self.physics, self.hangs_since
+        physics, since, clock = self.physics, self.hangs_since, self.clock
         if self._memory is None or (self._memory.physics, self._memory.since) != (physics, since):
-            self._memory = ProfileMemory(self.template, physics, self.clock, since)
+            self._memory = ProfileMemory(self.template, physics, clock, since)
         return self._memory.read(file, record, words, self._clock.now())
 
     def read(self, function: int, address: int, count: int) -> Sequence[int]:
@@ -254,10 +254,10 @@ class Dlt645VirtualMeter(VirtualMeter):
     @property
     def memory(self) -> Dlt645Memory:
         """The identifiers of the meter that hangs here now."""
-        physics, since = self.physics, self.hangs_since
+        physics, since, clock = self.physics, self.hangs_since, self.clock
         if self._memory is None or (self._memory.physics, self._memory.memory.since) != (physics, since):
             load_period = timedelta(minutes=self.config.load_period_min)
-            memory = Memory(self.clock, self._utc_offset, load_period, since, self.config.memory)
+            memory = Memory(clock, self._utc_offset, load_period, since, self.config.memory)
             self._memory = Dlt645Memory(self.variant, physics, memory, self.parameters, self._episodes)
         elif self._memory.parameters is not (parameters := self.parameters):
             self._memory.parameters = parameters
