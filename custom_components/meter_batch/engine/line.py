@@ -300,8 +300,8 @@ class Line:
             request, reply_bytes, byte_s = exchange.request, exchange.reply_bytes, self._byte_s
             self._write(request)
             asked, counters, size = self._spare, self.counters, len(request)
-            asked.exchange = exchange
-            asked.future = future = asyncio.Future(loop=self._loop)
+            future: asyncio.Future[Answer] = asyncio.Future(loop=self._loop)
+            asked.exchange, asked.future = exchange, future  # type: ignore[assignment]
             asked.sent_at = asked.sent_end = asked.replied = deadline = self._time()
             asked.received, asked.may_echo, asked.echo = b"", self._may_echo, 0
             counters.exchanges += 1

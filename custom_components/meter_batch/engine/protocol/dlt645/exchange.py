@@ -127,11 +127,15 @@ class _Question[Answer]:
     _heard = b""
 
     def __init__(self, address: str, control: int, data: bytes, what: str, variant: Variant, preamble: int) -> None:
-        self.address, self.request, self._good = _form(address, control, data, preamble)
-        self.meter = self.address
+        self.meter, self.request, self._good = _form(address, control, data, preamble)
         self.variant = variant
         self._control = control
         self._what = what
+
+    @property
+    def address(self) -> str:
+        """Whom it asks, in the normal form."""
+        return self.meter
 
     def feed(self, data: bytes) -> Answer | None:
         """See `Exchange.feed`; heart-beats (C = 80), echoes and frames of others are skipped."""

@@ -62,6 +62,10 @@ def _form(unit: int, body: bytes, reply_head: bytes, reply_body: int, framing: F
     return _Form(unit, function, framing, str(unit), body_at + reply_body, body_at, 9, request, good, bad)
 
 
+_NOTHING = bytearray()
+"""What every question has heard at first; replaced before anything is added."""
+
+
 class _Request[Answer](ABC):
     """One request to one unit, and what was heard since it was sent."""
 
@@ -69,6 +73,7 @@ class _Request[Answer](ABC):
     before = b""
     behind = b""
     after_silence = False
+    _heard = _NOTHING
     foreign = 0
     """Valid frames that were no reply to this request."""
     _searched = 0
@@ -89,7 +94,6 @@ class _Request[Answer](ABC):
             self.request, self._good = number + form.request, number + form.good
         else:
             self.request, self._good = form.request, form.good
-        self._heard = bytearray()
 
     @property
     def unit(self) -> int:
@@ -121,6 +125,8 @@ class _Request[Answer](ABC):
             and (self._form.framing == "tcp" or rtu.crc(data) == 0)
         ):
             return self._answer(data, self._form.body_at)
+        if heard is _NOTHING:
+            heard = self._heard = bytearray()
         heard += data
         if len(heard) > _KEPT:
             self._searched = max(0, self._searched - (len(heard) - _KEPT))
