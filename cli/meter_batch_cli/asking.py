@@ -15,6 +15,7 @@ _RANGES = (
 )
 """Where meters of many makers have their measurements."""
 _CHUNK = 32
+_FEW = 8
 _PAUSE_S = 3.0
 
 
@@ -78,7 +79,27 @@ async def look(
 
 
 async def _words(line: Line, unit: int, function: int, address: int, count: int) -> dict[int, int]:
-    """The words that the meter has; where it refuses some, by halves. Raises MeterError where it is silent."""
+    """The words that the meter has; where it refuses some, by halves, then by twos. Raises MeterError for silence.
+
+    By twos at every address, because some meters refuse what begins or ends inside a value.
+    """
+    if (found := await _ask(line, unit, function, address, count)) is not None:
+        return found
+    if count > _FEW:
+        half = count // 2
+        first = await _words(line, unit, function, address, half)
+        return first | await _words(line, unit, function, address + half, count - half)
+    words: dict[int, int] = {}
+    place = address
+    while place < address + count:
+        pair = await _ask(line, unit, function, place, 2) if place < 0xFFFF else None
+        words |= pair or {}
+        place += 2 if pair else 1
+    return words
+
+
+async def _ask(line: Line, unit: int, function: int, address: int, count: int) -> dict[int, int] | None:
+    """The words of one request, None where the meter refuses it."""
     from meter_batch_engine import Refused
     from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
 
@@ -88,16 +109,7 @@ async def _words(line: Line, unit: int, function: int, address: int, count: int)
     try:
         reply = await line.exchange(question, turnround_s=1.0)
     except Refused:
-        if count <= 2:
-            return {}
-        half = count // 2
-        # Where neither its beginning nor its middle has anything, the meter has nothing there.
-        if count == _CHUNK and not (
-            await _words(line, unit, function, address, 2) or await _words(line, unit, function, address + half, 2)
-        ):
-            return {}
-        found = await _words(line, unit, function, address, half)
-        return found | await _words(line, unit, function, address + half, count - half)
+        return None
     return {address + place: word for place, word in enumerate(reply.answer)}
 
 

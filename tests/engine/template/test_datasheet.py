@@ -171,6 +171,15 @@ def test_voltages_and_hertz_show_how_an_unknown_meter_is_read(little: bool) -> N
     assert found.rest[72] == "1234.5 (grew)"
 
 
+def test_what_begins_inside_a_value_is_no_value() -> None:
+    """At 0x16 the words of two powers happen to look like 50 Hz."""
+    held = words({1: 230.1, 3: 231.4, 5: 229.8, 0x37: 50.01}, little=False)
+    high, low = struct.unpack(">2H", struct.pack(">f", 49.99))
+    found = survey(3, held | {0x16: high, 0x17: low}, held)
+    assert {one.key: one.address for one in found.rows}["frequency"] == 0x37
+    assert 0x16 not in found.rest
+
+
 def test_whole_numbers_of_an_unknown_meter_are_understood_too() -> None:
     held = {0x61: 2301, 0x62: 2310, 0x63: 2298, 0x64: 512, 0x77: 5002}
     found = survey(3, held, held)

@@ -53,7 +53,7 @@ def survey(function: int, words: Mapping[int, int], later: Mapping[int, int]) ->
     taken = {row.address for row in rows}
     rest: dict[int, str] = {}
     for address, value in _values(words, reading):
-        if address in taken or value == 0:
+        if address in taken or value == 0 or not _in_step(address, rows, 1 if reading.type == "uint16" else 2):
             continue
         after = _value(later, address, reading)
         grows = after is not None and after > value > 0
@@ -82,11 +82,16 @@ def _rows(function: int, words: Mapping[int, int], reading: WordReading) -> tupl
         return ()
     for scale in (Decimal(one) for one in _SCALES[reading.type]):
         as_hertz = WordReading(reading.type, reading.little, scale)
-        hertz = [address for address, value in _values(words, as_hertz) if _in(value, _HERTZ)]
+        hertz = [one for one, value in _values(words, as_hertz) if _in(value, _HERTZ) and _in_step(one, rows, step)]
         if hertz:
             rows.append(_row("frequency", function, hertz[0], reading, scale))
             break
     return tuple(rows)
+
+
+def _in_step(address: int, rows: Sequence[DraftRow], step: int) -> bool:
+    """True where a value may begin that lies in one row with the voltages: values follow each other without gaps."""
+    return (address - rows[0].address) % step == 0
 
 
 def _row(key: str, function: int, address: int, reading: WordReading, scale: Decimal) -> DraftRow:
