@@ -8,10 +8,12 @@ SPARE_S = 0.050
 """What every time-out allows on top of what was seen."""
 FLOOR_S = {"modbus": 0.350, "dlt645": 0.600}
 """Shortest time-out of a meter that answers: it costs nothing while it does, and one reply in a hundred is slow."""
-WELL_KNOWN = 100
-"""After so many replies half of it is enough: on a disturbed line each lost frame costs a time-out."""
-FADES = 0.997
-"""A slow reply is worth half as much after 230 others."""
+HELD = 100
+"""A slow reply is remembered for so many others …"""
+FADES = 0.97
+"""… and then forgotten by so much with each."""
+FLOOR_FALLS = 0.4
+"""By so much each time that a frame was lost for good."""
 MOST_S = 10.0
 ANSWERS_BEFORE_TRIAL = 3
 """So often a meter answers with its preamble before one question goes without."""
@@ -26,21 +28,37 @@ class Turnround:
 
     def __init__(self, first_s: float, floor_s: float, guess: tuple[float, float] | None = None) -> None:
         self._first_s, self._floor_s, self._guess = first_s, floor_s, guess
+        self._usual_floor_s = floor_s
         self.mean_s: float | None = None
         self.jitter_s = 0.0
         self._slowest_s = 0.0
-        """The slowest recent reply; the memory of it fades."""
+        """The slowest recent reply, and how many came since; then the memory of it fades."""
+        self._since = 0
         self._replies = 0
 
     def add(self, seconds: float) -> None:
         """Takes the turn-round of a reply."""
         self._replies += 1
-        self._slowest_s = max(seconds, self._slowest_s * FADES)
+        if seconds >= self._slowest_s:
+            self._slowest_s, self._since = seconds, 0
+        else:
+            self._since += 1
+            if self._since > HELD:
+                self._slowest_s *= FADES
         if self.mean_s is None:
             self.mean_s, self.jitter_s = seconds, seconds / 2
         else:
             self.jitter_s += (abs(seconds - self.mean_s) - self.jitter_s) / 4
             self.mean_s += (seconds - self.mean_s) / 8
+
+    def lost(self) -> None:
+        """A reply did not come. Where frames are lost, each costs a whole time-out, so that the floor goes down."""
+        if self.known:
+            self._floor_s = max(self._usual_floor_s / 4, self._floor_s * FLOOR_FALLS)
+
+    def was_late(self) -> None:
+        """A reply came after its time-out: it was not lost, the floor was too low."""
+        self._floor_s = self._usual_floor_s
 
     @property
     def known(self) -> bool:
@@ -66,8 +84,7 @@ class Turnround:
                 return self._first_s
             # Another meter of the model may be twice as slow, one that is not there is not worth more.
             return min(MOST_S, max(self._floor_s, 2 * (self._guess[0] + 4 * self._guess[1]) + SPARE_S))
-        floor_s = self._floor_s if self._replies < WELL_KNOWN else self._floor_s / 2
-        return min(MOST_S, max(floor_s, usual, 1.5 * self._slowest_s + SPARE_S))
+        return min(MOST_S, max(self._floor_s, usual, 1.5 * self._slowest_s + SPARE_S))
 
 
 class Preamble:
