@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Protocol
+
+LEAST_EACH = 20
+"""With fewer exchanges a connection, it is the beginning of a round that is measured."""
 
 
 class Client(Protocol):
@@ -44,7 +47,6 @@ async def measure(
     connections: int,
     exchanges: int,
     rounds: int,
-    before: Callable[[], Awaitable[None]] | None = None,
 ) -> Measured:
     """Every client on so many connections of its own, about `exchanges` a client and round.
 
@@ -54,9 +56,7 @@ async def measure(
     for group in clients:
         for number, client in enumerate(group):
             await client.open(port, number)
-    each = max(1, exchanges // connections)
-    if before is not None:
-        await before()
+    each = max(LEAST_EACH, exchanges // connections)
     results: list[list[float]] = []
     for round_ in range(rounds + 1):
         spent = [0.0] * len(clients)

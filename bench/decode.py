@@ -17,6 +17,7 @@ from random import Random
 from statistics import median
 
 from meter_batch_engine.model.quantity import QUANTITIES, Kind
+from meter_batch_engine.model.reading import Reading, Value
 from meter_batch_engine.protocol.modbus.pdu import WORDS
 from meter_batch_engine.protocol.modbus.words import WORD_TYPES
 from meter_batch_engine.template import ModbusRequest, ModbusWords, Register, Timing, available, decode, load, plan
@@ -36,24 +37,24 @@ class Case:
 
     name: str
     values: int
-    ours: Callable[[], object]
-    readings: Callable[[], object]
-    bare: Callable[[], object]
+    ours: Callable[[], list[list[Value | None]]]
+    readings: Callable[[], list[list[Reading]]]
+    bare: Callable[[], list[list[float]]]
 
 
 def run(*, full: bool) -> list[Figure]:
     """All models and the mixed block; rounds take turns."""
-    cases = [*filter(None, map(_model, available())), _case("50 mixed values", [_mixed(50)])]
+    cases = [*filter(None, map(model, available())), mixed()]
     measured = {case.name: compare(case, VALUES, FULL_ROUNDS if full else ROUNDS) for case in cases}
     figures = []
     for number, what, target in ((0, "values", TARGET), (1, "readings", None)):
         ratios = {name: one[number] for name, one in measured.items()}
         worst = max(ratios, key=lambda name: ratios[name])
-        mixed = ratios.pop("50 mixed values")
+        of_mixed = ratios.pop("50 mixed values")
         note = f"{len(ratios)} models; the dearest is {worst}, {max(ratios.values()):.2f}"
         figures += [
             Figure("decode", f"{what}, median of all models", median(ratios.values()), "", "lower", target, note),
-            Figure("decode", f"{what}, 50 mixed values", mixed, "", "lower", target, _note(measured, number)),
+            Figure("decode", f"{what}, 50 mixed values", of_mixed, "", "lower", target, _note(measured, number)),
         ]
     return figures
 
@@ -66,7 +67,7 @@ def _note(measured: dict[str, tuple[float, float, float]], number: int) -> str:
 def compare(case: Case, values: int, rounds: int) -> tuple[float, float, float]:
     """Values over the bare struct, readings over it, and its own nanoseconds a value."""
     times = max(1, values // case.values)
-    ways = case.ours, case.readings, case.bare
+    ways: tuple[Callable[[], object], ...] = case.ours, case.readings, case.bare
     found: list[list[float]] = []
     for round_ in range(rounds + 1):
         spent = [0.0] * 3
@@ -86,7 +87,8 @@ def compare(case: Case, values: int, rounds: int) -> tuple[float, float, float]:
     )
 
 
-def _model(name: str) -> Case | None:
+def model(name: str) -> Case | None:
+    """The instantaneous values of a model; None where it does not speak Modbus."""
     template = load(name)
     if template.protocol != "modbus":
         return None
@@ -99,8 +101,8 @@ def _model(name: str) -> Case | None:
     return _case(name, requests)
 
 
-def _mixed(count: int) -> ModbusRequest:
-    """Registers of many types behind each other, with every second a word without a meaning between."""
+def mixed(count: int = 50) -> Case:
+    """Registers of many types behind each other, with a word without a meaning behind every second."""
     kinds = ("float32", "int16", "uint32", "int32", "uint16", "float32")
     pattern = next(one for one in load("eastron/sdm630").registers if not one.exact)
     quantities = [one for one in QUANTITIES.values() if one.kind is Kind.INSTANT]
@@ -118,7 +120,7 @@ def _mixed(count: int) -> ModbusRequest:
             )
         )
         address += WORD_TYPES[kind].words + number % 2
-    return ModbusRequest(3, 0, address, tuple(registers))
+    return _case(f"{count} mixed values", [ModbusRequest(3, 0, address, tuple(registers))])
 
 
 def _case(name: str, requests: Sequence[ModbusRequest]) -> Case:
@@ -126,17 +128,17 @@ def _case(name: str, requests: Sequence[ModbusRequest]) -> Case:
     answers = [(one, _words(one, random)) for one in requests]
     bares = [(*_bare(one), WORDS[one.count].pack(*words)) for one, words in answers]
 
-    def ours() -> None:
-        for request, words in answers:
-            request.decoder.values(words)
+    def ours() -> list[list[Value | None]]:
+        return [request.decoder.values(words) for request, words in answers]
 
-    def readings() -> None:
-        for request, words in answers:
-            decode(request, words, AT)
+    def readings() -> list[list[Reading]]:
+        return [decode(request, words, AT) for request, words in answers]
 
-    def bare() -> None:
-        for packed, scales, data in bares:
+    def bare() -> list[list[float]]:
+        return [
             [one * scale for one, scale in zip(packed.unpack(data), scales, strict=True)]
+            for packed, scales, data in bares
+        ]
 
     return Case(name, sum(len(one.registers) for one in requests), ours, readings, bare)
 

@@ -19,7 +19,7 @@ from .closed_loop import Client, Measured, measure
 from .figure import Figure
 
 CONNECTIONS = (50, 200, 500)
-EXCHANGES, ROUNDS, FULL_ROUNDS = 4000, 9, 40
+EXCHANGES, ROUNDS, FULL_ROUNDS = 4000, 7, 40
 TARGET = 1.0
 
 
@@ -28,7 +28,7 @@ def run(*, full: bool) -> list[Figure]:
     figures = []
     for connections in CONNECTIONS:
         measured = compare(connections, EXCHANGES, FULL_ROUNDS if full else ROUNDS)
-        note = f"{measured.us(0):.1f} µs over {measured.us(1):.1f} µs; a bare await without time-out is not in it"
+        note = f"{measured.us(0):.1f} µs over {measured.us(1):.1f} µs"
         figures.append(
             Figure("modbus-cpu", f"CPU, {connections} connections", measured.ratio(0, 1), "", "lower", TARGET, note)
         )

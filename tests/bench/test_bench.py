@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from bench import decode, dlt645_cpu, modbus_cpu  # noqa: E402
 from bench.figure import Figure  # noqa: E402
+from bench.fleet import DEAD, LINES, PER_LINE, first_cycle, fleet, rate  # noqa: E402
 from bench.goodput import SEVENTEEN, best_s  # noqa: E402
 from bench.stall import IMPORT, LINE, cycle_s, registers  # noqa: E402
 from bench.stall import judge as judge_stall  # noqa: E402
@@ -26,6 +28,7 @@ from meter_batch_engine.fleet.request import timing  # noqa: E402
 from meter_batch_engine.ledger import Boundary, Ledger  # noqa: E402
 from meter_batch_engine.line import DLT645_GAP_S, LineSettings  # noqa: E402
 from meter_batch_engine.template import available, cost, load, plan  # noqa: E402
+from meter_batch_virtual.config import parse_fleet  # noqa: E402
 
 
 @pytest.mark.parametrize("model", available())
@@ -137,3 +140,45 @@ def test_the_command_lists_the_benches_and_refuses_unknown_ones():
     assert set(names) >= {"turnaround", "goodput", "dead", "outage", "crash", "stall", "ledger-cpu", "archive"}
     wrong = subprocess.run([*command, "speed"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "no bench speed" in wrong.stderr
+
+
+def test_the_fleet_of_the_bench_has_a_thousand_meters_and_its_last_line_takes_faults(tmp_path):
+    text, named = fleet(list(range(20000, 20001 + LINES)), DEAD)
+    config = parse_fleet(text + '[[line.fault]]\nkind = "cut"\n', tmp_path / "fleet.toml")
+    assert sum(len(line.meters) for line in config.lines) == LINES * PER_LINE + DEAD == 1000
+    assert [line.name for line in config.lines] == [one["name"] for one in named]
+    assert [bool(line.faults) for line in config.lines] == [False] * LINES + [True]
+
+
+def test_a_first_cycle_is_compared_with_what_its_wire_needed_and_later_ones_do_not_count():
+    def asked(at, unit, count=200, free=0.09):
+        return {
+            "request_at": at,
+            "request": f"{unit:02x}03",
+            "reply": "00" * count,
+            "free_at": None if free is None else at + free,
+            "gap_s": 0.01,
+        }
+
+    quick = [asked(0.0, 1), asked(0.1, 2), asked(0.2, 3), asked(5.0, 1)]
+    assert first_cycle(quick, 3) == pytest.approx(0.29 / 0.3)
+    slow = [asked(0.0, 1, count=8), asked(0.3, 1), asked(0.5, 2, free=None), asked(0.8, 2), asked(0.9, 3)]
+    assert first_cycle(slow, 3) == pytest.approx(0.99 / 0.3)
+    assert first_cycle(quick, 4) == float("inf")
+    assert rate({"a": quick, "b": slow}, -1.0, 1.0) == pytest.approx(7 / 2)
+
+
+@pytest.mark.parametrize("bench", [modbus_cpu, dlt645_cpu])
+def test_cpu_of_an_exchange_is_compared_over_real_connections(bench):
+    measured = bench.compare(connections=2, exchanges=40, rounds=1)
+    assert 0.1 < measured.ratio(0, 1) < 20 and measured.us(0) > 0
+
+
+def test_what_a_meter_takes_of_memory_is_some_kilobytes():
+    assert 1 < dlt645_cpu.memory_kb(meters=64, a_line=32, exchanges=5) < 100
+
+
+@pytest.mark.parametrize("case", [decode.model("eastron/sdm630"), decode.mixed()], ids=lambda case: case.name)
+def test_decoding_is_compared_with_a_struct_that_gives_the_same_numbers(case):
+    assert case.ours() == [pytest.approx(values) for values in case.bare()]
+    assert all(0.1 < ratio < 100 for ratio in decode.compare(case, values=100, rounds=1)[:2])
