@@ -131,10 +131,11 @@ class RegisterSensor(PointEntity, SensorEntity):
 
     @override
     def _may_wait(self, shown: tuple[bool, object]) -> bool:
-        if not self._sparing or not isinstance(self._written, tuple):
+        if not self._sparing:
             return False
         now = monotonic()
-        (was_there, before), (there, value) = self._written, shown
+        was_there, before = self._written if isinstance(self._written, tuple) else (False, None)
+        there, value = shown
         # What appears or goes, and all that is counted, is shown at once.
         known = was_there == there and isinstance(before, float) and isinstance(value, float)
         if known and now < self._written_at + SPARING_S and abs(value - before) <= SPARING * abs(before):
