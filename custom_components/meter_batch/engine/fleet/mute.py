@@ -16,7 +16,7 @@ from .request import smaller
 MISSES_TO_MUTE = 2.0
 AGAIN_FIRST_S = 60.0
 AGAIN_CAP_S = 3600.0
-WHOLE_FIRST_S = 600.0
+WHOLE_FIRST_S = 60.0
 """After so long what was divided is asked in one again: it may have been noise. Doubled while it is not."""
 WHOLE_CAP_S = 86_400.0
 SEARCHED_AT_ONCE = 2
