@@ -32,6 +32,7 @@ from .place import device_of, set_area
 from .registry import Change
 from .services import async_setup_services
 from .site import Site, async_get_site, flow_actor, line_as_dict
+from .turns import Turns
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -168,14 +169,17 @@ class Mover:
     async def _carry_out(self, changes: list[Change]) -> None:
         lines = populations(self._hass)
         homes: dict[str, set[str]] = {line: {one.id for one in at.coordinator.points()} for line, at in lines.items()}
+        turns = Turns()
         for line, population in lines.items():
             # Those of virtual points move with their parts.
             for id_ in population.there - homes[line]:
                 await population.async_leave(id_)
+                await turns.pause()
         for change in changes:
             after = self._site.registry.home(change.after) if change.after else None
             if change.after is None and (device := device_of(self._hass, change.id)) is not None:
                 dr.async_get(self._hass).async_remove_device(device.id)
+                await turns.pause()
             if change.before and change.after and change.before.meters != change.after.meters and after in lines:
                 lines[after].coordinator.async_swapped(change.before, change.after)
         changed = {change.id for change in changes}
@@ -187,3 +191,4 @@ class Mover:
         for change in changes:
             if change.before and change.after and change.before.area != change.after.area:
                 set_area(self._hass, change.after)
+                await turns.pause()

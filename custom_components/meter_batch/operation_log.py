@@ -37,11 +37,12 @@ class OperationLog:
             "action": action,
             **details,
         }
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
         async with self._lock:
-            await self._hass.async_add_executor_job(self._append, line.encode())
+            await self._hass.async_add_executor_job(self._append, entry)
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, entry: dict[str, Any]) -> None:
+        # a list of a thousand points is megabytes
+        line = (json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         self.path.parent.mkdir(exist_ok=True)
         with self.path.open("ab") as file:
             if file.tell() and not _ends_with_newline(self.path):
