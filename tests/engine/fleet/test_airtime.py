@@ -1,6 +1,5 @@
 """The budget of a line is kept over any stretch of time."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,10 +28,3 @@ def test_a_step_that_costs_more_than_can_be_saved_comes_once_all_is_saved():
     assert 0 < wait <= SAVED_S
     assert not airtime.allows(100.0, wait / 2)
     assert airtime.allows(100.0, wait)
-
-
-def test_the_share_is_that_of_the_last_ten_minutes():
-    airtime = Airtime(0.2, 0.0)
-    airtime.spend(60.0, 100.0)
-    assert airtime.share(600.0) == pytest.approx(0.1)
-    assert airtime.share(701.0) == 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ class Accounts:
         self._use: Use | None = None
         self._bins: dict[int, dict[Use, float]] = {}
         """Seconds by use, in pieces of time that are forgotten one by one."""
+        self._spent: dict[Use, float] = dict.fromkeys(USES, 0.0)
+        """Their sum."""
 
     @contextmanager
     def on(self, use: Use) -> Iterator[None]:
@@ -67,13 +68,17 @@ class Accounts:
                     self._forget(number)
                     self._bins[number] = dict.fromkeys(USES, 0.0)
                 self._bins[number][before] += until - at
+                self._spent[before] += until - at
                 at = until
         self._use, self._since = use, now
         return before
 
     def _forget(self, number: int) -> None:
-        for old in [one for one in self._bins if one < number - WINDOW_S // BIN_S]:
-            del self._bins[old]
+        oldest = number - WINDOW_S // BIN_S
+        # In the order of time.
+        if self._bins and next(iter(self._bins)) < oldest:
+            self._bins = {key: one for key, one in self._bins.items() if key >= oldest}
+            self._spent = {use: sum(one[use] for one in self._bins.values()) for use in USES}
 
     def shares(self) -> AirtimeShares:
         """Those of the last ten minutes, or of the time since it began."""
@@ -81,7 +86,7 @@ class Accounts:
         number = int(self._since // BIN_S)
         self._forget(number)
         passed = self._since - max(self._began, (number - WINDOW_S // BIN_S) * BIN_S)
-        spent = [sum(one[use] for one in self._bins.values()) for use in USES]
+        spent = list(self._spent.values())
         whole = max(passed, sum(spent))
         return AirtimeShares(*(one / whole for one in spent)) if whole > 0 else AirtimeShares()
 
@@ -92,8 +97,7 @@ class Airtime:
     def __init__(self, budget: float, now: float) -> None:
         self.budget = budget
         self._credit_s = 0.0
-        self._at = self._since = now
-        self._spent: deque[tuple[float, float]] = deque()
+        self._at = now
 
     def _earn(self, now: float) -> None:
         self._credit_s = min(self.budget * SAVED_S, self._credit_s + self.budget * max(0.0, now - self._at))
@@ -115,11 +119,3 @@ class Airtime:
         """A step took so long, until now."""
         self._earn(now)
         self._credit_s -= seconds
-        self._spent.append((now, seconds))
-
-    def share(self, now: float) -> float:
-        """The share of the last ten minutes that was spent."""
-        while self._spent and self._spent[0][0] < now - WINDOW_S:
-            self._spent.popleft()
-        passed = min(WINDOW_S, now - self._since)
-        return sum(seconds for _, seconds in self._spent) / passed if passed > 0 else 0.0

@@ -8,7 +8,7 @@ without wire time history comes in its finest form at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -60,8 +60,11 @@ class Step:
 class Backfill:
     """The planner of one line, and what it has to tell."""
 
-    def __init__(self, line: LineSettings, settings: PollSettings, monotonic: float) -> None:
-        self._line, self._settings = line, settings
+    def __init__(
+        self, line: LineSettings, settings: PollSettings, monotonic: float, share: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """`share`: what of the last ten minutes went on this."""
+        self._line, self._settings, self._share = line, settings, share
         self._zone = None if settings.time_zone == "UTC" else ZoneInfo(settings.time_zone)
         self.airtime = Airtime(settings.budget, monotonic)
         self._recalls: dict[str, Recall] = {}
@@ -119,7 +122,7 @@ class Backfill:
         # Most calls find no credit: they must cost nothing.
         if not self.airtime.budget or not self.airtime.allows(0.0, monotonic):
             return None
-        if not idle and self.airtime.share(monotonic) >= self._settings.budget:
+        if not idle and self._share() >= self._settings.budget:
             return None
         step = self._set_clocks(now, monotonic) or self._best(int(now.timestamp()), monotonic, room_s)
         self._wants_s = 0.0 if step is None else step.cost_s
@@ -291,7 +294,7 @@ class Backfill:
             if count:
                 outstanding += count
                 seconds += questions * recall.step_s
-        share = self.airtime.share(monotonic)
+        share = self._share()
         if not outstanding or not self.airtime.budget:
             self._pace.clear()
             return BackfillHealth(outstanding, share)

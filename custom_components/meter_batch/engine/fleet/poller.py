@@ -72,7 +72,7 @@ class Poller:
         self._reader = Reader(line, self._news, monotonic)
         self._probes = Probes(self._reader, settings.probe_cap_s, monotonic)
         self._identities = IdentityWatch(self._reader, self._news, now, monotonic, serials)
-        self._backfill = Backfill(line.settings, settings, monotonic())
+        self._backfill = Backfill(line.settings, settings, monotonic(), lambda: self._reader.accounts.shares().backfill)
         self._steps = Steps(self._backfill, self._reader, self._news, now, monotonic)
         self._reporter = Reporter(
             line,
