@@ -242,3 +242,43 @@ def test_a_long_answer_begins_again_after_a_refusal() -> None:
     assert isinstance(long.question(), ReadData)
     with pytest.raises(DecodeError, match="out of turn"):
         long.take(Data(METER, "0001FF00", b"", True, 3))
+
+
+_ADDRESSES = st.sampled_from([METER, OTHER, "AAAAAAAAAAAA"])
+
+
+@given(
+    preamble=st.integers(0, 6),
+    sender=_ADDRESSES,
+    asked=_ADDRESSES,
+    control=st.sampled_from([0x91, 0xB1, 0xD1, 0x92, 0x11, 0x81]),
+    di=st.sampled_from(["00010000", "00020000"]),
+    rest=st.binary(max_size=12),
+    flip=st.integers(-1, 40),
+    tail=st.sampled_from([b"", b"\x00", REPLY]),
+)
+def test_a_reply_means_the_same_in_one_piece_and_byte_by_byte(preamble, sender, asked, control, di, rest, flip, tail):
+    data = bytearray(b"\xfe" * preamble + encode(sender, control, bytes.fromhex(di)[::-1] + rest) + tail)
+    if 0 <= flip < len(data):
+        data[flip] ^= 0x10
+
+    def heard(pieces):
+        question = ReadData(asked, "00010000")
+        try:
+            for number, piece in enumerate(pieces, 1):
+                if (answer := question.feed(piece)) is not None:
+                    return answer, question.before, sum(map(len, pieces[:number]))
+        except Refused as refusal:
+            return type(refusal), refusal.code
+        return type(question.silence())
+
+    whole, parts = heard([bytes(data)]), heard([bytes((one,)) for one in data])
+    # Only what stands behind the reply is heard at once in one piece and never in the other.
+    assert whole[:2] == parts[:2] if isinstance(whole, tuple) else whole == parts
+
+
+def test_equal_questions_share_nothing_that_changes():
+    first, second = ReadData(METER, "00010000"), ReadData(METER, "00010000")
+    assert first.request == second.request
+    assert first.feed(REPLY[:5]) is None and second.feed(REPLY) == Data(METER, "00010000", ENERGY[4:])
+    assert first.feed(REPLY[5:]) == Data(METER, "00010000", ENERGY[4:])

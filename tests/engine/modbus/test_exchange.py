@@ -231,3 +231,14 @@ def test_noise_full_of_beginnings_is_looked_at_once() -> None:
     assert checked <= 1000
     words = tuple(range(125))
     assert question.feed(frame("rtu", 1, pdu.read_reply(3, words))) == words
+
+
+@pytest.mark.parametrize("framing", ["rtu", "tcp"])
+def test_equal_questions_share_nothing_that_changes(framing: Framing) -> None:
+    reply = frame(framing, 1, pdu.read_reply(4, WORDS))
+    first, second = ask(framing), ask(framing)
+    assert first.request == second.request
+    assert first.feed(reply[:5]) is None
+    assert second.feed(reply) == WORDS
+    assert first.feed(reply[5:]) == WORDS
+    assert ReadRegisters(1, 4, 0x20, 4, framing="tcp", transaction=8).request[:2] == b"\x00\x08"
