@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,8 @@ _MODBUS, _DLT645 = (9600, "N"), (2400, "E")
 """How ports of meters are set when they leave the factory."""
 _COLUMNS = ("name", "line", "protocol", "address", "template", "serial")
 """Of the list that Home Assistant imports."""
+WIDE = 200
+"""Columns of a table that goes to a file or a pipe."""
 _PHASES = {"search": "Searching", "identify": "Identifying", "settings": "Trying other settings"}
 
 
@@ -89,13 +91,12 @@ def scan(
     with _bar() as progress:
         result = asyncio.run(_scan(line, plan, meters, progress))
     found = list(result.meters) if result else list(meters.values())
-    rows = [_row(one) for one in found]
     if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row, ensure_ascii=False))
+        for one in found:
+            typer.echo(json.dumps(one.as_dict(), ensure_ascii=False))
         typer.echo(json.dumps(_summary(result, len(found)), ensure_ascii=False))
     else:
-        _show(rows)
+        _show(found)
     for text in _remarks(result, found):
         typer.echo(text, err=True)
     if csv is not None:
@@ -178,7 +179,7 @@ def _bar() -> Iterator[Callable[[ScanProgress], None]]:
         def show(at: ScanProgress) -> None:
             nonlocal said
             settings = at.settings
-            where = "" if settings.framing == "tcp" else f" at {settings.baud} 8{settings.parity}{settings.stop_bits}"
+            where = "" if settings.framing == "tcp" else f" at {_port(settings)}"
             what = _PHASES[at.phase] + where
             if not console.is_terminal and what != said:
                 console.print(f"{what} …")
@@ -189,74 +190,33 @@ def _bar() -> Iterator[Callable[[ScanProgress], None]]:
         yield show
 
 
-def _row(meter: ScannedMeter) -> dict[str, Any]:
-    """A meter as plain fields."""
-    from decimal import Decimal
-
-    from meter_batch_engine.model.quantity import QUANTITIES
-
-    settings = meter.settings
-    return {
-        "protocol": meter.protocol,
-        "address": meter.address,
-        "framing": settings.framing,
-        "baud": settings.baud,
-        "parity": settings.parity,
-        "stop_bits": settings.stop_bits,
-        "template": meter.template_id,
-        "ties": list(meter.ties),
-        "models": [
-            {"template": one.template_id, "score": one.score, "reasons": list(one.reasons)} for one in meter.models
-        ],
-        "serial": meter.serial,
-        "clash": meter.clash,
-        "problem": meter.problem,
-        "readings": [
-            {
-                "key": QUANTITIES[one.obis].key,
-                "obis": one.obis,
-                "value": f"{Decimal(str(one.value)):f}",
-                "unit": QUANTITIES[one.obis].unit,
-            }
-            for one in meter.readings
-        ],
-    }
-
-
 def _summary(result: ScanResult | None, found: int) -> dict[str, Any]:
-    took: Mapping[Any, float] = result.took_s if result else {}
-    return {
-        "found": found,
-        "complete": bool(result and result.complete),
-        "cancelled": result is None,
-        "took_s": {phase: round(seconds, 2) for phase, seconds in took.items()},
-        "questions": result.questions if result else None,
-        "noise": result.heard_noise if result else None,
-    }
+    nothing = {"complete": False, "took_s": {}, "questions": None, "noise": None}
+    whole = nothing if result is None else result.as_dict()
+    return {**whole, "found": found, "cancelled": result is None}
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    """A table for people."""
+def _show(meters: list[ScannedMeter]) -> None:
+    """A table for people; as wide as it must be where it goes to a file or a pipe."""
     from rich.console import Console
     from rich.table import Table
 
-    if not rows:
+    if not meters:
         return
     table = Table("address", "protocol", "port", "model", "serial number", "shows", "", box=None)
     for column in table.columns:
         column.no_wrap = column.header not in ("model", "shows")
-    for row in rows:
-        port = row["framing"] if row["framing"] == "tcp" else f"{row['baud']} 8{row['parity']}{row['stop_bits']}"
-        model = row["template"] or " or ".join(row["ties"]) or ("?" if row["models"] else "")
-        shown = {one["key"]: one for one in row["readings"]}
-        values = [
-            f"{float(shown[key]['value']):.5g} {shown[key]['unit']}"
-            for key in ("voltage_l1", "voltage", "energy_import")
-            if key in shown
-        ]
-        mark = "[red]clash[/]" if row["clash"] else ""
-        table.add_row(row["address"], row["protocol"], port, model, row["serial"] or "", "  ".join(values), mark)
-    Console(highlight=False).print(table)
+    for one in meters:
+        port = _port(one.settings)
+        model = one.template_id or " or ".join(one.ties) or ("?" if one.models else "")
+        mark = "[red]clash[/]" if one.clash else ""
+        table.add_row(one.address, one.protocol, port, model, one.serial or "", "  ".join(one.glance), mark)
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else WIDE, no_wrap=None if console.is_terminal else True)
+
+
+def _port(settings: LineSettings) -> str:
+    return settings.framing if settings.framing == "tcp" else f"{settings.baud} 8{settings.parity}{settings.stop_bits}"
 
 
 def _remarks(result: ScanResult | None, found: Iterable[ScannedMeter]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from . import (
     commissioning_actions,
     link,
     points_view,
+    scan_actions,
     websocket,
 )
 from .analytics import AnalyticsEntry
@@ -53,6 +54,7 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     blueprints.async_setup(hass, site.alarms.rules)
     commissioning_actions.async_setup(hass)
     points_view.async_setup(hass)
+    scan_actions.async_setup(hass)
     mover = Mover(hass, site)
     site.registry.async_listen(mover.async_changed)
     _check_lines(hass, site)

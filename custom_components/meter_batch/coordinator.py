@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, override
 
 from homeassistant.config_entries import ConfigEntry
@@ -17,6 +18,7 @@ from homeassistant.helpers.update_coordinator import DataUpdateCoordinator
 from homeassistant.util import dt as dt_util
 
 from . import link
+from .causes import Causes
 from .const import (
     CONF_BACKFILL,
     CONF_BACKFILL_SHARE,
@@ -55,11 +57,17 @@ from .engine import (
     PollSettings,
     Refused,
     RemotePoller,
+    ScannedMeter,
+    ScanPlan,
+    ScanProgress,
+    ScanResult,
     WrongMeter,
+    scan,
 )
 from .engine.model.obis import Obis
 from .engine.model.reading import Reading
 from .hourly import kept
+from .issues import LineIssues
 from .site import Site
 from .wording import async_in_words, in_words, message, register_names
 
@@ -92,12 +100,16 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.problems: dict[str, Trouble] = {}
         self.silent: frozenset[str] = frozenset()
         self.clocks: dict[str, ClockReading] = {}
+        self.causes = Causes()
+        self.issues = LineIssues(hass, self)
         self.hub_id = ""
         self.context = Context()
         """Of the report that is shown now: one for all states that it changes."""
         self._listeners_of: dict[str | None, list[CALLBACK_TYPE]] = {}
         self._touched: set[str] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._polling: asyncio.Task[None] | None = None
+        self._scan: asyncio.Task[ScanResult] | None = None
+        self._stopped = False
         self._begun: set[str] = set()
         self._remultiplied: dict[str, datetime] = {}
         """Until when readings may still come that were multiplied as a point no longer is."""
@@ -176,22 +188,61 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.hub_id = hub.id
         self.async_set_meters()
         entry.async_on_unload(self.site.alarms.rules.async_listen(self.async_set_meters))
+        self.issues.async_start()
 
     @callback
     def async_run(self) -> None:
         """Begins to poll; until the entry is unloaded."""
         entry = self.config_entry
-        self._tasks = [
-            entry.async_create_background_task(self.hass, self.poller.run(), f"{DOMAIN} poller {entry.title}"),
-        ]
+        name = f"{DOMAIN} poller {entry.title}"
+        self._polling = entry.async_create_background_task(self.hass, self.poller.run(), name)
 
     async def async_stop(self) -> None:
-        """Stops polling and lets go of the port."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stops polling and scanning and lets go of the port."""
+        self._stopped = True
+        await _ended(self._scan)
+        await _ended(self._polling)
         self.site.intake.async_line_gone(self.config_entry.entry_id)
         await self.line.close()
+
+    @property
+    def scanning(self) -> bool:
+        """True while the line is searched for meters, and so not polled."""
+        return self._scan is not None
+
+    async def async_scan(
+        self, plan: ScanPlan, progress: Callable[[ScanProgress], None], found: Callable[[ScannedMeter], None]
+    ) -> ScanResult:
+        """Searches the line for meters. Until then polling pauses and values stay; it goes on whatever happens.
+
+        HomeAssistantError in words where a search is under way, the line fails, or it is unloaded meanwhile.
+        """
+        title = self.config_entry.title
+        if self._scan is not None:
+            raise _in_words("scan_running", line=title)
+        name = f"{DOMAIN} scan {title}"
+        self._scan = task = self.hass.async_create_background_task(self._search(plan, progress, found), name)
+        try:
+            return await task
+        except LineError as error:
+            raise _in_words("scan_failed", line=title, error=await async_in_words(self.hass, error.text)) from error
+        except asyncio.CancelledError:
+            if (current := asyncio.current_task()) is not None and current.cancelling():
+                raise
+            raise _in_words("scan_ended", line=title) from None
+
+    async def _search(
+        self, plan: ScanPlan, progress: Callable[[ScanProgress], None], found: Callable[[ScannedMeter], None]
+    ) -> ScanResult:
+        try:
+            await _ended(self._polling)
+            return await scan(partial(link.line_at, self.config_entry.data), plan, progress, found)
+        finally:
+            if self._polling is not None:
+                await asyncio.wait([self._polling])  # where the search was ended before polling was
+            self._scan = None
+            if not self._stopped and not self.hass.is_stopping:
+                self.async_run()
 
     # --- points ---
 
@@ -262,6 +313,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.values.pop(point, None)
         self.problems.pop(point, None)
         self.clocks.pop(point, None)
+        self.causes.forget(point)
         self._begun.discard(point)
 
     @callback
@@ -304,6 +356,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
             if key in points:
                 _LOGGER.info("%s answers again", points[key].name)
         self.silent = report.silent
+        touched |= self.issues.async_take(report)
         unusable = {key for key, until in self._remultiplied.items() if report.at < until}
         self.site.learned.async_take(report)
         self._keep(report, unusable)
@@ -384,19 +437,29 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
 
     async def async_read_now(self, point: Point, obis: list[Obis] | None) -> list[Reading]:
         """Reads a meter ahead of the schedule; HomeAssistantError in plain words where that fails."""
+        if self.scanning:
+            raise _in_words("line_scanning", point=point.name, line=self.config_entry.title)
         try:
             readings = await self.poller.read_now(point.id, obis)
         except (ConfigError, MeterError, LineError) as error:
-            raise HomeAssistantError(
-                translation_domain=DOMAIN,
-                translation_key="read_failed",
-                translation_placeholders={"point": point.name, "error": await async_in_words(self.hass, error.text)},
-            ) from error
+            words = await async_in_words(self.hass, error.text)
+            raise _in_words("read_failed", point=point.name, error=words) from error
         return list(readings)
 
     def good(self, point: str) -> bool:
         """True where values of a point may be shown: the line is up and the meter answers."""
         return self.last_update_success and point not in self.silent
+
+
+async def _ended(task: asyncio.Task[Any] | None) -> None:
+    """Ends a task and waits until it has let go of what it held."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _in_words(key: str, /, **placeholders: str) -> HomeAssistantError:
+    return HomeAssistantError(translation_domain=DOMAIN, translation_key=key, translation_placeholders=placeholders)
 
 
 def reason(error: MeterBatchError) -> str:

@@ -76,5 +76,9 @@ def settings(data: Mapping[str, Any], options: Mapping[str, Any]) -> LineSetting
 
 def make_line(data: Mapping[str, Any], options: Mapping[str, Any]) -> Line:
     """The line of a config entry, not opened yet."""
-    wire = settings(data, options)
+    return line_at(data, settings(data, options))
+
+
+def line_at(data: Mapping[str, Any], wire: LineSettings) -> Line:
+    """The same at other settings."""
     return Line(open_transport(url(data), wire.serial), wire)

@@ -1,4 +1,4 @@
-"""Options of a line: how often it is read, and the way to its points: one by one, from a file, commissioning."""
+"""Options of a line: how often it is read, and the way to its points: one by one, found, from a file, commissioning."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from .const import (
 from .flow_steps import DETAIL, choice, number_field
 from .import_steps import ImportSteps
 from .point_steps import PointSteps
+from .scan_steps import ScanSteps
 from .site import async_get_site, flow_actor
 
 SETTINGS = probatio.Schema(
@@ -56,18 +57,20 @@ PREAMBLE = {probatio.Required(CONF_PREAMBLE, default=0): number_field(0, 16)}
 """Of lines with such meters only."""
 
 
-class LineOptionsFlow(PointSteps, ImportSteps, CommissioningSteps):
+class LineOptionsFlow(PointSteps, ScanSteps, ImportSteps, CommissioningSteps):
     """What concerns points is applied at once and live; only the settings of the line reload it."""
 
     async def async_step_init(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Asks what to do."""
         site = await async_get_site(self.hass)
         count = sum(1 for _ in site.registry.at_home(self.config_entry.entry_id))
-        options = ["settings", "add_point"]
-        options += ["add_virtual_point", "edit_point"] if count else []
+        options = ["settings", "add_point"] if count else []
+        options += ["scan"]
+        options += ["add_virtual_point", "edit_point"] if count else ["add_point"]
         options += ["import_points"]
         options += ["commissioning"] if count else []
         options += ["undo"] if site.registry.undoable else []
+        options += [] if count else ["settings"]
         # The title of a menu takes no placeholders.
         about = {"line": self.config_entry.title, "count": str(count)}
         return self.async_show_menu(step_id="init", menu_options=options, description_placeholders=about)

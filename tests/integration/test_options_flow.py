@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,12 +50,12 @@ async def test_a_point_can_only_be_edited_where_there_is_one(
     hass: HomeAssistant, line: MockConfigEntry, registry: Registry
 ) -> None:
     result: Any = await hass.config_entries.options.async_init(line.entry_id)
-    assert result["menu_options"] == ["settings", "add_point", "import_points"]
+    assert result["menu_options"] == ["scan", "add_point", "import_points", "settings"]
     assert result["description_placeholders"] == {"line": "East", "count": "0"}
     await go(hass, await go(hass, result, {"next_step_id": "add_point"}), FIELDS)
     result = await hass.config_entries.options.async_init(line.entry_id)
-    with_points = ["settings", "add_point", "add_virtual_point", "edit_point", "import_points", "commissioning", "undo"]
-    assert result["menu_options"] == with_points
+    with_points = ["settings", "add_point", "scan", "add_virtual_point", "edit_point", "import_points"]
+    assert result["menu_options"] == [*with_points, "commissioning", "undo"]
 
 
 async def test_settings_are_kept_as_numbers(hass: HomeAssistant, line: MockConfigEntry) -> None:
@@ -185,6 +187,13 @@ async def test_a_point_is_changed_its_meter_replaced_and_removed(
     result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
     result = await go(hass, result, {**FIELDS, "address": "x"})
     assert result["errors"] == {"address": "import_bad_unit"}
+
+
+def href(text: str) -> str:
+    """The address of the first link in a text."""
+    found = re.search(r'<a href="([^"]+)" target="_blank">', text)
+    assert found is not None, text
+    return html.unescape(found[1])
 
 
 async def upload(hass_client: ClientSessionGenerator, content: bytes, name: str = "list.csv") -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from decimal import Decimal
+from typing import Any, Literal
 
 from ..errors import ConfigError, LineError, LineUnavailable
 from ..line import Line, LineSettings
 from ..model.point import PROTOCOLS
+from ..model.quantity import QUANTITIES
 from ..model.reading import Reading
 from ..protocol.dlt645.frame import Variant
 from ..sentences import Sentence, say
@@ -30,6 +32,8 @@ LATE_REPLY_S = 0.8
 """The slowest meter answers in half a second; longer no late reply is waited for."""
 IDENTIFY_S = 1.5
 """How long a meter takes to be identified, before there is experience."""
+GLANCE = {"voltage_l1": ".1f", "voltage": ".1f", "energy_import": ",.0f"}
+"""The registers by which a person knows a meter again, and how they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,45 @@ class ScannedMeter:
         best = [one.template_id for one in self.models if one.score > LIKELY and self.models[0].score - one.score < TIE]
         return tuple(best) if len(best) > 1 else ()
 
+    @property
+    def glance(self) -> tuple[str, ...]:
+        """What its display would show, for a person who compares: "230.1 V" and "172,031 kWh", where it was read."""
+        shown = {QUANTITIES[one.obis].key: one for one in self.readings}
+        return tuple(
+            f"{float(shown[key].value):{pattern}} {QUANTITIES[shown[key].obis].unit}"
+            for key, pattern in GLANCE.items()
+            if key in shown
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain fields, fit for JSON."""
+        return {
+            "protocol": self.protocol,
+            "address": self.address,
+            "framing": self.settings.framing,
+            "baud": self.settings.baud,
+            "parity": self.settings.parity,
+            "stop_bits": self.settings.stop_bits,
+            "template": self.template_id,
+            "ties": list(self.ties),
+            "models": [
+                {"template": one.template_id, "score": one.score, "reasons": list(one.reasons)} for one in self.models
+            ],
+            "serial": self.serial,
+            "clash": self.clash,
+            "known": self.known,
+            "problem": self.problem,
+            "readings": [
+                {
+                    "key": QUANTITIES[one.obis].key,
+                    "obis": one.obis,
+                    "value": f"{Decimal(str(one.value)):f}",
+                    "unit": QUANTITIES[one.obis].unit,
+                }
+                for one in self.readings
+            ],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
@@ -121,6 +164,16 @@ class ScanResult:
     complete: bool
     heard_noise: Sentence | None = None
     questions: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole without its meters, fit for JSON."""
+        return {
+            "found": len(self.meters),
+            "complete": self.complete,
+            "took_s": {phase: round(seconds, 2) for phase, seconds in self.took_s.items()},
+            "questions": self.questions,
+            "noise": self.heard_noise,
+        }
 
 
 def _no_progress(progress: ScanProgress) -> None:
