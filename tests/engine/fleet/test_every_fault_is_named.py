@@ -142,6 +142,34 @@ def test_a_fault_is_named(kind: str) -> None:
         assert not any(said[key] for key in keys if key != second), "the neighbours are well"
 
 
+@pytest.mark.parametrize(
+    ("kind", "extra", "cause"),
+    [
+        ("no_transaction", 'transaction = "counter"', "gateway_transaction"),
+        ("glued", 'frame = "foreign"', "glued"),
+        ("baud", "baud = 19200", "baud"),
+        ("baud", "baud = 4800", "baud"),
+        ("parity", 'parity = "O"', "parity"),
+        ("noise", 'place = "before"', "noise"),
+        ("flip", "bits = 3", "noise"),
+        ("half", "keep = 3", "truncated"),
+        ("half", "probability = 0.4", "truncated"),
+        ("prefix", 'text = "866123456789012"', "dtu_prefix"),
+        ("glitch", 'place = "inside"', "glitch"),
+        ("refuses", "max_words = 10", "refuses"),
+        ("late", "late_s = 4.0", "slow_meter"),
+        ("silent", "probability = 0.35", "noise"),
+        ("phase_lost", "phase = 3", "phase_lost"),
+        ("scale", "factor = 100", "scale"),
+    ],
+)
+def test_a_fault_in_another_form_is_named(kind: str, extra: str, cause: str) -> None:
+    said = diagnosed(kind, extra)
+    second = next((key for key in said if key.endswith("2")), None)
+    assert second is not None, "something is said of the meter"
+    assert said[second][0].cause == cause, [(one.cause, one.likelihood) for one in said[second]]
+
+
 # --- to who has just come: `examine`, as `meter-batch diagnose` does it
 
 OTHERWISE = {

@@ -193,7 +193,7 @@ def _damaged(
     """What damaged bytes look like says what damages them."""
     marks = signature.read(heard, settings)
     guess = {"noise": 0.25 + marks.noise, "baud": marks.baud, "parity": marks.parity, "truncated": marks.truncated}
-    guess |= {"clash": marks.clash, "dtu_prefix": marks.text, "wiring": marks.wiring}
+    guess |= {"clash": marks.clash, "dtu_prefix": marks.text, "wiring": marks.wiring, "glitch": marks.glitch}
     if marks.unclear:
         if before:
             guess |= {"noise": 0.7, "wiring": 0.1}
@@ -239,7 +239,7 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
     bad = [one for one in meter.recent if one.outcome is Outcome.DAMAGED]
     if len(bad) >= FEW and len(bad) > OFTEN * tried:
         marks = signature.read(bad, line.settings)
-        yield ("truncated" if marks.truncated > 0.5 else "noise"), 0.7, {}
+        yield ("truncated" if marks.truncated > 0.5 else "glitch" if marks.glitch > 0.5 else "noise"), 0.7, {}
     previous = failed[Outcome.PREVIOUS] + failed[Outcome.OTHER_QUESTION]
     if previous >= FEW and previous > OFTEN * tried:
         yield "previous", 0.85, {}

@@ -293,6 +293,8 @@ class MeterEvidence:
         power = found.get(_POWER)
         # Both directions: a transformer that was turned counts in the other one.
         energy = tuple(found[obis].value for obis in _ENERGIES if obis in found)
+        if not any(obis in found for obis in _ENERGIES[:-1]):
+            energy = ()
         self.still.add(None if power is None else float(power.value), energy or None, first.at)
         for obis in _ENERGIES:
             if (one := found.get(obis)) is not None:

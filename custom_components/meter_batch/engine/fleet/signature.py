@@ -7,7 +7,7 @@ that expects another parity loses just those bytes whose parity is the other: wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 from ..line import LineSettings
@@ -34,11 +34,12 @@ class Signature:
     noise: float = 0.0
     text: float = 0.0
     wiring: float = 0.0
+    glitch: float = 0.0
 
     @property
     def unclear(self) -> bool:
         """True where nothing stands out."""
-        return max(self.baud, self.parity, self.truncated, self.clash, self.noise, self.text, self.wiring) < 0.5
+        return all(share < 0.5 for share in asdict(self).values())
 
 
 def senders(raw: bytes) -> list[str]:
@@ -57,7 +58,9 @@ def read(heard: Sequence[Heard], settings: LineSettings) -> Signature:
     def share(name: str) -> float:
         return sum(kind == name for kind in each) / len(each)
 
-    found = {name: share(name) for name in ("baud", "parity", "truncated", "clash", "noise", "text", "wiring")}
+    found = {
+        name: share(name) for name in ("baud", "parity", "truncated", "clash", "noise", "text", "wiring", "glitch")
+    }
     if (
         len(each) >= 3
         and len({one.raw for one in heard}) == 1
@@ -66,6 +69,9 @@ def read(heard: Sequence[Heard], settings: LineSettings) -> Signature:
     ):
         # Noise is never twice the same: what always comes alike is a setting.
         found |= {"baud": 0.5, "parity": 0.4}
+    elif max(found.values()) < 0.5 and len(each) >= 3 and len({one.raw[:1] for one in heard}) == 1:
+        # It always begins alike and is never what was sent.
+        found["baud"] = 0.7
     elif not max(found.values()) and len(each) >= 3 and len({one.raw[:2] for one in heard}) > len(each) / 2:
         # What is sent alike is heard alike at its beginning, however a port is set.
         found["noise"] = 0.8
@@ -199,6 +205,8 @@ def _near_miss(heard: Heard) -> str:
     frame = frame[:length]
     if one_bit_off(frame):
         return "noise"
+    if _stray_inside(raw[start:], length):
+        return "glitch"
     # Dominant zeros win where two talk at once: whole length, good beginning, and the check never fits.
     return "clash" if frame[0] != 0x68 else "noise"
 
@@ -236,6 +244,14 @@ def one_bit_off(frame: bytes) -> bool:
                 return True
         probe[place] = 0
     return valid(frame)
+
+
+def _stray_inside(frame: bytes, length: int) -> bool:
+    """True where a single stray 00 or FF inside explains that a Modbus RTU frame is not valid."""
+    longer = frame[: length + 1]
+    return len(longer) == length + 1 and any(
+        byte in _SWITCHING and valid(longer[:place] + longer[place + 1 :]) for place, byte in enumerate(longer)
+    )
 
 
 def _changes(raw: Iterable[int]) -> float:
