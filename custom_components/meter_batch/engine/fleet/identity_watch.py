@@ -29,6 +29,7 @@ ROUND_S = 30.0
 """How long answers are looked at once it is time: a meter gives its values in several."""
 MISSED_S = 3_600.0
 """When a meter that did not say who it is is asked again: doubled up to a day."""
+LOOK_S = 1.0
 SHARE = 0.005
 """The share of a busy line's time that asking who answers may take."""
 _JUDGED = (Measure.VOLTAGE, Measure.FREQUENCY)
@@ -131,14 +132,12 @@ class IdentityWatch:
         now = self._monotonic()
         if busy and now < self._free_at:
             return None
-        return next(
-            (
-                one
-                for one in meters.values()
-                if one.watch.is_due(now) and one.mutes.given and not one.silent and one.flaw is None
-            ),
-            None,
-        )
+        for meter in meters.values():
+            if meter.watch.is_due(now) and meter.mutes.given and not meter.silent and meter.flaw is None:
+                return meter
+        # A busy line does not look through all its meters after every visit.
+        self._free_at = max(self._free_at, now + LOOK_S)
+        return None
 
     async def ask(self, meter: Meter) -> bool:
         """Asks a meter who it is; True where it is another one than before. Raises LineError."""
