@@ -400,15 +400,13 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
     def async_add_listener(self, update_callback: CALLBACK_TYPE, context: Any = None) -> CALLBACK_TYPE:
         """Also kept by point, so that a report goes to those whom it touches without asking all the others."""
         remove = super().async_add_listener(update_callback, context)
-        listeners = self._listeners_of.setdefault(context, [])
-        listeners.append(update_callback)
+        self._listeners_of.setdefault(context, []).append(update_callback)
+        return partial(self._remove_listener, remove, update_callback, context)
 
-        @callback
-        def gone() -> None:
-            remove()
-            listeners.remove(update_callback)
-
-        return gone
+    @callback
+    def _remove_listener(self, remove: CALLBACK_TYPE, update_callback: CALLBACK_TYPE, context: Any) -> None:
+        remove()
+        self._listeners_of[context].remove(update_callback)
 
     @callback
     @override

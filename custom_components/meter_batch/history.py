@@ -48,6 +48,7 @@ from .intake import Intake, factor
 from .ledger import SiteLedger
 from .registry import Registry
 from .takeover import async_take_over
+from .turns import Turns
 from .waiting import Waiting
 
 _LOGGER = logging.getLogger(__name__)
@@ -191,7 +192,9 @@ class History:
         hours: dict[str, set[int]] = {}
         later: dict[str, set[int]] = {}
         registers: dict[str, set[Obis]] = {}
+        turns = Turns()
         for one in intervals:
+            await turns.pause()
             known = later if one.flags & LATER and self._intake.may_come(one.point) else hours
             known.setdefault(one.point, set()).add(hour_of(one.start))
             registers.setdefault(one.point, set()).update(one.energies)

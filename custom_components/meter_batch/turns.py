@@ -6,7 +6,7 @@ import asyncio
 from time import perf_counter
 from typing import Final
 
-TURN_S: Final = 0.008
+TURN_S: Final = 0.005
 """So long others wait at a time; a pause after each small step would cost more in waiting for the loop's next round."""
 
 

@@ -13,7 +13,7 @@ from homeassistant.helpers.typing import ConfigType, DiscoveryInfoType
 
 COUNT: Final = 20_000
 BATCH: Final = 250
-EVERY_S: Final = 60.0
+EVERY_S: Final = 120.0
 """How often each has a new value."""
 
 

@@ -45,6 +45,7 @@ class Probe:
 
     def __init__(self, hass: HomeAssistant) -> None:
         self.hass = hass
+        self.cpu_s = 0.0
         self.begin()
         self._running: tuple[float, int] | None = None
         self._number = 0
@@ -66,7 +67,6 @@ class Probe:
         self.most_gc_s = 0.0
         self.backlog = 0
         self.since = time.monotonic()
-        self.cpu_s = cpu()
 
     def _collecting(self, phase: str, _info: dict[str, int]) -> None:
         if threading.get_ident() != self._thread_id:
@@ -138,14 +138,16 @@ class Probe:
     def _waits(self) -> float:
         return int(os.pread(self._waited, 100, 0).split()[1]) / 1e9
 
-    def told(self) -> dict[str, Any]:
+    async def told(self) -> dict[str, Any]:
         """What was measured."""
+        spent, others = await self.hass.async_add_executor_job(lambda: (cpu(), children_mb()))
+        before, self.cpu_s = self.cpu_s, spent
         lags = sorted(lag for lag, _ in self.lags) or [0.0]
         owned = sorted(max(0.0, lag - waited) for lag, waited in self.lags) or [0.0]
         ours = sorted((one for one in self.slow if one.ours), key=lambda one: -one.cpu_s)
         return {
             "seconds": time.monotonic() - self.since,
-            "cpu_s": cpu() - self.cpu_s,
+            "cpu_s": spent - before,
             "probe_cpu_s": self.own_cpu_s,
             "lag_p50_s": lags[len(lags) // 2],
             "lag_p99_s": lags[int(len(lags) * 0.99)],
@@ -163,8 +165,8 @@ class Probe:
             "backlog": get_instance(self.hass).backlog,
             "backlog_max": self.backlog,
             "pid": os.getpid(),
-            "children_mb": sum(rss_mb(str(pid)) for pid in children()),
-            "children": len(children()),
+            "children_mb": sum(others),
+            "children": len(others),
         }
 
 
@@ -200,6 +202,11 @@ def rss_mb(pid: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
 
 
+def children_mb() -> list[float]:
+    """Memory of the processes that this one started."""
+    return [rss_mb(str(pid)) for pid in children()]
+
+
 def cpu() -> float:
     """CPU seconds of this process and of those it started."""
     own = resource.getrusage(resource.RUSAGE_SELF)
@@ -220,7 +227,7 @@ async def async_setup(hass: HomeAssistant, _config: ConfigType) -> bool:
     hass.async_create_background_task(probe.measure(), "bench probe", eager_start=False)
 
     async def mark(_call: ServiceCall) -> ServiceResponse:
-        told = probe.told()
+        told = await probe.told()
         probe.begin()
         return told
 

@@ -37,6 +37,7 @@ VISITS = 12
 _GLITCH = frozenset((0x00, 0xFF))
 _ENERGIES = tuple(BY_KEY[key].obis for key in ("energy_import", "energy_gross", "energy_export") if key in BY_KEY)
 _POWER = BY_KEY["active_power"].obis
+_SUPPLY = frozenset({_POWER, *(BY_KEY[key].obis for key in ("voltage", "voltage_l1", "voltage_l2", "voltage_l3"))})
 
 
 class Outcome(StrEnum):
@@ -309,6 +310,17 @@ class MeterEvidence:
             self.flags.update(one.flags)
         if len(found) > 1 or power is not None:
             self.visits.append(found)
+            self._shorten()
+
+    def _shorten(self) -> None:
+        """Of all but the last two visits with them, volts and amperes are forgotten: a thousand meters are many."""
+        there = 0
+        for visit in reversed(self.visits):
+            there += not visit.keys().isdisjoint(_SUPPLY)
+            if there > 2:
+                for obis in visit.keys() - {_POWER}:
+                    del visit[obis]
+                return
 
     def since_answered(self) -> list[Heard]:
         """The failures since it last answered with values, oldest first."""
