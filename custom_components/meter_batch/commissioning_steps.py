@@ -12,7 +12,7 @@ from homeassistant.helpers.selector import TextSelector
 from . import access, virtual_form
 from .commissioning import async_commission, holds
 from .commissioning_actions import sheets_path
-from .flow_steps import LineSteps
+from .flow_steps import LINK_END, LineSteps, link_to
 from .site import async_get_site, flow_actor
 from .wording import async_message
 
@@ -77,7 +77,8 @@ class CommissioningSteps(LineSteps):
                 "done": str(len(own) - len(left)),
                 "count": str(len(own)),
                 "left": names or "–",
-                "sheets": path,
+                "sheets": link_to(path),
+                "end": LINK_END,
                 "said": f"\n\n{self._said}" if self._said and not errors else "",
                 "problem": problem,
             },

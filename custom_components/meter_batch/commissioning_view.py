@@ -27,6 +27,7 @@ from .engine.model.reading import Reading
 from .place import area_name
 from .plausibility import Finding, checks
 from .site import Site, async_get_site
+from .wording import said
 
 LANGUAGES = ("en", "zh-Hans")
 _SHOWN = (
@@ -80,7 +81,11 @@ class Words:
     def __call__(self, key: str, **facts: object) -> str:
         """A message, safe to be put into HTML."""
         pattern = self._texts[f"component.{DOMAIN}.exceptions.{key}.message"]
-        return escape(pattern.format(**{name: str(value) for name, value in facts.items()}))
+        return escape(
+            pattern.format(
+                **{name: said(self._texts, value) if isinstance(value, str) else value for name, value in facts.items()}
+            )
+        )
 
     def register(self, obis: str) -> str:
         """The name of a register."""
@@ -221,7 +226,8 @@ class _Sheet:
         mark = {True: '<span class="ok">✓</span>', False: '<span class="bad">✗</span>', None: "☐"}[one.good]
         style = "bad" if one.good is False else "soft" if one.good is None else ""
         text = self.words(one.key, **one.facts)
-        return f'<tr><td class="box">{mark}</td><td>{self.words(one.about)}</td><td class="{style}">{text}</td></tr>'
+        about = self.words(one.about)
+        return f'<tr><td class="box">{mark}</td><td class="about">{about}</td><td class="{style}">{text}</td></tr>'
 
     def _note(self) -> str:
         signed = self.point.commissioned

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from homeassistant.config_entries import ConfigFlowResult, OptionsFlowWithReload
 from homeassistant.helpers.selector import (
     NumberSelector,
@@ -36,6 +38,17 @@ def choice(options: list[str], key: str | None = None) -> SelectSelector:
 
 
 DETAIL = choice([DETAIL_AUTO, *(one.value for one in Detail)], "detail")
+
+
+LINK_END = "</a>"
+
+
+def link_to(path: str) -> str:
+    """The beginning of a link in a description, which opens beside Home Assistant.
+
+    A link in Markdown alone is taken for a page of the frontend, which an address under /api is not.
+    """
+    return f'<a href="{escape(path)}" target="_blank">'
 
 
 class LineSteps(OptionsFlowWithReload):

@@ -24,7 +24,7 @@ from homeassistant.util import dt as dt_util
 from . import access
 from .cells import Known
 from .const import DOMAIN
-from .flow_steps import LineSteps
+from .flow_steps import LINK_END, LineSteps, link_to
 from .import_rows import PROBLEM_HEADERS
 from .importer import DryRun, Outcome, dry_run
 from .points_view import list_path, marked_path
@@ -61,8 +61,9 @@ class ImportSteps(LineSteps):
             step_id="import_points",
             data_schema=probatio.Schema({probatio.Required("file"): _FILE}),
             description_placeholders={
-                "sample": list_path(self.hass, sample=True),
-                "list": list_path(self.hass, line),
+                "sample": link_to(list_path(self.hass, sample=True)),
+                "list": link_to(list_path(self.hass, line)),
+                "end": LINK_END,
             },
         )
 
@@ -161,7 +162,7 @@ class ImportSteps(LineSteps):
     async def _link_to_marked(self) -> str:
         if not self._marked:
             return ""
-        return "\n\n" + await async_message(self.hass, "import_marked_link", path=self._marked)
+        return "\n\n" + await async_message(self.hass, "import_marked_link", link=link_to(self._marked), end=LINK_END)
 
     async def async_step_undo(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Takes changes of points back, down to the one that is chosen."""

@@ -50,7 +50,8 @@ def checks(point: Point, values: Mapping[str, Reading], coordinator: LineCoordin
 def _communication(point: Point, values: Mapping[str, Reading], coordinator: LineCoordinator | None) -> Finding:
     about = "sheet_communication"
     if coordinator is not None and point.id in coordinator.silent:
-        return Finding(about, False, "sheet_silent", {"problem": coordinator.explanation(point.id) or "–"})
+        trouble = coordinator.problems.get(point.id)
+        return Finding(about, False, "sheet_silent", {"problem": (trouble and trouble.text) or "–"})
     if coordinator is None or not values:
         return Finding(about, None if coordinator is None else False, "sheet_never_read")
     age = round((dt_util.utcnow() - max(one.at for one in values.values())).total_seconds())

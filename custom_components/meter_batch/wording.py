@@ -23,7 +23,7 @@ async def async_in_words(hass: HomeAssistant, text: str) -> str:
     It goes into messages that the frontend translates, which takes a placeholder as it comes: so there it is in the
     language of the house, not in that of the user.
     """
-    return _said(await translation.async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN}), text)
+    return said(await translation.async_get_translations(hass, hass.config.language, "exceptions", {DOMAIN}), text)
 
 
 @callback
@@ -32,7 +32,7 @@ def in_words(hass: HomeAssistant, text: str) -> str:
 
     In the moment after the language was changed it may still be English.
     """
-    return _said(translation.async_get_cached_translations(hass, hass.config.language, "exceptions", DOMAIN), text)
+    return said(translation.async_get_cached_translations(hass, hass.config.language, "exceptions", DOMAIN), text)
 
 
 async def async_message(hass: HomeAssistant, key: str, **placeholders: str) -> str:
@@ -61,15 +61,16 @@ def register_names(hass: HomeAssistant, registers: Iterable[Obis]) -> str:
         texts.get(f"component.{DOMAIN}.entity.sensor.{name_key(one)}.name", one.key).format(tariff=one.tariff)
         for one in (QUANTITIES[obis] for obis in registers)
     ]
-    return _said(
+    return said(
         translation.async_get_cached_translations(hass, hass.config.language, "exceptions", DOMAIN), listed(named)
     )
 
 
-def _said(texts: Mapping[str, str], part: str) -> str:
+def said(texts: Mapping[str, str], part: str) -> str:
+    """A text of the engine by these texts; what is no `Sentence` stays as it is."""
     if not isinstance(part, Sentence):
         return part
     pattern = texts.get(f"component.{DOMAIN}.exceptions.{PREFIX}{part.key}.message")
     if pattern is None:
         return str(part)
-    return pattern.format(**{name: _said(texts, fact) for name, fact in part.facts.items()})
+    return pattern.format(**{name: said(texts, fact) for name, fact in part.facts.items()})

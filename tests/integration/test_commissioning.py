@@ -26,7 +26,7 @@ from custom_components.meter_batch.site import async_get_site
 
 from .conftest import StartFleet, make_point
 from .test_live import act, set_up, value, wait_for
-from .test_options_flow import begin, go
+from .test_options_flow import begin, go, href
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_one_point_after_the_other_is_signed_off_in_the_options_of_the_lin
     result = await begin(hass, east, "commissioning")
     about = result["description_placeholders"]
     assert (about["done"], about["count"], about["left"]) == ("0", "2", "Main, Roof")
-    assert about["sheets"].startswith("/api/meter_batch/commissioning?")
+    assert href(about["sheets"]).startswith("/api/meter_batch/commissioning?")
     result = await go(hass, result, {"point": ids["Main"], "displayed": truth["Roof"], "by": "Ann"})
     assert result["errors"] == {"base": "commission_refused"}
     assert "Roof" in result["description_placeholders"]["problem"]

@@ -24,7 +24,7 @@ from custom_components.meter_batch.registry import Registry
 from custom_components.meter_batch.site import async_get_site
 
 from .conftest import StartFleet, port_of, wait_for
-from .test_options_flow import begin, go, upload
+from .test_options_flow import begin, go, href, upload
 
 TIME_S = {
     "choose": 5.0,  # find a menu entry or a button, point, press, and the page comes: 1.35 + 1.1 + 0.3, and 2 s to look
@@ -134,7 +134,7 @@ async def test_a_hundred_meters_are_live_within_ten_minutes_of_a_newcomer(
     result = await begin(hass, entries[0], "import_points")
     http = await hass_client()
     with who:
-        sample = await (await http.get(result["description_placeholders"]["sample"])).read()
+        sample = await (await http.get(href(result["description_placeholders"]["sample"]))).read()
     known = [cell.value for cell in load_workbook(io.BytesIO(sample)).worksheets[0][1]]
     assert "line" in known and "Riser" not in known
     book = own_list()

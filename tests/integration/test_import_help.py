@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from homeassistant.core import HomeAssistant
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from openpyxl import Workbook, load_workbook
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator
@@ -26,7 +26,7 @@ from custom_components.meter_batch.table import write_csv, write_xlsx
 
 from .conftest import make_point
 from .test_importer import NOW, keys, known, run, sites
-from .test_options_flow import begin, go, line, registry, upload
+from .test_options_flow import begin, go, href, line, registry, upload
 
 __all__ = ["line", "registry"]
 
@@ -43,6 +43,7 @@ def book_of(*rows: list[Any], merged: tuple[str, ...] = ()) -> bytes:
     return out.getvalue()
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sites())
 def test_a_chinese_export_read_back_changes_nothing_and_is_the_same_to_the_byte(points: dict[str, Point]) -> None:
     own = {"机柜": "K 4", "#line": "not ours"}
@@ -190,7 +191,7 @@ async def test_the_empty_list_has_hints_and_keeps_zeros_and_the_full_one_comes_b
 ) -> None:
     http = await hass_client()
     result = await begin(hass, line, "import_points")
-    answer = await http.get(result["description_placeholders"]["sample"])
+    answer = await http.get(href(result["description_placeholders"]["sample"]))
     book = load_workbook(io.BytesIO(await answer.read()))
     sheet, hints, models = book.worksheets
     assert [cell.value for cell in sheet[1]][:3] == ["id", "name", "line"]
@@ -211,7 +212,7 @@ async def test_the_empty_list_has_hints_and_keeps_zeros_and_the_full_one_comes_b
     # A corrected file is chosen on the page that says what is wrong.
     result = await go(hass, result, {"file": await upload(hass_client, out.getvalue(), "points.xlsx")})
     text = result["description_placeholders"]["marked"]
-    marked = await http.get(text[text.index("(") + 1 : text.index(")")])
+    marked = await http.get(href(text))
     assert marked.headers["Content-Disposition"].endswith("points%20%E2%9C%97.xlsx")
     book = load_workbook(io.BytesIO(await marked.read()))
     book.worksheets[0]["E3"] = 3
@@ -223,7 +224,7 @@ async def test_the_empty_list_has_hints_and_keeps_zeros_and_the_full_one_comes_b
     assert len(registry.points) == 3
 
     result = await begin(hass, line, "import_points")
-    listed = await (await http.get(result["description_placeholders"]["list"])).read()
+    listed = await (await http.get(href(result["description_placeholders"]["list"]))).read()
     result = await go(hass, result, {"file": await upload(hass_client, listed, "points.xlsx")})
     assert result["description_placeholders"]["unchanged"] == "3"
     assert (await http.get("/api/meter_batch/points?format=pdf")).status == 400
