@@ -12,6 +12,7 @@ from homeassistant.core import HomeAssistant
 from homeassistant.helpers.entity_platform import AddConfigEntryEntitiesCallback
 
 from .alarm_entities import PointAlarm
+from .causes import Cause, told
 from .completeness import site_binary_sensors
 from .coordinator import LineCoordinator
 from .engine import Point
@@ -43,7 +44,7 @@ class Problem(PointEntity, BinarySensorEntity):
     _attr_translation_key = "problem"
     _attr_device_class = BinarySensorDeviceClass.PROBLEM
     _attr_entity_category = EntityCategory.DIAGNOSTIC
-    _unrecorded_attributes = frozenset({"explanation"})
+    _unrecorded_attributes = frozenset({"explanation", "causes"})
 
     def __init__(self, coordinator: LineCoordinator, point: Point) -> None:
         super().__init__(coordinator, point, "problem")
@@ -56,18 +57,28 @@ class Problem(PointEntity, BinarySensorEntity):
 
     @override
     def _take(self) -> None:
-        point = self.point.id
+        point, causes = self.point.id, self.coordinator.causes
         problem = self.coordinator.problems.get(point)
         known = problem is not None or point in self.coordinator.values
-        self._attr_is_on = problem is not None if known else None
+        reason = problem.reason if problem else "none"
+        if point in causes.swaps:
+            reason = "wrong_meter"
+        elif problem is None and causes.is_another_model(point):
+            reason = "implausible"
+        self._attr_is_on = reason != "none" if known else None
+        likeliest = causes.likeliest(point)
         self._attr_extra_state_attributes = {
-            "reason": problem.reason if problem else "none",
+            "reason": reason,
             "explanation": self.coordinator.explanation(point),
+            "cause": None if likeliest is None else likeliest.cause,
+            "causes": told(self.coordinator.hass, causes.diagnoses.get(point, ())),
         }
 
     @override
     def _shown(self) -> object:
-        return self._attr_is_on, *self._attr_extra_state_attributes.values()
+        # Likelihoods move with every failure; what is worth a state is another cause.
+        shown = self._attr_extra_state_attributes
+        return self._attr_is_on, shown["reason"], shown["explanation"], *(one["cause"] for one in shown["causes"])
 
 
 class LineConnected(LineEntity, BinarySensorEntity):
@@ -75,7 +86,7 @@ class LineConnected(LineEntity, BinarySensorEntity):
 
     _attr_device_class = BinarySensorDeviceClass.CONNECTIVITY
     _attr_entity_category = EntityCategory.DIAGNOSTIC
-    _unrecorded_attributes = frozenset({"explanation"})
+    _unrecorded_attributes = frozenset({"explanation", "causes"})
 
     def __init__(self, coordinator: LineCoordinator) -> None:
         super().__init__(coordinator, "line_connected")
@@ -88,5 +99,10 @@ class LineConnected(LineEntity, BinarySensorEntity):
 
     @property
     @override
-    def extra_state_attributes(self) -> dict[str, str | None]:
-        return {"explanation": self.coordinator.line_explanation()}
+    def extra_state_attributes(self) -> dict[str, str | list[Cause] | None]:
+        found = self.coordinator.causes.of_line()
+        return {
+            "explanation": self.coordinator.line_explanation(),
+            "cause": next((one.cause for one in found if not one.handled), None),
+            "causes": told(self.coordinator.hass, found),
+        }

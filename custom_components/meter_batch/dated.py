@@ -24,6 +24,15 @@ def installed(
     return (*meters[:-1], InstalledMeter(last.since, template, serial))
 
 
+def replaced(
+    meters: tuple[InstalledMeter, ...], serial: str, since: datetime, before: str | None
+) -> tuple[InstalledMeter, ...]:
+    """The meter history after another one of the same model was put in; `before`: the old one's number, if known."""
+    last = meters[-1]
+    old = InstalledMeter(last.since, last.template, last.serial or before)
+    return (*meters[:-1], old, InstalledMeter(since, last.template, serial))
+
+
 def with_multiplier(
     before: tuple[Multiplier, ...], ct: Decimal, pt: Decimal, since: datetime | None, default: datetime
 ) -> tuple[Multiplier, ...]:

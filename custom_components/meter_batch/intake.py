@@ -20,7 +20,7 @@ from homeassistant.util import dt as dt_util
 from .const import CONF_BACKFILL, DOMAIN
 from .engine import Flag, LedgerError, Point, PollReport, Reading, Template
 from .engine.ledger import Boundary, Ledger, Observer, Restart, boundary_of, restarts_of, swap
-from .engine.model.interval import GapReason, Hole
+from .engine.model.interval import GROSS, IMPORT, GapReason, Hole
 from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES, Kind
 from .ledger import SiteLedger
@@ -82,6 +82,7 @@ class Intake:
         self._ends_of: dict[str, dict[Obis, Decimal]] = {}
         self._waiting: list[Boundary] = []
         self._restarts: list[Restart] = []
+        self._shown_at_swap: dict[tuple[str, datetime], tuple[Decimal | None, Decimal | None]] = {}
         self._dropped = 0
         self._got: dict[datetime, set[str]] = {}
         self._memory: deque[Boundary] = deque()
@@ -435,15 +436,31 @@ class Intake:
             self._hass.async_create_task(self._tell_multipliers(again), f"{DOMAIN} multipliers")
 
     @callback
+    def async_shown(self, point: str, since: datetime, last: Decimal | None, first: Decimal | None) -> None:
+        """What a person read off the meters when one was replaced: the old one's last energy, the new one's first.
+
+        Call before the registry is told of the new meter.
+        """
+        self._shown_at_swap = {(point, since): (last, first)}
+
+    @callback
     def async_swapped(self, before: Point, after: Point, last: Iterable[Reading]) -> None:
         """Another meter was put in at a point; `last` are the newest readings of the old one."""
         since = after.meter.since
+        shown = self._shown_at_swap.pop((after.id, since), None)
         registers = {
             one.obis: Decimal(one.value) / factor(before, one.at)
             for one in last
             if one.good and Flag.SWAP not in one.flags and since - LAST_READING <= one.at <= since and counted(one.obis)
         }
-        self._restarts += swap(after.id, since, registers, {})
+        first: dict[Obis, Decimal] = {}
+        if shown is not None:
+            template = self._templates.get(after.meter.template)
+            main = IMPORT if template is None or IMPORT in template.by_obis else GROSS
+            for into, value in zip((registers, first), shown, strict=True):
+                if value is not None:
+                    into[main] = value
+        self._restarts += swap(after.id, since, registers, first)
         self.memories.forget(after.id)
         self._look_again.add(after.id)
 

@@ -76,6 +76,11 @@ def schema(site: Site, spoken: LineProtocol, old: Point | None) -> probatio.Sche
     return probatio.Schema(fields)
 
 
+def models(site: Site, protocol: str) -> SelectSelector:
+    """The models that speak a protocol."""
+    return _models([one for _, one in sorted(site.templates.items()) if one.protocol == protocol])
+
+
 def _models(templates: list[Template]) -> SelectSelector:
     # The id as well: lists of points name models by it.
     options = [SelectOptionDict(value=one.id, label=f"{one.vendor} {one.model} · {one.id}") for one in templates]
