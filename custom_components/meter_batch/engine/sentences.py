@@ -390,10 +390,11 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Whole frames are told apart. Where a gateway does this, switch off that it gathers packets, or shorten "
         "its packing time."
     ),
-    "diagnosis_glitch": "Stray bytes 00 or FF stand beside the replies of the meter at {address}.",
+    "diagnosis_glitch": "Stray bytes 00 or FF stand beside or inside the replies of the meter at {address}.",
     "cure_glitch": (
-        "They are skipped. They come from drivers that switch late: bias and terminating resistors, or an "
-        "adapter with automatic direction control, stop them."
+        "Beside a reply they are skipped; inside they spoil it, and it is asked for again. They come from "
+        "drivers that switch late: bias and terminating resistors, or an adapter with automatic direction "
+        "control, stop them."
     ),
     "diagnosis_dtu_prefix": (
         "Text or a number stands before the replies, as DTUs put it there (registration or heart-beat)."
