@@ -1,4 +1,8 @@
-"""Adding, testing and changing a line. Its options are in options_flow.py, the server's steps in analytics_flow.py."""
+"""Adding, testing and changing a line.
+
+Its options are in options_flow.py, the server's steps in analytics_flow.py, those of discovered gateways in
+gateway_steps.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,17 @@ from ipaddress import ip_address
 from typing import Any, override
 
 import probatio
-from homeassistant.config_entries import SOURCE_RECONFIGURE, ConfigEntry, ConfigFlowResult, OptionsFlow
-from homeassistant.const import CONF_NAME
+from homeassistant.config_entries import (
+    SOURCE_RECONFIGURE,
+    SOURCE_USER,
+    ConfigEntry,
+    ConfigEntryState,
+    ConfigFlowContext,
+    ConfigFlowResult,
+    FlowType,
+    OptionsFlow,
+)
+from homeassistant.const import CONF_MAC, CONF_NAME
 from homeassistant.core import callback
 from homeassistant.helpers.selector import (
     NumberSelector,
@@ -39,6 +52,7 @@ from .const import (
     LineProtocol,
     Link,
 )
+from .gateway_steps import GatewaySteps
 from .line_test import LineTestFailed, async_test_line, is_address
 from .options_flow import LineOptionsFlow
 from .site import async_get_site, flow_actor, line_as_dict
@@ -106,15 +120,14 @@ def _is_host(text: str) -> bool:
     return True
 
 
-class MeterBatchConfigFlow(AnalyticsSteps, domain=DOMAIN):
+class MeterBatchConfigFlow(AnalyticsSteps, GatewaySteps, domain=DOMAIN):
     """A line is added in three steps: where it is, how fast its wire is, and a real test that leads back to them."""
 
     VERSION = 1
     MINOR_VERSION = 1
 
     def __init__(self) -> None:
-        self._name = ""
-        self._data: dict[str, Any] = {}
+        super().__init__()
         self._test_address = ""
         self._failed: LineTestFailed | None = None
 
@@ -174,6 +187,8 @@ class MeterBatchConfigFlow(AnalyticsSteps, domain=DOMAIN):
         }
         if self._data.get(CONF_PROTOCOL) != user_input[CONF_PROTOCOL]:
             wire = {}
+        if CONF_MAC in self._data and self._data[CONF_HOST] == user_input.get(CONF_HOST):
+            wire[CONF_MAC] = self._data[CONF_MAC]
         data: dict[str, Any] = {CONF_LINK: link_.value, **user_input, **wire}
         entry_with_it = await self.async_set_unique_id(link.unique_id(data), raise_on_progress=False)
         if self.source == SOURCE_RECONFIGURE:
@@ -268,6 +283,16 @@ class MeterBatchConfigFlow(AnalyticsSteps, domain=DOMAIN):
             )
         await log.async_write(actor, "add_line", before=None, after=after)
         return self.async_create_entry(title=self._name, data=self._data)
+
+    @override
+    async def async_on_create_entry(self, result: ConfigFlowResult) -> ConfigFlowResult:
+        """A new line that runs leads on to what it needs next: searching it for meters, or a list of them."""
+        entry = result["result"]
+        if link.is_line(entry) and entry.state is ConfigEntryState.LOADED:
+            context = ConfigFlowContext(source=SOURCE_USER)
+            options = await self.hass.config_entries.options.async_init(entry.entry_id, context=context)
+            result["next_flow"] = (FlowType.OPTIONS_FLOW, options["flow_id"])
+        return result
 
     def _form(
         self,

@@ -38,7 +38,7 @@ def is_line(entry: ConfigEntry) -> bool:
 @callback
 def lines(hass: HomeAssistant) -> list[ConfigEntry[Any]]:
     """The config entries that are lines, running or not."""
-    return [entry for entry in hass.config_entries.async_entries(DOMAIN) if is_line(entry)]
+    return [entry for entry in hass.config_entries.async_entries(DOMAIN, include_ignore=False) if is_line(entry)]
 
 
 def protocol(data: Mapping[str, Any]) -> LineProtocol:
