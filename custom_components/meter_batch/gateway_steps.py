@@ -81,7 +81,8 @@ class GatewaySteps(ConfigFlow):
         """The line has the gateway's new address; False where another line is there already."""
         data = {**entry.data, CONF_HOST: ip}
         unique_id = link.unique_id(data)
-        if any(one.unique_id == unique_id for one in link.lines(self.hass)):
+        others = (one for one in link.lines(self.hass) if one.entry_id != entry.entry_id)
+        if any(one.unique_id == unique_id for one in others):
             return False
         log = (await async_get_site(self.hass)).log
         after = {"title": entry.title, "data": data}

@@ -41,6 +41,10 @@ async def seen(hass: HomeAssistant, ip: str, hostname: str = "", mac: str = MAC)
     return await hass.config_entries.flow.async_init(DOMAIN, context={"source": SOURCE_DHCP}, data=info)
 
 
+def loaded(entry: MockConfigEntry) -> bool:
+    return entry.state is ConfigEntryState.LOADED
+
+
 async def go(hass: HomeAssistant, result: Any, step: dict[str, Any]) -> Any:
     return await hass.config_entries.flow.async_configure(result["flow_id"], step)
 
@@ -119,10 +123,10 @@ async def test_a_running_line_goes_on_at_the_gateway_s_new_address(
     entry = add_line("East", host="127.0.0.9", mac=MAC, port=port_of(fleet))
     assert await async_setup_component(hass, DOMAIN, {})
     await hass.async_block_till_done()
-    assert entry.state is not ConfigEntryState.LOADED
+    assert not loaded(entry)
     assert (await seen(hass, "127.0.0.1"))["reason"] == "host_changed"
     await hass.async_block_till_done()
-    assert str(entry.state) == ConfigEntryState.LOADED
+    assert loaded(entry)
 
 
 async def test_a_line_that_is_named_by_a_host_name_stays_so(hass: HomeAssistant, add_line: AddLine) -> None:
