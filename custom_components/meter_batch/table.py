@@ -203,6 +203,9 @@ _MERGED = re.compile(rb'<mergeCell\b[^>]*\bref="([A-Z]+)([0-9]+):[A-Z]+([0-9]+)"
 
 def _merged(data: bytes) -> list[tuple[int, int, int]]:
     """First and last row, and column from 0 on, of cells that were merged downwards: only the first has their value."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        if not any(b"<mergeCell " in file.read(name) for name in file.namelist() if "worksheets/sheet" in name):
+            return []
     book = load_workbook(io.BytesIO(data), read_only=True)
     path: str = getattr(book.worksheets[0], "_worksheet_path")  # noqa: B009  # what openpyxl reads row by row says nothing of them
     book.close()

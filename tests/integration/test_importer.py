@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
@@ -378,6 +378,7 @@ def sites(draw: st.DrawFn) -> dict[str, Point]:
     return points
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sites(), st.sampled_from(["csv", "csv-bom", "xlsx"]))
 def test_a_file_that_was_exported_changes_nothing_when_it_is_read_back(points: dict[str, Point], form: str) -> None:
     rows = as_rows(points.values(), known(points=points))
