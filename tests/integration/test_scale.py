@@ -150,7 +150,7 @@ async def test_rules_and_entities_of_many_points_come_in_turns_and_are_all_there
     task = asyncio.create_task(other())
     await with_points(hass, site, 60)
     task.cancel()
-    assert others > 200
+    assert others > 60  # at least a turn a point
     assert {one for one in hass.states.async_entity_ids("sensor") if one.endswith("_active_power")} == {
         f"sensor.hall_{number}_active_power" for number in range(1, 61)
     }
