@@ -101,7 +101,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         self.silent: frozenset[str] = frozenset()
         self.clocks: dict[str, ClockReading] = {}
         self.causes = Causes()
-        self.issues = LineIssues(hass, self)
+        self.issues = LineIssues(hass, entry, site, self.causes, self._explain)
         self.hub_id = ""
         self.context = Context()
         """Of the report that is shown now: one for all states that it changes."""
@@ -427,6 +427,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         if trouble.registers:
             return message(self.hass, "implausible", registers=register_names(self.hass, trouble.registers))
         return None if trouble.text is None else in_words(self.hass, trouble.text)
+
+    def _explain(self, point: str | None) -> str | None:
+        return self.line_explanation() if point is None else self.explanation(point)
 
     def line_explanation(self) -> str | None:
         """The same for the line as a whole: it may be connected and still have a problem."""

@@ -8,25 +8,23 @@ done about each (repairs.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant, callback
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.helpers.event import async_track_time_interval
 from homeassistant.util import dt as dt_util
 
 from .access import SYSTEM
-from .causes import SHOWN, told
+from .causes import SHOWN, Causes, told
 from .const import DOMAIN
 from .engine import Diagnosis, Point, PollReport
+from .site import Site
 from .wording import in_words
-
-if TYPE_CHECKING:
-    from .coordinator import LineCoordinator
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,6 +52,10 @@ class Kind(StrEnum):
 FIXABLE = frozenset({Kind.SWAPPED, Kind.MODEL, Kind.ADDRESS})
 
 
+type Explain = Callable[[str | None], str | None]
+"""What is wrong with a point, or with the line (None), in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Issue:
     """One as it should be in the list of repairs."""
@@ -66,14 +68,14 @@ class Issue:
 class LineIssues:
     """Keeps the list of repairs true to what is known of a line."""
 
-    def __init__(self, hass: HomeAssistant, coordinator: LineCoordinator) -> None:
-        self._hass, self._line = hass, coordinator
+    def __init__(self, hass: HomeAssistant, line: ConfigEntry, site: Site, causes: Causes, explain: Explain) -> None:
+        self._hass, self._line, self._site, self._causes, self._explain = hass, line, site, causes, explain
         self._shown: frozenset[str] = frozenset()
 
     @callback
     def async_start(self) -> None:
         """Looks now and then, until the line is unloaded."""
-        entry = self._line.config_entry
+        entry = self._line
         entry.async_on_unload(async_track_time_interval(self._hass, self.async_update, EVERY))
         entry.async_on_unload(self._clear)
 
@@ -83,16 +85,14 @@ class LineIssues:
 
         A meter that was replaced is written down at once.
         """
-        causes, points = self._line.causes, self._line.site.registry.points
+        causes, points = self._causes, self._site.registry.points
         known = causes.swaps.copy()
         changed = causes.take(report)
         for key, swap in causes.swaps.items():
             if known.get(key) != swap and key in points:
                 _LOGGER.warning("%s: another meter answers, with the serial number %s", points[key].name, swap.serial)
                 before, after = {"serial": swap.before}, {"serial": swap.serial}
-                written = self._line.site.log.async_write(
-                    SYSTEM, "meter_replaced", point=key, before=before, after=after
-                )
+                written = self._site.log.async_write(SYSTEM, "meter_replaced", point=key, before=before, after=after)
                 self._hass.async_create_task(written, f"{DOMAIN} operation log")
         if changed:
             self.async_update()
@@ -125,8 +125,8 @@ class LineIssues:
         self._shown = frozenset()
 
     def _wanted(self, now: datetime) -> Iterator[tuple[str, Issue]]:
-        causes, line = self._line.causes, self._line.config_entry
-        points = {point.id: point for point in self._line.points() if not point.virtual}
+        causes, line = self._causes, self._line
+        points = {point.id: point for point in self._site.registry.at_home(line.entry_id) if not point.virtual}
         old = sorted((since, key) for key, since in causes.since.items() if key in points and now - since >= DELAY)
         troubled = [points[key] for _, key in old]
         if causes.down_since is not None and now - causes.down_since >= DELAY:
@@ -159,7 +159,7 @@ class LineIssues:
         )
 
     def _kind(self, point: Point) -> Kind:
-        causes = self._line.causes
+        causes = self._causes
         if point.id in causes.swaps:
             return Kind.SWAPPED
         if causes.is_another_model(point.id):
@@ -168,15 +168,15 @@ class LineIssues:
         return Kind.ADDRESS if likeliest is not None and likeliest.cause in OF_ADDRESS else Kind.METER
 
     def _of_line(self, found: Iterable[Diagnosis]) -> tuple[str, Issue]:
-        line, seen = self._line.config_entry, dict.fromkeys(one.cause for one in found)
+        line, seen = self._line, dict.fromkeys(one.cause for one in found)
         once = [next(one for one in found if one.cause == cause) for cause in seen]
-        problem = self._line.line_explanation() or ""
+        problem = self._explain(None) or ""
         return f"line_{line.entry_id}", Issue(
             Kind.LINE, {"line": line.title, "problem": problem, "causes": self._listed(once)}
         )
 
     def _of_meter(self, point: Point) -> tuple[str, Issue]:
-        kind, causes, line = self._kind(point), self._line.causes, self._line.config_entry
+        kind, causes, line = self._kind(point), self._causes, self._line
         data: dict[str, str | int | float | None] = {"kind": kind, "line": line.entry_id, "point": point.id}
         address = point.routes[0].address if point.routes else "?"
         placeholders = {"point": point.name, "line": line.title, "address": address}
@@ -186,7 +186,7 @@ class LineIssues:
             placeholders |= {"serial": swap.serial, "before": swap.before or point.meter.serial or "?"}
         else:
             found = [one for one in causes.diagnoses.get(point.id, ()) if not one.handled]
-            told_ = self._listed(found) or f"- {self._line.explanation(point.id) or '?'}"
+            told_ = self._listed(found) or f"- {self._explain(point.id) or '?'}"
             identity = causes.identities.get(point.id)
             if kind is Kind.MODEL and identity is not None and identity.misfit is not None:
                 told_ = f"- {in_words(self._hass, identity.misfit.text)}\n{told_}"
