@@ -228,15 +228,12 @@ class Meter:
     def was_slow(self, turnround_s: float) -> None:
         """A reply came after its time-out."""
         self.turnround.add(turnround_s)
-        self.turnround.was_late()
         self.mutes.forgive()
         self.answered()
 
     def missed(self, request: Request, error: MeterError, now: float) -> Miss:
         """Nothing useful came. What that says of the meter."""
         weight = 1.0 if isinstance(error, NoReply) else DAMAGED_MISS
-        if weight == 1.0:
-            self.turnround.lost()
         known = not self.mutes.ignored.isdisjoint(one.obis for one in request.registers)
         if self.mutes.missed(request, weight, now):
             return Miss.IGNORED if known else Miss.DIVIDED

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from ..errors import ConfigError, LineError, LineUnavailable, MeterError, Refused
+from ..errors import ConfigError, LineError, LineUnavailable, MeterError, NoReply, Refused
 from ..line import Line, utc_now
 from ..model.interval import Hole
 from ..model.obis import Obis
@@ -279,6 +279,10 @@ class Poller:
         meter, request = job.meter, job.requests[0]
         self._reporter.failed(meter, error)
         miss = meter.missed(request, error, self._monotonic())
+        if isinstance(error, NoReply):
+            # Where one frame is lost others are: it is the line.
+            for one in self._meters.values():
+                one.turnround.lost()
         if miss is Miss.ONCE and job.put_behind(error):
             return
         given_up = job.requests if miss is Miss.SILENT or job.misses > 1 else [request]
@@ -321,6 +325,7 @@ class Poller:
     def _late(self, exchange: Exchange[object], turnround_s: float) -> None:
         """A reply came after its time-out: the meter is there, only slower than we thought."""
         for meter in self._meters.values():
+            meter.turnround.was_late()
             if meter.address == exchange.meter:
                 meter.was_slow(turnround_s)
                 if (seen := self._reader.evidence.meters.get(meter.poll.key)) is not None:

@@ -84,6 +84,9 @@ class Turnround:
                 return self._first_s
             # Another meter of the model may be twice as slow, one that is not there is not worth more.
             return min(MOST_S, max(self._floor_s, 2 * (self._guess[0] + 4 * self._guess[1]) + SPARE_S))
+        if self._floor_s < self._usual_floor_s:
+            # Frames are lost here, so that waiting costs more than asking again.
+            return min(MOST_S, max(self._floor_s, usual - SPARE_S / 2, 1.25 * self._slowest_s + SPARE_S / 2))
         return min(MOST_S, max(self._floor_s, usual, 1.5 * self._slowest_s + SPARE_S))
 
 
