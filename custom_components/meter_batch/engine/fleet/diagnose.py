@@ -86,7 +86,9 @@ def _is_well(meter: MeterEvidence, failures: list[Heard]) -> bool:
         return False
     refusals = sum(one.outcome in ANSWERS for one in failures)
     # Registers that are refused are asked for now and then: a meter that gives the others is well.
-    return len(failures) - refusals < 2
+    # Who misses now and then is not gone when it misses some in a row.
+    often = len(meter.recent) - len(failures) >= FEW
+    return len(failures) - refusals < (2 * FEW if often else FEW)
 
 
 def _facts(line: LineEvidence, meter: MeterEvidence) -> dict[str, object]:
