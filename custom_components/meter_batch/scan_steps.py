@@ -168,7 +168,9 @@ class ScanSteps(LineSteps):
             placeholders |= more
         options = [SelectOptionDict(value=_value(one), label=await self._label(site, one)) for one in free]
         field = SelectSelector(SelectSelectorConfig(options=options, multiple=True, mode=SelectSelectorMode.LIST))
-        schema = probatio.Schema({probatio.Required("meters", default=[_value(one) for one in free]): field})
+        schema = probatio.Schema(
+            {probatio.Required("meters", default=[_value(one) for one in free if one.problem is None]): field}
+        )
         return self.async_show_form(
             step_id="found",
             data_schema=self.add_suggested_values_to_schema(schema, user_input or {}),

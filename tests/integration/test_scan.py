@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.core import HomeAssistant
+from homeassistant.core import Context, HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType, UnknownFlow
-from homeassistant.exceptions import HomeAssistantError, ServiceValidationError
+from homeassistant.exceptions import HomeAssistantError, ServiceValidationError, Unauthorized
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
+from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.coordinator import LineCoordinator
 from custom_components.meter_batch.registry import Registry
@@ -27,6 +29,9 @@ GATEWAY = """
 name = "East"
 listen = "tcp://127.0.0.1:0"
 protocol = "modbus-tcp"
+gateway = true
+gateway_timeout_s = 0.05
+baud = 115200
 turnround_ms = 1
 [[line.meter]]
 address = 3
@@ -48,6 +53,7 @@ METER = """
 address = {address}
 template = "{template}"
 """
+SDM = "eastron/sdm630"
 
 type AddLine = Callable[..., MockConfigEntry]
 
@@ -77,13 +83,16 @@ async def over(hass: HomeAssistant, result: Any) -> Any:
     """The page after the search."""
     assert result["type"] is FlowResultType.SHOW_PROGRESS, result
 
-    async def page() -> Any:
-        return await hass.config_entries.options.async_configure(result["flow_id"])
+    return await page_where(hass, result, lambda shown: shown["type"] is not FlowResultType.SHOW_PROGRESS)
 
-    async with asyncio.timeout(30):
-        while (shown := await page())["type"] is FlowResultType.SHOW_PROGRESS:
-            await asyncio.sleep(0.05)
-    return shown
+
+async def page_where(hass: HomeAssistant, result: Any, holds: Callable[[Any], bool]) -> Any:
+    """The first page on which something holds."""
+    for _ in range(600):
+        if holds(shown := await go(hass, result)):
+            return shown
+        await asyncio.sleep(0.05)
+    raise AssertionError(shown)
 
 
 def labels(result: Any, field: str = "meters") -> dict[str, str]:
@@ -92,7 +101,11 @@ def labels(result: Any, field: str = "meters") -> dict[str, str]:
     return {one["value"]: one["label"] for one in chosen.config["options"]}
 
 
-async def test_found_meters_are_one_click_from_being_points(
+def remarks(result: Any) -> str:
+    return str(result["description_placeholders"]["remarks"])
+
+
+async def test_found_meters_are_one_click_from_being_points_and_one_from_being_none_again(
     hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
 ) -> None:
     fleet = await start_fleet(GATEWAY)
@@ -104,10 +117,334 @@ async def test_found_meters_are_one_click_from_being_points(
     assert (result["step_id"], result["progress_action"]) == ("scanning", "search")
     result = await over(hass, result)
     assert result["step_id"] == "found", result
+    assert remarks(result) == ""
     shown = labels(result)
-    print(shown, result["description_placeholders"])
     assert list(shown) == ["modbus 3", "modbus 7"]
+    assert shown["modbus 3"].startswith("3 · Eastron SDM630 · No. ")
+    assert shown["modbus 7"].startswith("7 · Acrel ADW300 · 2")
+    assert shown["modbus 7"].endswith(" kWh")
     result = await go(hass, result, result["data_schema"]({}))
-    print(result)
     assert result["type"] is FlowResultType.CREATE_ENTRY
-    print(registry.points)
+    three, seven = registry.points.values()
+    assert (three.name, seven.name) == ("Eastron SDM630 3", "Acrel ADW300 7")
+    assert (three.meter.template, three.routes[0].address) == ("eastron/sdm630", "3")
+    assert three.meter.serial and f"No. {three.meter.serial}" in shown["modbus 3"]
+    await hass.async_block_till_done()
+    await wait_for(lambda: coordinator_of(entry).values.get(three.id))
+    assert [one["action"] for one in await (await async_get_site(hass)).log.async_read()] == [
+        "add_scanned",
+        "scan_line",
+    ]
+
+    # Searched again: they are known, and called by their names; nothing is offered twice.
+    result = await begin(hass, entry)
+    result = await over(hass, await go(hass, result, {"first": 1, "last": 10}))
+    assert (result["type"], result["step_id"]) == (FlowResultType.MENU, "nothing_new")
+    assert 'This is "Eastron SDM630 3".' in remarks(result)
+
+    result = await go(hass, result, {"next_step_id": "init"})
+    result = await go(hass, result, {"next_step_id": "undo"})
+    (step,) = labels(result, "until").values()
+    assert "Found meters added" in step
+    await go(hass, result, {"until": "0"})
+    assert registry.points == {}
+
+
+async def test_who_chooses_none_adds_none(hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine) -> None:
+    fleet = await start_fleet(GATEWAY)
+    registry = await running(hass, entry := add_line(port=port_of(fleet)))
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 3, "last": 3}))
+    assert (await go(hass, result, {"meters": []}))["type"] is FlowResultType.CREATE_ENTRY
+    assert registry.points == {}
+
+
+async def test_names_that_are_taken_are_not_taken_again(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    registry = await running(hass, entry := add_line(port=port_of(fleet)))
+    site = await async_get_site(hass)
+    for number, name in enumerate(("Eastron SDM630 3", "East Eastron SDM630 3", "East Eastron SDM630 3 (2)")):
+        point = make_point(f"p{number}", name, str(20 + number), "elsewhere")
+        await registry.async_apply({point.id: point}, SYSTEM, "test")
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 3, "last": 3}))
+    await go(hass, result, {"meters": ["modbus 3"]})
+    assert registry.find("East Eastron SDM630 3 (3)") is not None
+    assert site.registry is registry
+
+
+async def test_an_address_that_was_taken_meanwhile_is_told_and_the_rest_can_still_be_added(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    registry = await running(hass, entry := add_line(port=port_of(fleet)))
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 1, "last": 8}))
+    await registry.async_apply({"p1": make_point("p1", "Hall 1", "7", entry.entry_id)}, SYSTEM, "test")
+    result = await go(hass, result, {"meters": ["modbus 3", "modbus 7"]})
+    assert (result["step_id"], result["errors"]) == ("found", {"base": "address_twice"})
+    assert result["description_placeholders"]["name"] == "Hall 1"
+    await go(hass, result, {"meters": ["modbus 3"]})
+    assert registry.find("Eastron SDM630 3") is not None
+
+
+async def test_meters_of_which_several_models_are_possible_are_asked_for_and_no_others(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(GATEWAY + METER.format(address=5, template="eastron/sdm120"))
+    registry = await running(hass, entry := add_line(port=port_of(fleet)))
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 3, "last": 5}))
+    assert labels(result)["modbus 5"].startswith("5 · Eastron SDM120 / Eastron SDM230 · No. ")
+    result = await go(hass, result, {"meters": ["modbus 3", "modbus 5"]})
+    assert result["step_id"] == "which_models"
+    (field,) = result["data_schema"].schema
+    assert str(field).startswith("5 · 2")
+    assert list(labels(result, str(field))) == ["eastron/sdm120", "eastron/sdm230"]
+    # What fails in the end is told here, and can be mended.
+    await registry.async_apply({"p1": make_point("p1", "Eastron SDM120 9", "5", entry.entry_id)}, SYSTEM, "test")
+    result = await go(hass, result, {str(field): "eastron/sdm230"})
+    assert (result["step_id"], result["errors"]) == ("which_models", {"base": "address_twice"})
+    await registry.async_apply({"p1": None}, SYSTEM, "test")
+    result = await go(hass, result, {str(field): "eastron/sdm230"})
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    assert {point.meter.template for point in registry.points.values()} == {"eastron/sdm630", "eastron/sdm230"}
+
+
+async def test_many_meters_that_look_alike_are_asked_for_together(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    meters = "".join(METER.format(address=number, template="eastron/sdm120") for number in range(10, 21))
+    fleet = await start_fleet(GATEWAY + meters)
+    registry = await running(hass, entry := add_line(port=port_of(fleet)))
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 10, "last": 20}))
+    result = await go(hass, result, result["data_schema"]({}))
+    (field,) = result["data_schema"].schema
+    assert field == "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+    await go(hass, result, {str(field): "eastron/sdm120"})
+    assert len(registry.points) == 11
+
+
+async def test_a_line_without_meters_says_what_to_check_and_leads_on(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    await running(hass, entry := add_line(port=port_of(fleet)))
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 30, "last": 32}))
+    assert (result["type"], result["step_id"]) == (FlowResultType.MENU, "nothing_new")
+    assert result["menu_options"] == ["scan", "add_point", "init"]
+    assert "A and B are not swapped" in remarks(result)
+    result = await go(hass, result, {"next_step_id": "scan"})
+    result = await over(hass, await go(hass, result, {"first": 3, "last": 3}))
+    assert list(labels(result)) == ["modbus 3"]
+
+
+async def test_what_cannot_be_searched_is_told_at_its_field(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, tmp_path: Path
+) -> None:
+    await start_fleet(WIRE.format(listen="pty:./ttyM", protocol="modbus-rtu") + METER.format(address=3, template=SDM))
+    entry = add_line(link="serial", serial_port=str(tmp_path / "ttyM"), protocol="modbus-rtu", baud=19200)
+    await running(hass, entry)
+    result = await begin(hass, entry)
+    names = [str(one) for one in result["data_schema"].schema]
+    assert names == ["protocols", "first", "last", "bauds", "parities", "thorough"]
+    assert result["description_placeholders"]["settings"] == "19200 8N1"
+    result = await go(hass, result, {"protocols": [], "first": 1, "last": 2})
+    assert result["errors"] == {"protocols": "scan_no_protocol"}
+    result = await go(hass, result, {"protocols": ["modbus"], "first": 5, "last": 2})
+    assert result["errors"] == {"last": "scan_range"}
+
+
+async def test_meters_that_answer_otherwise_than_the_line_is_set_are_shown_with_what_to_do(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, tmp_path: Path
+) -> None:
+    wire = WIRE.format(listen="pty:./ttyM", protocol="mixed") + 'parity = "N"\n'
+    fast = METER.format(address=3, template=SDM) + 'faults = [{ kind = "baud", baud = 38400 }]\n'
+    await start_fleet(wire + fast + METER.format(address='"000000000012"', template="generic/dlt645-1ph"))
+    entry = add_line(
+        link="serial", serial_port=str(tmp_path / "ttyM"), protocol="modbus-rtu", baud=19200, parity="N", stop_bits=1
+    )
+    await running(hass, entry)
+    fields = {"protocols": ["modbus", "dlt645-2007"], "first": 3, "last": 3, "bauds": ["38400"]}
+    result = await over(hass, await go(hass, await begin(hass, entry), fields))
+    assert result["step_id"] == "nothing_new", (labels(result), remarks(result))
+    assert "**000000000012** · It speaks DL/T 645-2007, which this line does not." in remarks(result)
+    assert "**3** · It answers at 38400 8N1, while the line is at 19200 8N1." in remarks(result)
+
+
+@pytest.mark.parametrize("own_process", [False, True])
+async def test_who_closes_the_page_ends_the_search_and_polling_goes_on(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, own_process: bool
+) -> None:
+    fleet = await start_fleet(
+        WIRE.format(listen="tcp://127.0.0.1:0", protocol="modbus-rtu") + METER.format(address=3, template=SDM)
+    )
+    entry = add_line(
+        port=port_of(fleet), protocol="modbus-rtu", baud=19200, options={"own_process": own_process, "fast_s": 1}
+    )
+    registry = await running(hass, entry)
+    await registry.async_apply({"p1": make_point("p1", "Hall 1", "3", entry.entry_id)}, SYSTEM, "test")
+    coordinator = coordinator_of(entry)
+    await wait_for(lambda: coordinator.values.get("p1"))
+    result = await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 247})
+    await wait_for(lambda: coordinator.scanning)
+    before = coordinator.values["p1"]
+
+    # Meanwhile the meter is not read, in words, and what is known of it stays.
+    with pytest.raises(HomeAssistantError) as refused:
+        await coordinator.async_read_now(registry.points["p1"], None)
+    assert refused.value.translation_key == "line_scanning"
+    assert coordinator.good("p1")
+
+    # A second search is refused in words.
+    again = await over(hass, await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 2}))
+    assert "is being searched for meters already" in remarks(again)
+
+    await page_where(hass, result, lambda shown: shown["description_placeholders"]["done"] != "0")
+    hass.config_entries.options.async_abort(result["flow_id"])
+    await wait_for(lambda: not coordinator.scanning)
+    newest = max(one.at for one in before.values())
+    await wait_for(lambda: max(one.at for one in coordinator.values["p1"].values()) > newest)
+    readings = await coordinator.async_read_now(registry.points["p1"], None)
+    assert readings
+    with pytest.raises(UnknownFlow):
+        hass.config_entries.options.async_get(result["flow_id"])
+
+
+async def test_a_line_that_is_stopped_ends_its_search_and_says_so(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(
+        WIRE.format(listen="tcp://127.0.0.1:0", protocol="modbus-rtu") + METER.format(address=3, template=SDM)
+    )
+    entry = add_line(port=port_of(fleet), protocol="modbus-rtu", baud=19200)
+    await running(hass, entry)
+    coordinator = coordinator_of(entry)
+    result = await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 247})
+    await wait_for(lambda: coordinator.scanning)
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    assert not coordinator.scanning
+    result = await over(hass, result)
+    assert "was ended, because the line was stopped or changed" in remarks(result)
+    result = await go(hass, result, {"next_step_id": "scan"})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "line_not_running")
+
+
+async def test_a_line_that_fails_is_told_and_polled_again(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    await running(hass, entry := add_line(port=port_of(fleet)))
+    await fleet.stop()
+    result = await over(hass, await go(hass, await begin(hass, entry), {"first": 1, "last": 2}))
+    assert result["step_id"] == "nothing_new"
+    assert "East could not be searched: " in remarks(result)
+    assert not coordinator_of(entry).scanning
+
+
+# --- the action ---
+
+
+async def scan_line(hass: HomeAssistant, user: Any = None, **data: Any) -> Any:
+    context = Context(user_id=user.id) if user else None
+    return await hass.services.async_call(
+        DOMAIN, "scan_line", {"line": "East", **data}, blocking=True, return_response=True, context=context
+    )
+
+
+async def test_the_action_tells_what_the_command_line_tells_and_adds_what_is_clear(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, hass_read_only_user: Any
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    registry = await running(hass, add_line(port=port_of(fleet)))
+    with pytest.raises(Unauthorized):
+        await scan_line(hass, hass_read_only_user)
+    answer = await scan_line(hass, last=8)
+    assert (answer["found"], answer["complete"], answer["noise"], answer["added"]) == (2, True, None, [])
+    three, seven = answer["meters"]
+    assert (three["address"], three["template"], three["known"], three["hindrance"]) == (
+        "3",
+        "eastron/sdm630",
+        False,
+        None,
+    )
+    assert {one["key"] for one in three["readings"]} >= {"voltage_l1", "energy_import"}
+    assert three["models"][0]["reasons"]
+    assert registry.points == {}
+
+    answer = await scan_line(hass, last=8, add=True)
+    assert [one["name"] for one in answer["added"]] == ["Eastron SDM630 3", "Acrel ADW300 7"]
+    assert {one["id"] for one in answer["added"]} == set(registry.points)
+    answer = await scan_line(hass, first=3, last=3, add=True, identify=False)
+    assert [(one["known"], one["hindrance"]) for one in answer["meters"]] == [(True, 'This is "Eastron SDM630 3".')]
+    assert answer["added"] == []
+    await registry.async_undo(SYSTEM)
+    assert registry.points == {}
+    assert seven["template"] == "acrel/adw300"
+
+
+async def test_the_action_refuses_in_words(hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine) -> None:
+    fleet = await start_fleet(GATEWAY)
+    await running(hass, add_line(port=port_of(fleet)))
+    add_line("West", port=1, disabled=True)
+    for data, key in (
+        ({"line": "North"}, "unknown_line"),
+        ({"line": "West"}, "scan_not_running"),
+        ({"bauds": [2400]}, "scan_port_set_there"),
+        ({"first": 5, "last": 2}, "scan_failed"),
+    ):
+        with pytest.raises(ServiceValidationError) as refused:
+            await scan_line(hass, **data)
+        assert refused.value.translation_key == key
+
+
+# --- the WebSocket command ---
+
+
+async def test_a_screen_follows_a_search(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, hass_ws_client: WebSocketGenerator
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    await running(hass, add_line(port=port_of(fleet)))
+    client = await hass_ws_client(hass)
+    await client.send_json_auto_id({"type": f"{DOMAIN}/scan/subscribe", "line": "East", "last": 8})
+    assert (await client.receive_json())["success"]
+    events = [(await client.receive_json())["event"]]
+    while "finished" not in events[-1]:
+        events.append((await client.receive_json())["event"])
+    shares = [one["progress"]["share"] for one in events if "progress" in one]
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert {one["progress"]["phase"] for one in events if "progress" in one} == {"search", "identify"}
+    last = {one["found"]["address"]: one["found"] for one in events if "found" in one}
+    assert (last["3"]["template"], last["7"]["template"]) == ("eastron/sdm630", "acrel/adw300")
+    finished = events[-1]["finished"]
+    assert (finished["found"], [one["address"] for one in finished["meters"]]) == (2, ["3", "7"])
+
+
+async def test_a_screen_that_goes_away_ends_the_search_and_a_second_one_is_refused(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, hass_ws_client: WebSocketGenerator
+) -> None:
+    fleet = await start_fleet(
+        WIRE.format(listen="tcp://127.0.0.1:0", protocol="modbus-rtu") + METER.format(address=3, template=SDM)
+    )
+    entry = add_line(port=port_of(fleet), protocol="modbus-rtu", baud=19200)
+    await running(hass, entry)
+    coordinator = coordinator_of(entry)
+    client = await hass_ws_client(hass)
+    ask = {"type": f"{DOMAIN}/scan/subscribe", "line": "East", "protocols": ["modbus"]}
+    await client.send_json({"id": 1, **ask})
+    assert (await client.receive_json())["success"]
+    await wait_for(lambda: coordinator.scanning)
+    other = await hass_ws_client(hass)
+    await other.send_json({"id": 1, **ask})
+    refused = await other.receive_json()
+    assert "is being searched for meters already" in refused["error"]["message"]
+    await client.close()
+    await wait_for(lambda: not coordinator.scanning)
+
+    # A line that is stopped says so to who is still there.
+    await other.send_json({"id": 2, **ask})
+    assert (await other.receive_json())["success"]
+    await wait_for(lambda: coordinator.scanning)
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    while "failed" not in (event := (await other.receive_json())["event"]):
+        pass
+    assert "was ended" in event["failed"]

@@ -267,7 +267,10 @@ class _Scan:
                 problem=presence.problem,
                 known=(protocol, presence.address) in self.plan.known,
             )
-            if meter.key not in self.meters:
+            before = self.meters.get(meter.key)
+            if before is not None and before.settings != settings and meter.problem is not None:
+                return  # neither here nor there it can be understood
+            if before is None or before.settings != settings:
                 new.append(meter)
             self._tell(meter)
 
@@ -277,7 +280,9 @@ class _Scan:
 
         search: UnitSearch | GatewaySearch | AddressSearch
         if protocol == "modbus":
-            units = [one for one in self.plan.units if ("modbus", str(one)) not in self.meters]
+            # What answered garbage at one setting may be understood at another.
+            clear = {key for key, one in self.meters.items() if one.problem is None or one.settings == settings}
+            units = [one for one in self.plan.units if ("modbus", str(one)) not in clear]
             if settings.framing == "tcp":
                 search = GatewaySearch(line, take, step)
                 await search.run(units)
