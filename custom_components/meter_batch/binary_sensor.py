@@ -65,7 +65,9 @@ class Problem(PointEntity, BinarySensorEntity):
             reason = "wrong_meter"
         elif problem is None and causes.is_another_model(point):
             reason = "implausible"
-        self._attr_is_on = reason != "none" if known else None
+        elif problem is None and point in causes.since:
+            reason = "other"
+        self._attr_is_on = True if reason != "none" else False if known else None
         likeliest = causes.likeliest(point)
         self._attr_extra_state_attributes = {
             "reason": reason,

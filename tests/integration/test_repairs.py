@@ -227,10 +227,10 @@ async def wait_for_log(site: Site, action: str) -> dict[str, Any]:
 async def test_a_meter_of_another_model_is_asked_which_it_is_and_the_right_one_is_chosen(
     hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry], at_once: None
 ) -> None:
-    toml, rows = fleet_of(("Hall", "eastron/sdm630", "")), "Hall,1,abb/b23,\n"
-    await set_up(hass, start_fleet, add_line, toml, rows)
+    toml = fleet_of(("Main", "eastron/sdm630", ""), ("Hall", "eastron/sdm630", ""))
+    await set_up(hass, start_fleet, add_line, toml, "Main,1,eastron/sdm630,\nHall,2,abb/b23,\n")
     site = await async_get_site(hass)
-    (id_,) = site.registry.points
+    id_ = site.registry.find("Hall").id  # type: ignore[union-attr]
     found = await wait_for(
         lambda: (one := issue(hass, f"meter_{id_}")) and one.translation_key == "meter_wrong_model" and one, 30
     )
