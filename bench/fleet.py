@@ -119,7 +119,7 @@ def judge(seen: dict[str, Any], wires: dict[str, list[dict[str, Any]]], meters: 
             median(first),
             "",
             FIRST,
-            f"of {len(first)} lines; worst {max(first):.3g}",
+            f"of {len(first)} lines, while the import goes on; worst {max(first):.3g}",
         ),
         _figure("import of all, dry run", seen["dry_s"], "s", None, _longest(seen["dry"])),
         _figure(
