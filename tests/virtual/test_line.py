@@ -138,11 +138,11 @@ async def test_an_echo_fault_returns_the_request_before_the_reply(start_fleet: S
 async def test_a_cut_that_is_scripted_comes_and_goes_by_itself_and_meters_go_on_meanwhile(
     start_fleet: StartFleet,
 ) -> None:
-    fleet = await start_fleet(toml(line='[[line.fault]]\nkind = "cut"\nfrom_s = 0.4\nto_s = 0.9'), hold=False)
+    fleet = await start_fleet(toml(line='[[line.fault]]\nkind = "cut"\nfrom_s = 0.4\nto_s = 1.4'), hold=False)
     port = int(fleet.lines[0].where.rpartition(":")[2])
     registers = [meter.truth(fleet.clock.now()) for _, meter in fleet.meters]
     begun, states = fleet.clock.since_start_s(), []
-    while fleet.clock.since_start_s() < 1.2:
+    while fleet.clock.since_start_s() < 2.0:
         at = fleet.clock.since_start_s()
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -154,7 +154,7 @@ async def test_a_cut_that_is_scripted_comes_and_goes_by_itself_and_meters_go_on_
     assert begun < 0.4
     assert all(listens for _, until, listens in states if until < 0.4)
     refused = [at for at, _, listens in states if not listens]
-    assert refused and min(refused) < 0.6 and max(refused) < 1.1
+    assert refused and min(refused) < 1.0 and max(refused) < 1.7
     assert states[-1][2]
     assert [meter.truth(fleet.clock.now()) for _, meter in fleet.meters] != registers
 
