@@ -204,5 +204,5 @@ class _Bare(asyncio.Protocol, Client):
 class _Timed(_Bare):
     async def ask(self, count: int) -> None:
         for _ in range(count):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(20.0):
                 await super().ask(1)

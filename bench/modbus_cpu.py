@@ -64,7 +64,7 @@ class _Ours(Client):
         for _ in range(count):
             self.transaction = (self.transaction + 1) & 0xFFFF
             question = ReadRegisters(1, 3, 0, WORDS, framing="tcp", transaction=self.transaction)
-            reply = await line.exchange(question, turnround_s=1.0)
+            reply = await line.exchange(question, turnround_s=20.0)
             assert len(reply.answer) == WORDS
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class _Bare(asyncio.Protocol, Client):
             self.transaction = (self.transaction + 1) & 0xFFFF
             self.waiting = self.loop.create_future()
             self.transport.write(_REQUEST.pack(self.transaction, 0, 6, 1, 3, 0, WORDS))
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(20.0):
                 words = await self.waiting
             assert len(words) == WORDS
 

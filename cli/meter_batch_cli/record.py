@@ -131,7 +131,7 @@ async def _record(
                     typer.echo(f"{meter.address}: {error.text}", err=True)
                 # The line remembers only the last ones.
                 exchanges += line.trace
-                line.trace.clear()
+                line.forget_trace()
     finally:
         await line.close()
     found = record(url, settings, (meter for meter, _ in meters), exchanges)

@@ -149,7 +149,7 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
     async def async_trace(self) -> list[Exchanged]:
         """The last exchanges on the line."""
         line = self.line
-        return await line.trace() if isinstance(line, RemotePoller) else list(line.trace)
+        return await line.trace() if isinstance(line, RemotePoller) else line.trace
 
     @property
     def interval_s(self) -> int:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -205,10 +205,10 @@ class Line:
     ) -> None:
         self.settings = settings
         self.counters = LineCounters()
-        self.trace: deque[Exchanged] = deque(maxlen=TRACE[settings.framing])
-        """The last exchanges, oldest first."""
         self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
         """Told of a reply after its time-out, with the turn-round that it took."""
+        self._passed: deque[tuple[float, str, bytes, bytes, float, str | None]] = deque(maxlen=TRACE[settings.framing])
+        """The trace as it is kept: `Exchanged` is made of it where it is asked for, and this is all that it costs."""
         self._transport, self._now, self._make_alarm = transport, now, make_alarm
         self._write = transport.write
         self._busy = False
@@ -246,6 +246,18 @@ class Line:
     def echoes(self) -> bool:
         """True where requests are known to come back to us."""
         return self._echoes >= ECHOES_TO_LEARN
+
+    @property
+    def trace(self) -> list[Exchanged]:
+        """The last exchanges, oldest first; their times by the clock as it is set now."""
+        if not self._passed:
+            return []
+        at, now = self._now(), self._time()
+        return [Exchanged(at - timedelta(seconds=now - end), *rest) for end, *rest in self._passed]
+
+    def forget_trace(self) -> None:
+        """Those that come from now on are all of the trace."""
+        self._passed.clear()
 
     @property
     def expects_late_replies(self) -> bool:
@@ -338,7 +350,7 @@ class Line:
             counters.replies += 1
             at, replied, received = self._now(), asked.replied, asked.received
             duration_s, thought = replied - asked.sent_at, replied - asked.sent_end
-            self.trace.append(Exchanged(at, exchange.meter, request, received, duration_s, None))
+            self._passed.append((replied, exchange.meter, request, received, duration_s, None))
             if byte_s:
                 thought -= byte_s * (len(received) - asked.echo)
             return Reply(answer, at, thought if thought > 0 else 0.0, duration_s)
@@ -521,8 +533,9 @@ class Line:
 
     def _note(self, asked: _Asked, problem: str | None) -> None:
         """Remembers an exchange that brought no answer."""
-        exchange, duration_s = asked.exchange, self._time() - asked.sent_at
-        self.trace.append(Exchanged(self._now(), exchange.meter, exchange.request, asked.received, duration_s, problem))
+        exchange, now = asked.exchange, self._time()
+        duration_s = now - asked.sent_at
+        self._passed.append((now, exchange.meter, exchange.request, asked.received, duration_s, problem))
 
     def _count(self, error: MeterError) -> None:
         if isinstance(error, NoReply):

@@ -171,7 +171,7 @@ class Child:
         return wire_poll.READINGS.encode(await self._lines[line].poller.read_now(key, wanted))
 
     async def _trace(self, line: str) -> Any:
-        return wire_poll.TRACE.encode(list(self._lines[line].line.trace))
+        return wire_poll.TRACE.encode(self._lines[line].line.trace)
 
     async def _open(self, line: str) -> None:
         await self._lines[line].line.open()

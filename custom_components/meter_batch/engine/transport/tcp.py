@@ -15,8 +15,8 @@ from . import OnBytes, OnLost
 from .failure import lost, network_failure
 
 CONNECT_S = 5.0
-READ_BYTES = 4096
-"""How much is taken from the system at once: more than any reply."""
+READ_BYTES = 470
+"""How much is taken from the system at once: more than any reply, and little enough for Python's own small blocks."""
 _ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000))
 """A gateway without power is noticed within half a minute (the last one in ms; not every system has all)."""
 
