@@ -112,15 +112,15 @@ class ScanSteps(LineSteps):
         if now - self._told_at < REFRESH_S:
             return
         self._told_at = now
-        assert self._search is not None
-        self.async_update_progress(self._search.share)
         self.hass.async_create_task(self._refresh(), f"scan page {self.config_entry.title}")
 
     async def _refresh(self) -> None:
-        """The words of the page."""
-        if self._searching is not None and not self._searching.done():
-            with suppress(UnknownFlow):
-                await self.hass.config_entries.options.async_configure(self.flow_id)
+        """The words of the page, and then how much is done: new words make the page forget that."""
+        if self._search is None or self._searching is None or self._searching.done():
+            return
+        with suppress(UnknownFlow):
+            await self.hass.config_entries.options.async_configure(self.flow_id)
+            self.async_update_progress(self._search.share)
 
     async def async_step_scanning(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """How far it is."""
@@ -242,7 +242,9 @@ class ScanSteps(LineSteps):
         model = (
             " / ".join(names) if meter.template_id or meter.ties else await async_message(self.hass, "scan_no_model")
         )
-        serial = [await async_message(self.hass, "scan_serial", serial=meter.serial)] if meter.serial else []
+        serial = []
+        if meter.serial and meter.serial != meter.address:
+            serial.append(await async_message(self.hass, "scan_serial", serial=meter.serial))
         return " · ".join((meter.address, model, *serial, *meter.glance))
 
     async def _remarks(self, site: Site) -> str:

@@ -53,6 +53,7 @@ def plan(site: Site, entry: ConfigEntry, given: Mapping[str, Any]) -> ScanPlan:
         protocols=tuple(given.get("protocols") or (one for one in PROTOCOLS if spoken.speaks(one))),
         settings=tuple(replace(wire, baud=baud, parity=parity) for baud, parity in product(bauds, parities)),
         known=frozenset(known),
+        templates=tuple(site.templates.values()),
         **{key: given[key] for key in ("first", "last", "identify", "thorough") if key in given},
     )
 

@@ -19,6 +19,7 @@ from ..model.quantity import QUANTITIES
 from ..model.reading import Reading
 from ..protocol.dlt645.frame import Variant
 from ..sentences import Sentence, say
+from ..template import Template
 from .identify import LIKELY, TIE, Candidate, Identifier
 from .request import MOST_UNITS
 from .search_dlt645 import AddressSearch
@@ -52,6 +53,8 @@ class ScanPlan:
     thorough: bool = False
     """Asks silent Modbus units of a wire a second time and otherwise: for lines that lose frames, and odd meters."""
     known: frozenset[tuple[str, str]] = frozenset()
+    templates: tuple[Template, ...] = ()
+    """The models that a meter may be; where none are given all are read from their files, which takes a moment."""
 
     def __post_init__(self) -> None:
         for protocol in self.protocols:
@@ -305,7 +308,7 @@ class _Scan:
             self.noise = self.noise or say("scan_disturbed", line=line.name, count=search.disturbed, asked=asked)
 
     async def _identify(self, line: Line, settings: LineSettings, new: Sequence[ScannedMeter]) -> None:
-        identifier = Identifier(line)
+        identifier = Identifier(line, self.plan.templates)
         loop = asyncio.get_running_loop()
         # What the search learned of a meter since it was found (that it is one of two) counts.
         todo = [one for meter in new if not (one := self.meters[meter.key]).known and one.address.isdecimal()]
