@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from quality_scale import problems as rules_problems
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "custom_components" / "meter_batch"
@@ -144,7 +145,7 @@ def translations() -> None:
             check(other[key].strip(), f"{path.name}: {key} is empty")
             check(not re.search(r"<\w+[^>]*>|https?://", other[key]), f"{path.name}: {key} holds markup or an address")
             check(not re.search(r"'{\w+}'", other[key]), f"{path.name}: {key} has a placeholder in single quotes")
-            same = other[key] == english[key] and re.search("[A-Za-z]{4,}", english[key])
+            same = other[key] == english[key] and re.search("[A-Za-z]{4,}", re.sub(r"{\w+}", "", english[key]))
             known = r"Modbus|DL/T|RS-485|Meter Batch|CSV|COM|TCP"
             check(
                 path.stem == "en" or not same or re.search(known, english[key]), f"{path.name}: {key} is not translated"
@@ -216,6 +217,7 @@ def quality_scale() -> None:
         value = status if isinstance(status, str) else status.get("status")
         check(value in {"done", "todo", "exempt"}, f"quality_scale.yaml: {rule} has status {value}")
         check(value != "exempt" or status.get("comment"), f"quality_scale.yaml: {rule} is exempt without a reason")
+    problems.extend(rules_problems())
 
 
 def repository() -> None:

@@ -11,6 +11,7 @@ import logging
 from homeassistant.core import HomeAssistant
 from homeassistant.exceptions import HomeAssistantError
 
+from .const import DOMAIN
 from .engine import LedgerError
 from .site import async_get_site
 from .wording import async_in_words
@@ -25,7 +26,11 @@ async def async_pre_backup(hass: HomeAssistant) -> None:
     try:
         await site.ledger.async_copy()
     except LedgerError as error:
-        raise HomeAssistantError(await async_in_words(hass, error.text)) from error
+        raise HomeAssistantError(
+            translation_domain=DOMAIN,
+            translation_key="ledger_not_copied",
+            translation_placeholders={"error": await async_in_words(hass, error.text)},
+        ) from error
 
 
 async def async_post_backup(hass: HomeAssistant) -> None:

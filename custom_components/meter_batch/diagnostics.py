@@ -16,7 +16,7 @@ from typing import Any, cast
 from homeassistant.components.diagnostics.const import REDACTED
 from homeassistant.components.diagnostics.util import async_redact_data
 from homeassistant.config_entries import ConfigEntryState
-from homeassistant.const import CONF_TOKEN
+from homeassistant.const import CONF_MAC, CONF_TOKEN
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers.device_registry import AnyDeviceEntry
 
@@ -59,7 +59,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: LineEnt
         return _server(cast("AnalyticsEntry", entry))
     entry = cast("LineEntry", entry)
     data = {
-        "data": async_redact_data(dict(entry.data), {CONF_HOST, CONF_PORT, CONF_SERIAL_PORT}),
+        "data": async_redact_data(dict(entry.data), {CONF_HOST, CONF_MAC, CONF_PORT, CONF_SERIAL_PORT}),
         "options": dict(entry.options),
     }
     if entry.state is not ConfigEntryState.LOADED:
