@@ -279,7 +279,8 @@ async def test_a_virtual_point_is_a_device_with_energies_that_follow_its_parts(
     assert shown.attributes["completeness"] == 1 and shown.attributes["parts"] == 2
     assert "state_class" not in shown.attributes
     today = state("energy_today")
-    assert Decimal(today.state) == (end - midnight) // timedelta(minutes=15) * Decimal("0.75")
+    if end > midnight:  # else none of today's is closed yet
+        assert Decimal(today.state) == (end - midnight) // timedelta(minutes=15) * Decimal("0.75")
     assert "state_class" not in today.attributes
 
     # another formula counts from the beginning of what the ledger knows
