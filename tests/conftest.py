@@ -17,6 +17,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: how long a test takes is what benches are for.
+settings.register_profile("promises", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("promises")
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE, HOSTED = "meter_batch_engine", "custom_components.meter_batch.engine"
