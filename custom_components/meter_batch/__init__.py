@@ -25,7 +25,7 @@ from . import (
     websocket,
 )
 from .analytics import AnalyticsEntry
-from .completeness import leave_site
+from .completeness import SITE_DEVICE, leave_site
 from .const import DOMAIN, PLATFORMS
 from .coordinator import LineCoordinator
 from .entity import LineEntry, Population, populations
@@ -116,8 +116,10 @@ async def async_remove_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEn
 async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry, device: dr.DeviceEntry) -> bool:
     """A device may be deleted by hand once its point is gone from this line."""
     site = await async_get_site(hass)
-    on_line = {point.id for point in site.registry.at_home(entry.entry_id)} | {entry.entry_id}
-    return not any(domain == DOMAIN and id_ in on_line for domain, id_ in device.identifiers)
+    here = {point.id for point in site.registry.at_home(entry.entry_id)} | {entry.entry_id}
+    if site.keeper == entry.entry_id:
+        here.add(SITE_DEVICE)
+    return not any(domain == DOMAIN and id_ in here for domain, id_ in device.identifiers)
 
 
 @callback
