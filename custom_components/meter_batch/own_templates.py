@@ -45,7 +45,7 @@ async def async_read(hass: HomeAssistant, templates: dict[str, Template]) -> Non
         severity=ir.IssueSeverity.WARNING,
         translation_key=ISSUE,
         translation_placeholders={
-            "folder": str(folder),
+            "folder": str(own),
             "count": str(len(wrong)),
             "problems": "\n".join(f"- {one}" for one in wrong[:SHOWN]) + ("\n- …" if len(wrong) > SHOWN else ""),
         },

@@ -99,6 +99,7 @@ async def test_a_meter_and_a_line_that_go_and_come_back_are_logged_once_each_way
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
+    caplog.set_level(logging.INFO, "custom_components.meter_batch")
     fleet, *_ = await set_up(hass, start_fleet, add_line)
 
     def logged(text: str) -> int:
