@@ -28,6 +28,10 @@ BAUDS = ["1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200"]
 PARITIES = {"none": "N", "even": "E", "odd": "O"}
 REFRESH_S = 1.0
 """So often the page of a search that is under way is written anew."""
+SHOWN_S = 1.0
+"""So long the page of a search stays at least: a browser that is told of its end sooner does not hear it."""
+UNSEEN_S = 60.0
+"""After so long without anybody who looks at the page the search is ended: a browser that is closed says nothing."""
 MOST_ASKED = 10
 """Up to so many meters are each asked for their model; more are asked for together, by what they may be."""
 
@@ -47,7 +51,8 @@ class ScanSteps(LineSteps):
         self._search: scanning.Search | None = None
         self._searching: asyncio.Task[None] | None = None
         self._failed = ""
-        self._told_at = 0.0
+        self._told_at = self._seen_at = 0.0
+        self._own_look = False
         self._chosen: list[ScannedMeter] = []
 
     async def async_step_scan(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -61,6 +66,8 @@ class ScanSteps(LineSteps):
                 errors["protocols"] = "scan_no_protocol"
             elif user_input["first"] > user_input["last"]:
                 errors["last"] = "scan_range"
+            elif scanning.coordinator_of(await async_get_site(self.hass), entry.entry_id).scanning:
+                errors["base"] = "scan_running"
             else:
                 return await self._begin(user_input)
         fields: dict[Any, Any] = {}
@@ -98,11 +105,13 @@ class ScanSteps(LineSteps):
         self._failed = ""
 
         async def run() -> None:
+            until = self.hass.loop.time() + SHOWN_S
             try:
                 await search.async_run(actor, self._on_progress)
             except HomeAssistantError as error:
                 facts = error.translation_placeholders or {}
                 self._failed = await async_message(self.hass, error.translation_key or "", **facts)
+            await asyncio.sleep(max(0.0, until - self.hass.loop.time()))
 
         self._searching = self.hass.async_create_task(run(), f"scan {self.config_entry.title}")
         return await self.async_step_scanning()
@@ -112,12 +121,16 @@ class ScanSteps(LineSteps):
         if now - self._told_at < REFRESH_S:
             return
         self._told_at = now
+        if now - self._seen_at > UNSEEN_S and self._searching is not None:
+            self._searching.cancel()
+            return
         self.hass.async_create_task(self._refresh(), f"scan page {self.config_entry.title}")
 
     async def _refresh(self) -> None:
         """The words of the page, and then how much is done: new words make the page forget that."""
         if self._search is None or self._searching is None or self._searching.done():
             return
+        self._own_look = True
         with suppress(UnknownFlow):
             await self.hass.config_entries.options.async_configure(self.flow_id)
             self.async_update_progress(self._search.share)
@@ -126,6 +139,9 @@ class ScanSteps(LineSteps):
         """How far it is."""
         search, task = self._search, self._searching
         assert search is not None and task is not None
+        if not self._own_look:
+            self._seen_at = self.hass.loop.time()
+        self._own_look = False
         if task.done():
             return self.async_show_progress_done(next_step_id="found")
         at = search.at

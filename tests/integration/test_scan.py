@@ -16,6 +16,7 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
+from custom_components.meter_batch import scan_steps
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.coordinator import LineCoordinator
@@ -58,6 +59,11 @@ SDM = "eastron/sdm630"
 type AddLine = Callable[..., MockConfigEntry]
 
 
+@pytest.fixture(autouse=True)
+def _no_browser_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_steps, "SHOWN_S", 0.0)
+
+
 async def running(hass: HomeAssistant, entry: MockConfigEntry) -> Registry:
     assert await async_setup_component(hass, DOMAIN, {})
     await hass.async_block_till_done()
@@ -81,7 +87,7 @@ async def go(hass: HomeAssistant, result: Any, step: dict[str, Any] | None = Non
 
 async def over(hass: HomeAssistant, result: Any) -> Any:
     """The page after the search."""
-    assert result["type"] is FlowResultType.SHOW_PROGRESS, result
+    assert result["type"] is not FlowResultType.FORM, result
 
     return await page_where(hass, result, lambda shown: shown["type"] is not FlowResultType.SHOW_PROGRESS)
 
@@ -295,8 +301,11 @@ async def test_who_closes_the_page_ends_the_search_and_polling_goes_on(
     assert coordinator.good("p1")
 
     # A second search is refused in words.
-    again = await over(hass, await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 2}))
-    assert "is being searched for meters already" in remarks(again)
+    again = await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 2})
+    assert again["errors"] == {"base": "scan_running"}
+    with pytest.raises(HomeAssistantError) as second:
+        await scan_line(hass, last=2)
+    assert second.value.translation_key == "scan_running"
 
     await page_where(hass, result, lambda shown: shown["description_placeholders"]["done"] != "0")
     hass.config_entries.options.async_abort(result["flow_id"])
@@ -307,6 +316,30 @@ async def test_who_closes_the_page_ends_the_search_and_polling_goes_on(
     assert readings
     with pytest.raises(UnknownFlow):
         hass.config_entries.options.async_get(result["flow_id"])
+
+
+async def test_a_search_that_nobody_looks_at_any_more_ends_by_itself(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_steps, "UNSEEN_S", 0.5)
+    monkeypatch.setattr(scan_steps, "REFRESH_S", 0.1)
+    fleet = await start_fleet(
+        WIRE.format(listen="tcp://127.0.0.1:0", protocol="modbus-rtu") + METER.format(address=3, template=SDM)
+    )
+    entry = add_line(port=port_of(fleet), protocol="modbus-rtu", baud=19200)
+    await running(hass, entry)
+    coordinator = coordinator_of(entry)
+    result = await go(hass, await begin(hass, entry), {"protocols": ["modbus"], "first": 1, "last": 247})
+    # As long as a page is there that asks, it goes on …
+    for _ in range(10):
+        await asyncio.sleep(0.1)
+        assert (await go(hass, result))["type"] is FlowResultType.SHOW_PROGRESS
+    assert coordinator.scanning
+    # … and not much longer. Who comes back sees what was found until then.
+    await wait_for(lambda: not coordinator.scanning, 5)
+    result = await over(hass, result)
+    assert result["step_id"] == "found"
+    assert "there may be more meters" in remarks(result)
 
 
 async def test_a_line_that_is_stopped_ends_its_search_and_says_so(
