@@ -63,7 +63,7 @@ async def test_a_mistake_is_a_repair_issue_that_names_file_and_error_and_goes_wh
     issue = ir.async_get(hass).async_get_issue(DOMAIN, ISSUE)
     assert issue is not None
     assert issue.translation_placeholders is not None
-    assert issue.translation_placeholders["folder"] == str(folder)
+    assert issue.translation_placeholders["folder"] == str(folder.parent)
     assert (
         '- acme/m2.toml: [register voltag] key: "voltag" is no quantity we know (did you mean "voltage"?)'
         in issue.translation_placeholders["problems"]
