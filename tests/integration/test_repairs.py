@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -16,9 +18,11 @@ from homeassistant.setup import async_setup_component
 from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
+import custom_components.meter_batch as package
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.engine.ledger import swap
 from custom_components.meter_batch.engine.model.interval import IMPORT
+from custom_components.meter_batch.issues import FIXABLE, Kind
 from custom_components.meter_batch.site import Site, async_get_site
 from meter_batch_virtual.config import parse_fleet
 
@@ -277,3 +281,24 @@ async def test_a_repair_of_a_point_that_is_gone_says_so(
     since = dt_util.now().strftime("%Y-%m-%d %H:%M:%S")
     flow = await answer(hass, flow, serial="X", since=since)
     assert flow["errors"] == {"base": "point_gone"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+def test_every_kind_of_repair_has_its_words_and_gives_all_that_they_name(language: str) -> None:
+    path = Path(package.__file__).parent / "translations" / f"{language}.json"
+    texts = json.loads(path.read_text(encoding="utf-8"))["issues"]
+    of_meter = {"point", "line", "address"}
+    given = {
+        Kind.LINE: {"line", "problem", "causes"},
+        Kind.METERS: {"line", "count", "names", "causes"},
+        Kind.METER: {*of_meter, "causes"},
+        Kind.ADDRESS: {*of_meter, "causes"},
+        Kind.MODEL: {*of_meter, "causes", "fitting"},
+        Kind.SWAPPED: {*of_meter, "serial", "before"},
+    }
+    for kind in Kind:
+        words = texts[kind]
+        assert ("fix_flow" in words) == (kind in FIXABLE) != ("description" in words)
+        assert set(re.findall(r"{(\w+)}", words["title"])) <= given[kind] - {"fitting"}
+        shown = words.get("description") or words["fix_flow"]["step"]["confirm"]["description"]
+        assert set(re.findall(r"{(\w+)}", shown)) == given[kind] - ({"line", "count"} if kind is Kind.METERS else set())
