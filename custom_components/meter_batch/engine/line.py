@@ -253,7 +253,10 @@ class Line:
         if not self._passed:
             return []
         at, now = self._now(), self._time()
-        return [Exchanged(at - timedelta(seconds=now - end), *rest) for end, *rest in self._passed]
+        return [
+            Exchanged(at - timedelta(seconds=now - end), meter, request, received, duration_s, problem)
+            for end, meter, request, received, duration_s, problem in self._passed
+        ]
 
     def forget_trace(self) -> None:
         """Those that come from now on are all of the trace."""

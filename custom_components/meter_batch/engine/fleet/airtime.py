@@ -51,13 +51,14 @@ class Accounts:
     @contextmanager
     def on(self, use: Use) -> Iterator[None]:
         """What happens until the end goes on this account."""
-        before = self._turn(use)
+        before = self.turn(use)
         try:
             yield
         finally:
-            self._turn(before)
+            self.turn(before)
 
-    def _turn(self, use: Use | None) -> Use | None:
+    def turn(self, use: Use | None) -> Use | None:
+        """What happens from now on goes on this account; the one before. `on` is the safer way, and costs more."""
         now = self._monotonic()
         before, at = self._use, self._since
         if before is not None:
@@ -82,7 +83,7 @@ class Accounts:
 
     def shares(self) -> AirtimeShares:
         """Those of the last ten minutes, or of the time since it began."""
-        self._turn(self._use)
+        self.turn(self._use)
         number = int(self._since // BIN_S)
         self._forget(number)
         passed = self._since - max(self._began, (number - WINDOW_S // BIN_S) * BIN_S)

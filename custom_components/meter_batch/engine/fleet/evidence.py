@@ -213,6 +213,8 @@ class MeterEvidence:
         """The serial number that it should have, and the one that it has."""
         self._levels: dict[Obis, float] = {}
         self._before = self._behind = b""
+        self._whole: tuple[dict[Obis, Reading], dict[Obis, Reading]] = {}, {}
+        """The last two visits with power or voltages, of which all is kept."""
 
     @classmethod
     def of(cls, poll: PollMeter) -> MeterEvidence:
@@ -292,35 +294,31 @@ class MeterEvidence:
             return
         first = next(iter(found.values()))
         power = found.get(_POWER)
-        # Both directions: a transformer that was turned counts in the other one.
-        energy = tuple(found[obis].value for obis in _ENERGIES if obis in found)
-        if not any(obis in found for obis in _ENERGIES[:-1]):
-            energy = ()
-        self.still.add(None if power is None else float(power.value), energy or None, first.at)
-        for obis in _ENERGIES:
-            if (one := found.get(obis)) is not None:
-                level = float(one.value)
-                before = self._levels.get(obis)
-                self.zeroed = (before is not None and before > 1 and level < before / 1000) or (
-                    self.zeroed and level < 1
-                )
-                if not self.zeroed:
-                    self._levels[obis] = level
+        levels = [one for obis in _ENERGIES if (one := found.get(obis)) is not None]
+        # Both directions: a transformer that was turned counts in the other one, but that one alone says nothing.
+        energy = tuple(one.value for one in levels) if levels and levels[0].obis != _ENERGIES[-1] else None
+        self.still.add(None if power is None else float(power.value), energy, first.at)
+        for one in levels:
+            obis, level = one.obis, float(one.value)
+            before = self._levels.get(obis)
+            self.zeroed = (before is not None and before > 1 and level < before / 1000) or (self.zeroed and level < 1)
+            if not self.zeroed:
+                self._levels[obis] = level
         for one in found.values():
-            self.flags.update(one.flags)
+            for flag in one.flags:
+                self.flags[flag] += 1
         if len(found) > 1 or power is not None:
             self.visits.append(found)
-            self._shorten()
+            if not _SUPPLY.isdisjoint(found):
+                self._shorten(found)
 
-    def _shorten(self) -> None:
+    def _shorten(self, visit: dict[Obis, Reading]) -> None:
         """Of all but the last two visits with them, volts and amperes are forgotten: a thousand meters are many."""
-        there = 0
-        for visit in reversed(self.visits):
-            there += not visit.keys().isdisjoint(_SUPPLY)
-            if there > 2:
-                for obis in visit.keys() - {_POWER}:
-                    del visit[obis]
-                return
+        old, self._whole = self._whole[0], (self._whole[1], visit)
+        power = old.get(_POWER)
+        old.clear()
+        if power is not None:
+            old[_POWER] = power
 
     def since_answered(self) -> list[Heard]:
         """The failures since it last answered with values, oldest first."""

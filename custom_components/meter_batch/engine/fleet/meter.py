@@ -305,11 +305,17 @@ class Meter:
     def teach(self) -> None:
         """All that it was asked for was answered: what it has found out counts for its model too."""
         mean = self.turnround.mean_s if self.turnround.known else None
-        found = replace(
-            self.lessons,
-            preamble=self.preamble.learned,
-            turnround_s=mean,
-            jitter_s=None if mean is None else self.turnround.jitter_s,
+        so_far, jitter = self.lessons, None if mean is None else self.turnround.jitter_s
+        # Written out, because this is after every visit and `replace` costs several times as much.
+        found = Lessons(
+            so_far.model,
+            so_far.max_words,
+            so_far.cuts,
+            so_far.refused,
+            so_far.lone,
+            self.preamble.learned,
+            mean,
+            jitter,
         )
         self._models.vote(self.poll.key, found, tested=self._tested)
 

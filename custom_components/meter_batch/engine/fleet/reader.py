@@ -30,7 +30,7 @@ from .report import News
 from .request import may_be_smaller
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; one is made for every question
 class Patience:
     """How long a meter may think (`turnround_s`), what silence it wants, and how often it is asked again."""
 
@@ -197,9 +197,9 @@ class Reader:
 
     async def ask(self, meter: Meter, request: Request, turnround_s: float, use: Use = "live") -> list[Reading]:
         """The readings of one request as it is, with all frames of a long answer. Raises MeterError or LineError."""
+        before = self.accounts.turn(use)
         try:
-            with self.accounts.on(use):
-                answer, reply = await self._answer(meter, request, turnround_s)
+            answer, reply = await self._answer(meter, request, turnround_s)
         except Refused:
             self._heard(meter, None)
             meter.mutes.refused(request)
@@ -208,6 +208,8 @@ class Reader:
             if not meter.silent:
                 self._news.unanswered()
             raise
+        finally:
+            self.accounts.turn(before)
         try:
             readings = decode(request, answer, reply.at)
         except DecodeError as error:

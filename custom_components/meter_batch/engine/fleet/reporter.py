@@ -61,12 +61,13 @@ class Reporter:
             checked = [replace(one, flags=one.flags | {Flag.SUSPECT}) for one in readings]
         else:
             checked = meter.validator.check(readings)
-        bad = sum(not one.good for one in checked)
+        flagged = [one for one in checked if one.flags]
+        bad = sum(not one.good for one in flagged)
         meter.nonsense = meter.nonsense + 1 if 2 * bad > len(checked) else 0
         if (seen := self._evidence.meters.get(key)) is not None:
             seen.took(checked)
         final = checked if point is None else [point.apply(one) for one in checked]
-        if any(one.flags and Flag.SWAP in one.flags for one in checked):
+        if any(Flag.SWAP in one.flags for one in flagged):
             self._backfill.swapped(key, self._now())
         self._news.add(key, final)
         if meter.snapshot_for is not None:
