@@ -1,9 +1,11 @@
 """CPU an energy read of DL/T 645 over its bare codec, and what a meter takes of memory.
 
-Ours is all that a line does. The reference awaits a future for each frame that it encodes and checks, without time-out;
-beside it stands the same with one, because without a time-out nobody can read meters. All reach meters through the
-network, without the silence that a wire demands before each request, because waiting for it is not what is compared;
-what it costs stands beside, as does the import of all that a poller needs.
+Ours is all that a line does. The reference makes the frame, sends it, awaits a future with a time-out, and checks
+start, length, sum, control, address and identifier of the reply: what nobody who reads meters can leave out, as in the
+Modbus bench. Both end with the bytes of the value. Beside it stands the reference without time-out, which waits for
+ever for a frame that was lost. All reach meters through the network, without the silence that a wire demands before
+each request, because waiting for it is not what is compared; what it costs stands beside, as does the import of all
+that a poller needs.
 """
 
 from __future__ import annotations
@@ -37,22 +39,22 @@ def run(*, full: bool) -> list[Figure]:
     figures = []
     for connections in CONNECTIONS:
         measured = compare(connections, EXCHANGES, FULL_ROUNDS if full else ROUNDS)
-        note = f"{measured.us(0):.1f} µs over {measured.us(1):.1f} µs"
-        timed = f"{measured.us(0):.1f} µs over {measured.us(2):.1f} µs"
+        note = f"{measured.us(0):.1f} µs over {measured.us(2):.1f} µs, a frame awaited with a time-out and checked"
+        bare = f"{measured.us(0):.1f} µs over {measured.us(1):.1f} µs; for comparison"
         figures += [
-            Figure("dlt645-cpu", f"CPU, {connections} connections", measured.ratio(0, 1), "", "lower", TARGET, note),
+            Figure("dlt645-cpu", f"CPU, {connections} connections", measured.ratio(0, 2), "", "lower", TARGET, note),
             Figure(
                 "dlt645-cpu",
-                f"the same over one with time-out, {connections}",
-                measured.ratio(0, 2),
+                f"the same over one without time-out, {connections}",
+                measured.ratio(0, 1),
                 "",
                 "lower",
                 None,
-                timed,
+                bare,
             ),
         ]
     with answering("dlt645") as port:
-        wired = asyncio.run(measure((_Wired, _Bare), port, 50, EXCHANGES // 4, WIRED_ROUNDS))
+        wired = asyncio.run(measure((_Wired, _Timed), port, 50, EXCHANGES // 4, WIRED_ROUNDS))
     figures += [
         Figure(
             "dlt645-cpu",
@@ -78,7 +80,7 @@ def run(*, full: bool) -> list[Figure]:
 
 
 def compare(connections: int, exchanges: int, rounds: int) -> Measured:
-    """Ours, the reference, the same with a time-out."""
+    """Ours, the reference without time-out, the reference."""
     with answering("dlt645") as port:
         return asyncio.run(measure((_Ours, _Bare, _Timed), port, connections, exchanges, rounds))
 
@@ -106,14 +108,14 @@ def memory_kb(meters: int, a_line: int, exchanges: int = 200) -> float:
     async def fill(line: Line) -> None:
         await line.open()
         for one in range(exchanges):
-            await line.exchange(ReadData(f"{one % a_line:012d}", ENERGY, data_bytes=4), turnround_s=1.0)
+            await line.exchange(ReadData(f"{one % a_line:012d}", ENERGY, data_bytes=4), turnround_s=20.0)
 
     def _poller(number: int, a_line: int) -> tuple[Line, Poller]:
         line = Line(open_transport(f"tcp://127.0.0.1:{port}"), LineSettings(framing="rtu", baud=4_000_000))
         poller = Poller(line, PollSettings(), lambda report: None)
         poller.set_meters(
             [
-                PollMeter(f"{number}-{one}", f"Meter {one}", template, f"{number * a_line + one:012d}", "dlt645")
+                PollMeter(f"{number}-{one}", f"Meter {one}", template, f"{number * a_line + one:012d}", "dlt645-2007")
                 for one in range(a_line)
             ]
         )
@@ -147,7 +149,7 @@ class _Ours(Client):
     async def ask(self, count: int) -> None:
         line, address = self.line, self.address
         for _ in range(count):
-            reply = await line.exchange(ReadData(address, ENERGY, data_bytes=4), turnround_s=1.0)
+            reply = await line.exchange(ReadData(address, ENERGY, data_bytes=4), turnround_s=20.0)
             assert len(reply.answer.data) == 4
 
     async def close(self) -> None:
@@ -189,11 +191,14 @@ class _Bare(asyncio.Protocol, Client):
         self.loop = asyncio.get_running_loop()
         await self.loop.create_connection(lambda: self, "127.0.0.1", port)
 
+    def send(self) -> None:
+        self.waiting = self.loop.create_future()
+        frame = b"\x68%b\x68\x11%c%b" % (self.address, len(self.item), self.item.translate(_ADD))
+        self.transport.write(frame + bytes((sum(frame) & 0xFF, 0x16)))
+
     async def ask(self, count: int) -> None:
         for _ in range(count):
-            self.waiting = self.loop.create_future()
-            frame = b"\x68%b\x68\x11%c%b" % (self.address, len(self.item), self.item.translate(_ADD))
-            self.transport.write(frame + bytes((sum(frame) & 0xFF, 0x16)))
+            self.send()
             data = await self.waiting
             assert len(data) == 4
 
@@ -204,5 +209,7 @@ class _Bare(asyncio.Protocol, Client):
 class _Timed(_Bare):
     async def ask(self, count: int) -> None:
         for _ in range(count):
+            self.send()
             async with asyncio.timeout(20.0):
-                await super().ask(1)
+                data = await self.waiting
+            assert len(data) == 4
