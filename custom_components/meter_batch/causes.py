@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypedDict
 
 from homeassistant.core import HomeAssistant
 
-from .engine import Diagnosis, IdentityReading, PollReport
+from .engine import Diagnosis, IdentityReading, Point, PollReport
 from .wording import in_words
 
 ANOTHER_MODEL = frozenset({"wrong_template", "word_order", "scale"})
@@ -95,6 +95,11 @@ class Causes:
         """Another meter is there now, or none."""
         for known in (self.diagnoses, self.identities, self.swaps, self.since):
             known.pop(point, None)
+
+    def entered(self, point: Point, identity: IdentityReading | None) -> None:
+        """Another meter was entered: `identity`, its own word, stays where that is the meter that was entered."""
+        if identity is not None and identity.serial == point.meter.serial:
+            self.identities[point.id] = replace(identity, swapped=False)
 
     def likeliest(self, point: str) -> Diagnosis | None:
         """What must be seen to first; None where nothing must."""

@@ -322,7 +322,9 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
         if before.meters and after.meters and before.meter.since != after.meter.since:
             self.site.intake.async_swapped(before, after, self.values.get(after.id, {}).values())
             self.site.learned.async_forget(after.id)
+        identity = self.causes.identities.get(after.id)
         self.async_forget(after.id)
+        self.causes.entered(after, identity)
 
     # --- reports ---
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from homeassistant.util import dt as dt_util
 
@@ -64,15 +63,20 @@ def _communication(point: Point, values: Mapping[str, Reading], coordinator: Lin
 
 def _serial(point: Point, coordinator: LineCoordinator | None) -> Finding:
     about, expected = "sheet_serial_read", point.meter.serial
-    identity: Any = getattr(coordinator, "identities", {}).get(point.id) if coordinator else None
+    identity = coordinator.causes.identities.get(point.id) if coordinator else None
     read = identity.serial if identity is not None else None
     if read is None:
         return Finding(about, None, "sheet_serial_unread")
     if not expected:
         return Finding(about, None, "sheet_serial_only_read", {"read": read})
-    same = read.lstrip("0").casefold() == expected.lstrip("0").casefold()
+    same = _plain(read) == _plain(expected)
     key = "sheet_serial_same" if same else "sheet_serial_other"
     return Finding(about, same, key, {"read": read, "expected": expected})
+
+
+def _plain(serial: str) -> str:
+    # People leave out zeros and dashes.
+    return "".join(one for one in serial.casefold() if one.isalnum()).lstrip("0")
 
 
 def _voltages(point: Point, values: Mapping[str, Reading]) -> list[Finding]:

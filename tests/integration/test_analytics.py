@@ -25,6 +25,7 @@ from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.diagnostics import async_get_config_entry_diagnostics
 from custom_components.meter_batch.link import lines
 from custom_components.meter_batch.site import async_get_site
+from custom_components.meter_batch.system_health import async_health
 
 from .analytics_server import TOKEN, StandIn, a_report
 
@@ -310,16 +311,20 @@ async def test_whoami_is_for_who_is_signed_in(there: None, hass_client_no_auth: 
 # --- what it is sent when something does not work
 
 
-async def test_diagnostics_hide_the_token(hass: HomeAssistant, entry: ConfigEntry[Any], server: StandIn) -> None:
+async def test_diagnostics_hide_the_token_and_system_information_says_whether_it_answers(
+    hass: HomeAssistant, entry: ConfigEntry[Any], server: StandIn
+) -> None:
     server.reports.append(a_report())
     await entry.runtime_data.async_fresh()
     found = await async_get_config_entry_diagnostics(hass, entry)
     assert found["data"]["token"] == REDACTED and TOKEN not in json.dumps(found)
     assert found["reports"] == {"monthly": 1} and found["answers"] is True
+    assert (await async_health(hass))["analytics_server"] == "ok"
     await server.stop()
     await hass.config_entries.async_reload(entry.entry_id)
     found = await async_get_config_entry_diagnostics(hass, entry)
     assert found["answers"] is False and TOKEN not in json.dumps(found)
+    assert (await async_health(hass))["analytics_server"] == {"type": "failed", "error": "unreachable"}
 
 
 @pytest.mark.parametrize("text", ["http://h:8130", "http://h:8130/", "http://h:8130/api/meter_batch/analytics/"])

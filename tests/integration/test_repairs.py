@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homeassistant.components.repairs import repairs_flow_manager
+from homeassistant.components.repairs import ConfirmRepairFlow, repairs_flow_manager
+from homeassistant.config_entries import ConfigEntry
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import issue_registry as ir
 from homeassistant.setup import async_setup_component
@@ -20,9 +21,12 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 import custom_components.meter_batch as package
 from custom_components.meter_batch.const import DOMAIN
+from custom_components.meter_batch.engine import ScanPlan
 from custom_components.meter_batch.engine.ledger import swap
 from custom_components.meter_batch.engine.model.interval import IMPORT
 from custom_components.meter_batch.issues import FIXABLE, Kind
+from custom_components.meter_batch.plausibility import checks
+from custom_components.meter_batch.repairs import async_create_fix_flow
 from custom_components.meter_batch.site import Site, async_get_site
 from meter_batch_virtual.config import parse_fleet
 
@@ -188,6 +192,13 @@ async def test_a_meter_that_was_replaced_is_entered_with_the_readings_of_both(
     serial = written["after"]["serial"]
     assert written["point"] == id_ and serial
 
+    def serial_on_the_sheet() -> tuple[bool | None, str]:
+        coordinator = entry_of(hass).runtime_data.coordinator
+        found = checks(site.registry.points[id_], coordinator.values.get(id_, {}), coordinator)
+        (one,) = (one for one in found if one.about == "sheet_serial_read")
+        return one.good, one.key
+
+    assert serial_on_the_sheet() == (False, "sheet_serial_other")
     flow = await open_flow(hass, f"meter_{id_}")
     assert flow["description_placeholders"]["before"] == "OLD-77"
     assert flow["description_placeholders"]["serial"] == serial
@@ -217,6 +228,12 @@ async def test_a_meter_that_was_replaced_is_entered_with_the_readings_of_both(
     await wait_for(lambda: value(hass, "binary_sensor.roof_problem") == "off", 30)
     assert issue(hass, f"meter_{id_}") is None
     assert (await site.log.async_read(1))[0]["action"] == "swap_meter"
+    await wait_for(lambda: serial_on_the_sheet() == (True, "sheet_serial_same"))
+
+
+def entry_of(hass: HomeAssistant) -> ConfigEntry[Any]:
+    (entry,) = hass.config_entries.async_entries(DOMAIN)
+    return entry
 
 
 async def wait_for_log(site: Site, action: str) -> dict[str, Any]:
@@ -241,6 +258,13 @@ async def test_a_meter_of_another_model_is_asked_which_it_is_and_the_right_one_i
     assert found.is_fixable
     flow = await open_flow(hass, f"meter_{id_}")
     assert "SDM630" in flow["description_placeholders"]["fitting"], flow["description_placeholders"]
+    # While the line is searched the meter cannot be asked.
+    coordinator = entry_of(hass).runtime_data.coordinator
+    search = hass.async_create_task(coordinator.async_scan(ScanPlan(("modbus",)), print, print))
+    await wait_for(lambda: coordinator.scanning)
+    second = await open_flow(hass, f"meter_{id_}")
+    assert second["description_placeholders"]["fitting"] == "–"
+    search.cancel()
     flow = await answer(hass, flow, template="eastron/sdm630")
     assert flow["type"] == "create_entry"
     await hass.async_block_till_done()
@@ -281,6 +305,10 @@ async def test_a_repair_of_a_point_that_is_gone_says_so(
     since = dt_util.now().strftime("%Y-%m-%d %H:%M:%S")
     flow = await answer(hass, flow, serial="X", since=since)
     assert flow["errors"] == {"base": "point_gone"}
+    # Whoever opens it only now is not asked for anything.
+    for kind in ("meter_swapped", "meter_wrong_model", "meter_wrong_address"):
+        late = await async_create_fix_flow(hass, "x", {"kind": kind, "point": id_, "line": "line_east"})
+        assert isinstance(late, ConfirmRepairFlow)
 
 
 @pytest.mark.parametrize("language", ["en", "zh-Hans"])
