@@ -5,7 +5,7 @@ What the makers' blocks of hardware addresses are is in the manifest: there it i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeassistant.config_entries import ConfigEntry, ConfigFlow, ConfigFlowResult
 from homeassistant.const import CONF_MAC
@@ -73,9 +73,10 @@ class GatewaySteps(ConfigFlow):
             description_placeholders={"name": self._name, "host": self._data[CONF_HOST], "maker": maker},
         )
 
-    async def async_step_tcp(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
-        """Host, port and what is spoken there."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        async def async_step_tcp(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
+            """In config_flow.py."""
 
     async def _follow(self, entry: ConfigEntry, ip: str) -> bool:
         """The line has the gateway's new address; False where another line is there already."""

@@ -36,11 +36,9 @@ MOST_ASKED = 10
 """Up to so many meters are each asked for their model; more are asked for together, by what they may be."""
 
 
-def _several(options: list[str], key: str | None = None) -> SelectSelector:
-    config = SelectSelectorConfig(options=options, multiple=True, mode=SelectSelectorMode.LIST)
-    if key is not None:
-        config["translation_key"] = key
-    return SelectSelector(config)
+def _several(options: list[str], key: str) -> SelectSelector:
+    mode = SelectSelectorMode.LIST
+    return SelectSelector(SelectSelectorConfig(options=options, multiple=True, mode=mode, translation_key=key))
 
 
 class ScanSteps(LineSteps):
@@ -128,8 +126,7 @@ class ScanSteps(LineSteps):
 
     async def _refresh(self) -> None:
         """The words of the page, and then how much is done: new words make the page forget that."""
-        if self._search is None or self._searching is None or self._searching.done():
-            return
+        assert self._search is not None
         self._own_look = True
         with suppress(UnknownFlow):
             await self.hass.config_entries.options.async_configure(self.flow_id)

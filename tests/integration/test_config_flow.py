@@ -10,14 +10,16 @@ from homeassistant import config_entries
 from homeassistant.config_entries import ConfigEntryState
 from homeassistant.core import HomeAssistant
 from homeassistant.data_entry_flow import FlowResultType
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.meter_batch import link
+from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN, LineProtocol
 from custom_components.meter_batch.line_test import is_address
 from custom_components.meter_batch.site import async_get_site
 
-from .conftest import StartFleet, port_of
+from .conftest import StartFleet, make_point, port_of, wait_for
 
 MODBUS = """
 [[line]]
@@ -204,6 +206,15 @@ async def test_a_meter_of_the_other_edition_is_found_out(hass: HomeAssistant, st
     assert result["data"]["protocol"] == "dlt645-1997"
 
 
+async def test_where_neither_edition_answers_none_is_recommended(hass: HomeAssistant, start_fleet: StartFleet) -> None:
+    fleet = await start_fleet(DLT645.format(listen="tcp://127.0.0.1:0", protocol="dlt645-2007", template="dlt645-1ph"))
+    result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="dlt645-2007")
+    result = await go(hass, result, {"baud": "9600", "parity": "even", "stop_bits": "1"})
+    result = await go(hass, result, {"test_address": "99"})
+    assert "000000000099" in failure(result)
+    assert "answers in" not in result["description_placeholders"]["hint"]
+
+
 async def test_a_meter_that_does_not_answer_is_told_and_an_address_that_is_none_too(
     hass: HomeAssistant, start_fleet: StartFleet
 ) -> None:
@@ -253,6 +264,60 @@ async def test_a_serial_line_is_added_through_a_real_terminal(
     }
     await hass.async_block_till_done()
     assert result["result"].state is ConfigEntryState.LOADED
+
+
+async def test_a_new_line_that_runs_leads_on_to_its_search(hass: HomeAssistant, start_fleet: StartFleet) -> None:
+    fleet = await start_fleet(MODBUS.format(protocol="modbus-tcp"))
+    result = await begin(hass, "tcp", host="127.0.0.1", port=port_of(fleet), protocol="modbus-tcp")
+    result = await go(hass, result, {})  # no address: the connection alone is tested
+    assert result["type"] is FlowResultType.CREATE_ENTRY
+    kind, flow_id = result["next_flow"]
+    assert kind == "options_flow"
+    menu: Any = await hass.config_entries.options.async_configure(flow_id)
+    assert menu["menu_options"][0] == "scan"
+
+
+async def test_an_rfc2217_address_without_a_port_is_told_in_words(hass: HomeAssistant) -> None:
+    result = await begin(hass, "serial", serial_port="rfc2217://", protocol="modbus-rtu")
+    result = await go(hass, result, {"baud": "9600", "parity": "none", "stop_bits": "1"})
+    result = await go(hass, result, {})
+    assert "rfc2217://" in failure(result)
+
+
+async def test_a_line_moves_from_the_network_to_a_serial_port_and_its_points_stay(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry], tmp_path: Any
+) -> None:
+    await start_fleet(MODBUS.format(protocol="modbus-rtu").replace("tcp://127.0.0.1:0", "pty:./ttyM"))
+    entry = add_line("East", mac="d4:ad:20:01:02:03", port=1)
+    assert await async_setup_component(hass, DOMAIN, {})
+    await hass.async_block_till_done()
+    registry = (await async_get_site(hass)).registry
+    await registry.async_apply({"p1": make_point("p1", "Hall 1", "7", entry.entry_id)}, SYSTEM, "test")
+    result: Any = await go(hass, await entry.start_reconfigure_flow(hass), {"next_step_id": "serial"})
+    port = str(tmp_path / "ttyM")
+    result = await go(hass, result, {"name": "East", "serial_port": port, "protocol": "modbus-rtu"})
+    result = await go(hass, result, {"baud": "9600", "parity": "odd", "stop_bits": "1"})
+    # Before the test is passed nothing is stored.
+    result = await go(hass, result, {"test_address": "7"})
+    assert result["step_id"] == "test_failed"
+    assert entry.data["link"] == "tcp"
+    result = await go(hass, result, {"next_step_id": "wire"})
+    result = await go(hass, result, {"baud": "19200", "parity": "none", "stop_bits": "1"})
+    result = await go(hass, result, {"test_address": "7"})
+    assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
+    assert entry.data == {
+        "link": "serial",
+        "serial_port": port,
+        "protocol": "modbus-rtu",
+        "baud": 19200,
+        "parity": "N",
+        "stop_bits": 1,
+    }
+    assert entry.unique_id == port
+    await hass.async_block_till_done()
+    assert entry.state is ConfigEntryState.LOADED
+    coordinator = entry.runtime_data.coordinator
+    await wait_for(lambda: coordinator.values.get("p1"))
 
 
 async def test_a_line_can_be_changed_and_keeps_its_id(

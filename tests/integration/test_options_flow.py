@@ -357,3 +357,40 @@ async def test_a_virtual_point_is_added_changed_and_removed(
     result = await go(hass, await begin(hass, line, "edit_point"), {"point": point.id})
     await go(hass, result, {**fields, "remove": True})
     assert point.id not in registry.points
+
+
+async def test_a_list_cannot_remove_what_another_line_needs(
+    hass: HomeAssistant,
+    line: MockConfigEntry,
+    registry: Registry,
+    add_line: Callable[..., MockConfigEntry],
+    hass_client: ClientSessionGenerator,
+) -> None:
+    other = add_line("West", port=503, disabled=True)
+    for number in (1, 2):
+        await go(hass, await begin(hass, line, "add_point"), {**FIELDS, "name": f"P{number}", "address": str(number)})
+    main = registry.find("P2")
+    assert main is not None
+    await go(hass, await begin(hass, other, "add_point"), {**FIELDS, "name": "Below", "parent": main.id})
+    result = await begin(hass, line, "import_points")
+    result = await go(hass, result, {"file": await upload(hass_client, b"name,address,ct\nP1,1,80\n")})
+    again = await go(hass, result, {"remove_absent": True})
+    assert again["errors"] == {"base": "parent_lost"}
+    assert again["description_placeholders"]["name"] == "Below"
+    assert len(registry.points) == 3
+    # The same page goes on without the removal.
+    assert (await go(hass, again, {"remove_absent": False}))["type"] is FlowResultType.CREATE_ENTRY
+    assert registry.points[main.id] is main
+
+
+async def test_a_virtual_point_needs_a_name_that_fits(
+    hass: HomeAssistant, line: MockConfigEntry, registry: Registry
+) -> None:
+    await go(hass, await begin(hass, line, "add_point"), FIELDS)
+    (id_,) = registry.points
+    fields = {"name": " ", "plus": [id_], "detail": "auto"}
+    result = await go(hass, await begin(hass, line, "add_virtual_point"), fields)
+    assert result["errors"] == {"name": "name_missing"}
+    result = await go(hass, result, {**fields, "name": "x" * 256})
+    assert result["errors"] == {"name": "name_too_long"}
+    assert (await go(hass, result, {**fields, "name": "Sum"}))["type"] is FlowResultType.CREATE_ENTRY

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,17 @@ from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import WebSocketGenerator
 
-from custom_components.meter_batch import scan_steps
+from custom_components.meter_batch import coordinator as coordinator_module
+from custom_components.meter_batch import link, scan_steps, scanning
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.coordinator import LineCoordinator
+from custom_components.meter_batch.engine import ScannedMeter, ScanPlan, ScanResult
+from custom_components.meter_batch.engine.sentences import say
+from custom_components.meter_batch.importer import dry_run
 from custom_components.meter_batch.registry import Registry
 from custom_components.meter_batch.site import async_get_site
+from custom_components.meter_batch.wording import async_message
 
 from .conftest import StartFleet, make_point, port_of, wait_for
 
@@ -264,16 +272,88 @@ async def test_meters_that_answer_otherwise_than_the_line_is_set_are_shown_with_
 ) -> None:
     wire = WIRE.format(listen="pty:./ttyM", protocol="mixed") + 'parity = "N"\n'
     fast = METER.format(address=3, template=SDM) + 'faults = [{ kind = "baud", baud = 38400 }]\n'
-    await start_fleet(wire + fast + METER.format(address='"000000000012"', template="generic/dlt645-1ph"))
+    await start_fleet(wire + fast)
     entry = add_line(
         link="serial", serial_port=str(tmp_path / "ttyM"), protocol="modbus-rtu", baud=19200, parity="N", stop_bits=1
     )
     await running(hass, entry)
-    fields = {"protocols": ["modbus", "dlt645-2007"], "first": 3, "last": 3, "bauds": ["38400"]}
+    fields = {"protocols": ["modbus"], "first": 3, "last": 3, "bauds": ["38400"]}
     result = await over(hass, await go(hass, await begin(hass, entry), fields))
     assert result["step_id"] == "nothing_new", (labels(result), remarks(result))
-    assert "**000000000012** · It speaks DL/T 645-2007, which this line does not." in remarks(result)
     assert "**3** · It answers at 38400 8N1, while the line is at 19200 8N1." in remarks(result)
+
+
+async def test_an_address_that_two_meters_share_is_told_and_not_offered(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    await running(hass, entry := add_line(port=port_of(fleet), protocol="modbus-rtu"))
+
+    async def search(_line: Any, plan: ScanPlan, *_told: Any) -> ScanResult:
+        # A real one takes twenty seconds to be sure.
+        eight = ScannedMeter("modbus", "8", plan.settings[0])
+        nine = ScannedMeter("modbus", "9", plan.settings[0], clash=True, problem=say("scan_clash_unit", unit="9"))
+        noise = say("line_never_silent", line="East")
+        return ScanResult((eight, nine), {"search": 1.0}, complete=True, heard_noise=noise)
+
+    monkeypatch.setattr(coordinator_module, "scan", search)
+    fields = {"protocols": ["modbus"], "first": 8, "last": 9}
+    result = await over(hass, await go(hass, await begin(hass, entry), fields))
+    assert labels(result) == {"modbus 8": "8 · model unknown"}
+    assert remarks(result).splitlines()[0].startswith("- **9** · At least two meters answer as Modbus unit 9")
+    assert "is never silent" in remarks(result)
+    result = await go(hass, result, {"meters": ["modbus 8"]})
+    (field,) = result["data_schema"].schema
+    assert "chint/dtsu666" in labels(result, str(field)), "any model of the protocol"
+    assert "generic/dlt645-3ph" not in labels(result, str(field))
+    answer = await scan_line(hass, add=True)
+    assert answer["added"] == []
+    assert "is never silent" in answer["noise"]
+
+
+async def test_each_hindrance_has_its_words(hass: HomeAssistant, add_line: AddLine) -> None:
+    entry = add_line(protocol="modbus-rtu", disabled=True)
+    assert await async_setup_component(hass, DOMAIN, {})
+    site = await async_get_site(hass)
+    wire = link.settings(entry.data, entry.options)
+    for meter, key in (
+        (ScannedMeter("modbus", "255", wire), "scan_no_address"),
+        (ScannedMeter("modbus", "7", wire, clash=True), "scan_clash"),
+        (ScannedMeter("dlt645-1997", "000000000012", wire), "scan_other_protocol"),
+        (ScannedMeter("modbus", "7", replace(wire, parity="E")), "scan_other_settings"),
+        (ScannedMeter("modbus", "7", wire, known=True), "scan_known"),
+    ):
+        assert scanning.hindrance(entry, meter) == key
+        text = await async_message(hass, key, **scanning.facts(site, entry, meter))
+        assert text.endswith(".")
+        assert "{" not in text
+    assert scanning.hindrance(entry, ScannedMeter("modbus", "7", wire)) is None
+    assert scanning.written(replace(wire, framing="tcp")) == "Modbus TCP"
+
+
+async def test_the_list_that_the_command_line_writes_is_imported_as_it_is(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine, tmp_path: Path
+) -> None:
+    fleet = await start_fleet(GATEWAY)
+    entry = add_line(port=port_of(fleet), disabled=True)
+    assert await async_setup_component(hass, DOMAIN, {})
+    site = await async_get_site(hass)
+    file = tmp_path / "meters.csv"
+    url = f"tcp://127.0.0.1:{port_of(fleet)}"
+    command = [sys.executable, "-m", "meter_batch_cli", "scan", "--line", url, "--framing", "tcp", "--last", "8"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--csv", str(file), "--line-name", "East", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, said.decode()
+    dry = dry_run(file.read_bytes(), site.known(), file.name)
+    assert (dry.problems, dry.warnings) == ((), ())
+    points = [row.point for row in dry.rows if row.point is not None]
+    assert [(one.name, one.meter.template, one.routes[0].address, one.routes[0].line) for one in points] == [
+        ("Eastron SDM630 3", "eastron/sdm630", "3", entry.entry_id),
+        ("Acrel ADW300 7", "acrel/adw300", "7", entry.entry_id),
+    ]
+    assert points[0].meter.serial
 
 
 @pytest.mark.parametrize("own_process", [False, True])
