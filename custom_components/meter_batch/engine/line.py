@@ -115,14 +115,27 @@ class LineCounters:
     """Time the wire was in use."""
 
 
-@dataclass(slots=True)  # frozen would cost more than all its fields
 class Reply[Answer]:
-    """An answer and its times: `at` its last byte, `turnround_s` the meter's own part, `duration_s` all of it."""
+    """An answer and its times: `turnround_s` the meter's own part, `duration_s` all of it. Never changed."""
 
-    answer: Answer
-    at: datetime
-    turnround_s: float
-    duration_s: float
+    __slots__ = ("_at", "_line", "answer", "duration_s", "turnround_s")
+
+    def __init__(
+        self, answer: Answer, at: datetime | float, turnround_s: float, duration_s: float, line: Line | None = None
+    ) -> None:
+        """`at`: its last byte; with a line an instant of the line's own seconds."""
+        self.answer, self.turnround_s, self.duration_s = answer, turnround_s, duration_s
+        self._at, self._line = at, line
+
+    @property
+    def at(self) -> datetime:
+        """When its last byte came, aware UTC, by the clock as it is set when this is first asked for."""
+        at = self._at
+        if isinstance(at, datetime):
+            return at
+        assert self._line is not None
+        self._at = made = self._line.at(at)
+        return made
 
 
 @dataclass(slots=True)
@@ -250,13 +263,14 @@ class Line:
     @property
     def trace(self) -> list[Exchanged]:
         """The last exchanges, oldest first; their times by the clock as it is set now."""
-        if not self._passed:
-            return []
-        at, now = self._now(), self._time()
         return [
-            Exchanged(at - timedelta(seconds=now - end), meter, request, received, duration_s, problem)
+            Exchanged(self.at(end), meter, request, received, duration_s, problem)
             for end, meter, request, received, duration_s, problem in self._passed
         ]
+
+    def at(self, instant: float) -> datetime:
+        """The time of an instant of the event loop's seconds, aware UTC, by the clock as it is set now."""
+        return self._now() - timedelta(seconds=self._time() - instant)
 
     def forget_trace(self) -> None:
         """Those that come from now on are all of the trace."""
@@ -351,12 +365,12 @@ class Line:
             finally:
                 self._asked = None
             counters.replies += 1
-            at, replied, received = self._now(), asked.replied, asked.received
+            replied, received = asked.replied, asked.received
             duration_s, thought = replied - asked.sent_at, replied - asked.sent_end
             self._passed.append((replied, exchange.meter, request, received, duration_s, None))
             if byte_s:
                 thought -= byte_s * (len(received) - asked.echo)
-            return Reply(answer, at, thought if thought > 0 else 0.0, duration_s)
+            return Reply(answer, replied, thought if thought > 0 else 0.0, duration_s, self)
         finally:
             if self._queue:
                 self._pass_turn()

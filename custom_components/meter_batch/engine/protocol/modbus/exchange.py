@@ -332,7 +332,15 @@ class ReadRegisters(_Request[tuple[int, ...]]):
         transaction: int = 0,
         numbers: tcp.Numbers | None = None,
     ) -> None:
-        super().__init__(_read_form(unit, function, address, count, framing), transaction, numbers)
+        # As in the base class, without the call: nearly all questions of a fleet are this one.
+        self._form = form = _read_form(unit, function, address, count, framing)
+        self.meter, self.reply_bytes, self.numbers = form.meter, form.reply_bytes, numbers
+        self.transaction = transaction = transaction & 0xFFFF
+        if framing == "tcp":
+            number = transaction.to_bytes(2)
+            self.request, self._good = number + form.request, number + form.good
+        else:
+            self.request, self._good = form.request, form.good
         self.address = address
         self.count = count
 
