@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from homeassistant.core import HomeAssistant
 
-from .engine import Diagnosis, IdentityReading, Point, PollReport
+from .engine import Diagnosis, IdentityReading, Point, PollMeter, PollReport
 from .wording import in_words
 
 ANOTHER_MODEL = frozenset({"wrong_template", "word_order", "scale"})
@@ -53,6 +53,7 @@ class Causes:
         """Since when meters have been silent or wrong."""
         self.down_since: datetime | None = None
         """Since when the line is not connected, or nobody answers on it."""
+        self._polled: dict[str, tuple[str, str, str]] = {}
 
     def take(self, report: PollReport) -> frozenset[str]:
         """Keeps what a report says; returns the points of which something else is known now."""
@@ -90,6 +91,14 @@ class Causes:
         facts = [one.text.facts for one in self.diagnoses.get(key, ()) if one.cause == "swapped"]
         before = facts[0]["expected"] if facts else "?"
         self.swaps[key] = Swap(at, serial, None if before == "?" else before)
+
+    def polled(self, meters: Iterable[PollMeter]) -> None:
+        """Which meters are polled from now on: of those that are asked otherwise than before nothing is known."""
+        now = {one.key: (one.template.id, one.protocol, one.address) for one in meters}
+        for key, before in self._polled.items():
+            if now.get(key) != before:
+                self.forget(key)
+        self._polled = now
 
     def forget(self, point: str) -> None:
         """Another meter is there now, or none."""

@@ -290,6 +290,8 @@ class LineCoordinator(DataUpdateCoordinator[PollReport]):
                 )
             )
         self.poller.set_meters(meters)
+        self.causes.polled(meters)
+        self.issues.async_update()
         self._note_multipliers(self.points())
         line = self.config_entry.entry_id
         interval = timedelta(seconds=self.interval_s)
