@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -66,6 +66,24 @@ def test_a_gateway_that_passes_whole_frames_gives_the_same_turn_round(simulated,
         line = await opened(wire(meter(0.06), packed=True))
         reply = await line.exchange(read(10, 40), turnround_s=1)
         assert reply.turnround_s == pytest.approx(0.06, abs=0.002)
+
+    simulated(main)
+
+
+def test_a_reply_came_when_its_last_byte_came_however_late_we_look(simulated, wire):
+    async def main(loop):
+        began = datetime(2026, 1, 1, tzinfo=UTC)
+        now = lambda: began + timedelta(seconds=loop.time() - 10_000_000)  # noqa: E731
+        line = Line(wire(meter(0.06)), RTU, now=now)
+        await line.open()
+        reply = await line.exchange(read(10, 40), turnround_s=1)
+        came = now()
+        loop.stall(5)
+        assert abs(reply.at - came) < timedelta(milliseconds=1) and reply.at is reply.at
+        loop.stall(5)
+        assert abs(line.trace[0].at - came) < timedelta(milliseconds=1)
+        line.forget_trace()
+        assert line.trace == []
 
     simulated(main)
 
