@@ -212,7 +212,7 @@ def _show(meters: list[ScannedMeter]) -> None:
         mark = "[red]clash[/]" if one.clash else ""
         table.add_row(one.address, one.protocol, port, model, one.serial or "", "  ".join(one.glance), mark)
     console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else WIDE, no_wrap=None if console.is_terminal else True)
+    (console if console.is_terminal else Console(highlight=False, width=WIDE)).print(table)
 
 
 def _port(settings: LineSettings) -> str:

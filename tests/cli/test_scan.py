@@ -80,6 +80,10 @@ async def test_foreign_modbus_units_are_found_and_listed_for_the_import(meter_ba
         done = await asyncio.to_thread(meter_batch, "scan", *options)
     assert done.returncode == 0, done.stderr
     assert "Searching" in done.stderr
+    head, first, second = done.stdout.splitlines()
+    assert head.split()[:3] == ["address", "protocol", "port"]
+    assert first.split()[0] == "3"
+    assert "230.2 V  4,712 kWh" in second, "numbers as a display shows them, and a line for each meter"
     assert file.read_bytes().startswith(b"\xef\xbb\xbf")
     with file.open(encoding="utf-8-sig", newline="") as opened:
         rows = list(csv.DictReader(opened))
