@@ -6,6 +6,7 @@ The meters are virtual ones on their real wire, where replies that meet damage e
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,18 @@ def test_meters_at_another_setting_are_found_there_and_what_that_took_is_told_ap
     assert said.result.took_s["search"] > 0
     assert said.result.took_s["settings"] > 0
     assert {one.phase for one in said.progress} == {"search", "settings"}
+
+
+def test_a_meter_is_told_as_its_display_shows_it_and_as_plain_fields() -> None:
+    meter = scanned(sdm(3), modbus(last=3, identify=True)).of("3")
+    volts, energy = meter.glance
+    assert volts.endswith(" V") and float(volts.split()[0]) == pytest.approx(230, rel=0.1)
+    assert energy.endswith(" kWh")
+    plain = json.loads(json.dumps(meter.as_dict()))
+    assert (plain["address"], plain["template"], plain["known"]) == ("3", "eastron/sdm630", False)
+    shown = {one["key"]: one["value"] for one in plain["readings"]}
+    assert f"{float(shown['energy_import']):,.0f} kWh" == energy
+    assert ScannedMeter("modbus", "9", MODBUS).glance == ()
 
 
 def test_progress_counts_up_and_the_time_that_is_left_goes_to_nothing() -> None:
