@@ -287,3 +287,22 @@ async def test_another_meter_makes_no_jump_and_what_the_old_one_still_counted_is
     found = await intervals(site.ledger, "p2")
     assert [one.energies[IMPORT] for one in found] == [1, Decimal("0.25"), 2]
     assert [one.rule for one in found] == [None, "swap", None]
+
+
+async def test_what_a_person_read_off_both_meters_is_counted_exactly(
+    hass: HomeAssistant, site: Site, freezer: Any
+) -> None:
+    for step in range(2):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=1, p2=500 + step))
+        await hass.async_block_till_done()
+    old = site.registry.points["p2"]
+    since = T0 + QUARTER + timedelta(minutes=5)
+    new = replace(old, meters=(*old.meters, InstalledMeter(since, old.meter.template, "new")))
+    site.intake.async_shown("p2", since, Decimal("501.75"), Decimal(8999))
+    site.intake.async_swapped(old, new, [Reading(IMPORT, Decimal("501.25"), since - timedelta(seconds=20))])
+    await site.registry.async_apply({"p2": new}, SYSTEM, "edit")
+    for step, register in ((2, 9000), (3, 9002)):
+        site.intake.async_take("l1", report(T0 + step * QUARTER, p1=step, p2=register))
+        await hass.async_block_till_done()
+    found = await intervals(site.ledger, "p2")
+    assert [(one.energies[IMPORT], one.rule) for one in found] == [(1, None), (Decimal("1.75"), None), (2, None)]
