@@ -62,6 +62,12 @@ class Accounts:
         now = self._monotonic()
         before, at = self._use, self._since
         if before is not None:
+            number = int(at // BIN_S)
+            if number in self._bins and now < (number + 1) * BIN_S:
+                # Nearly always: all of it belongs to one piece that is there already.
+                self._bins[number][before] += now - at
+                self._spent[before] += now - at
+                at = now
             while at < now:
                 number = int(at // BIN_S)
                 until = min(now, (number + 1) * BIN_S)

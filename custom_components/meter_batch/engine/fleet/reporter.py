@@ -88,11 +88,13 @@ class Reporter:
         now = self._monotonic()
         if now - self._reported_at < self._every_s and not now_too:
             return
-        silent = frozenset(key for key, meter in meters.items() if meter.silent)
+        silent = frozenset([key for key, meter in meters.items() if meter.silent])
         wrong = frozenset(
-            key
-            for key, meter in meters.items()
-            if (meter.nonsense >= NONSENSE_VISITS or meter.watch.misfit is not None) and not meter.silent
+            [
+                key
+                for key, meter in meters.items()
+                if (meter.nonsense >= NONSENSE_VISITS or meter.watch.misfit is not None) and not meter.silent
+            ]
         )
         health = LineHealth(
             connected=self._line.connected,
@@ -113,6 +115,8 @@ class Reporter:
             self._on_report(report)
 
     def _nobody_answers(self, meters: Mapping[str, Meter], silent: frozenset[str]) -> str | None:
+        if len(silent) < 2:
+            return None
         there = sum(meter.flaw is None for meter in meters.values())
         if there < 2 or len(silent) < there:
             return None

@@ -7,15 +7,17 @@ false "new meter" would cost or invent years of energy. Pure: time comes with th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 
 from ..model.obis import Obis
 from ..model.quantity import QUANTITIES, Kind, Measure, Quantity
 from ..model.reading import Flag, Reading
-from ..template import Template
+from ..template import Limits, Template
 
 CONFIRM_READINGS = 3
 """So many readings in a row must agree before a register is believed to have begun again …"""
@@ -50,11 +52,23 @@ class _Candidate:
     readings: int = 1
 
 
+_ANYTHING = (math.inf, -math.inf)
+"""Bounds that nothing is within."""
+
+
+@cache
+def _bounds(limits: Limits) -> Mapping[Obis, tuple[float, float]]:
+    """Of all quantities that are measured and not counted: what is believed whatever came before."""
+    widest = (-sys.float_info.max, sys.float_info.max)
+    return {one.obis: limits.of(one) or widest for one in QUANTITIES.values() if one.kind not in _COUNTED}
+
+
 class Validator:
     """Remembers the believed level of each cumulative register of one meter and flags what does not fit it."""
 
     def __init__(self, template: Template) -> None:
         self._template = template
+        self._bounds = _bounds(template.limits)
         self._believed: dict[Obis, _Level] = {}
         self._candidates: dict[Obis, _Candidate] = {}
         self._replaced: set[Obis] = set()
@@ -62,7 +76,14 @@ class Validator:
 
     def check(self, readings: Iterable[Reading]) -> list[Reading]:
         """The readings, as the meter gave them (before the multiplier), with flags; in order of time."""
-        return [self._flagged(reading) for reading in readings]
+        bounds, anything = self._bounds, _ANYTHING
+        return [
+            # What is measured and within its limits is nearly all there is.
+            reading
+            if type(value := reading.value) is float and (of := bounds.get(reading.obis, anything))[0] <= value <= of[1]
+            else self._flagged(reading)
+            for reading in readings
+        ]
 
     def forget(self) -> None:
         """Starts anew, because the user said that another meter is there now."""
