@@ -231,3 +231,24 @@ async def test_one_point_after_the_other_is_signed_off_in_the_options_of_the_lin
         "",
         "display dark",
     ]
+
+
+async def test_nothing_is_signed_off_where_there_is_no_meter_no_number_no_line_or_no_such_register(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    await wait_for(lambda: value(hass, "sensor.flats_flat_energy_import"))
+    await act(hass, "import_points", content="name,formula\nBoth,Main + Roof\n")
+    await hass.async_block_till_done()
+
+    async def refusal(**data: str) -> str | None:
+        with pytest.raises(HomeAssistantError) as refused:
+            await act(hass, "commission_point", **data)
+        return refused.value.translation_key
+
+    assert await refusal(point="Both", displayed="1") == "point_is_virtual"
+    assert await refusal(point="Main", displayed="about twelve") == "commission_bad_number"
+    assert await refusal(point="Flat", displayed="230", register="voltage_l3") == "nothing_to_read"
+    assert await hass.config_entries.async_unload(east.entry_id)
+    assert await refusal(point="Main", displayed="1") == "line_not_running"
+    assert all(one.commissioned is None for one in (await async_get_site(hass)).registry.points.values())

@@ -12,6 +12,7 @@ from homeassistant.components.sensor import SensorDeviceClass
 from homeassistant.components.sensor.const import DEVICE_CLASS_STATE_CLASSES, DEVICE_CLASS_UNITS
 from homeassistant.core import HomeAssistant
 from homeassistant.helpers import device_registry as dr
+from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 import custom_components.meter_batch as package
@@ -110,3 +111,14 @@ async def test_diagnostics_tell_much_and_neither_hosts_nor_names(
     found = await async_get_device_diagnostics(hass, east, device)
     assert "energy_import" in found[id_]["registers"]
     json.dumps(found)
+
+
+async def test_blueprints_that_cannot_be_copied_are_a_warning_and_everything_else_goes_on(
+    hass: HomeAssistant, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = Path(hass.config.path("blueprints"))
+    await hass.async_add_executor_job(there.write_text, "no folder")
+    assert await async_setup_component(hass, DOMAIN, {})
+    await hass.async_block_till_done()
+    assert "Blueprints could not be copied" in caplog.text
+    assert hass.services.has_service(DOMAIN, "get_values")
