@@ -33,6 +33,7 @@ from custom_components.meter_batch.engine import (
     available,
     load,
 )
+from custom_components.meter_batch.engine.sentences import SENTENCES
 from custom_components.meter_batch.sensor import LINE_SENSORS, describe
 
 from .conftest import StartFleet, wait_for
@@ -62,6 +63,14 @@ def test_every_reason_of_a_problem_has_a_word(language: str) -> None:
     found = {reason(error) for error in errors}
     assert found == {"silent", "damaged", "wrong_meter", "refused", "other"}
     assert found | {"none", "implausible"} == set(words)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("entity", ["problem", "line_connected"])
+def test_every_cause_of_a_diagnosis_has_a_word(language: str, entity: str) -> None:
+    words = texts(language)["entity"]["binary_sensor"][entity]["state_attributes"]["cause"]["state"]
+    causes = {key.removeprefix("diagnosis_") for key in SENTENCES if key.startswith("diagnosis_")}
+    assert set(words) == causes and len(set(words.values())) == len(words)
 
 
 @pytest.mark.parametrize("statistics", [False, True])
