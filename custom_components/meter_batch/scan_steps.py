@@ -215,11 +215,15 @@ class ScanSteps(LineSteps):
         errors: dict[str, str] = {}
         placeholders = {"name": "", "address": ""}
         if user_input is not None:
-            said = {one.key: user_input[label] for label, meters in groups.items() for one in meters}
-            errors, more = await self._add(site, said)
+            # Not required fields: of those the page would choose the first model by itself.
+            errors = {label: "scan_choose_model" for label in groups if label not in user_input}
             if not errors:
-                return self._done()
-            placeholders |= more
+                said = {one.key: user_input[label] for label, meters in groups.items() for one in meters}
+                problems, more = await self._add(site, said)
+                if not problems:
+                    return self._done()
+                errors["base"] = next(iter(problems.values()))
+                placeholders |= more
         fields: dict[Any, Any] = {}
         for label, meters in groups.items():
             options = [
@@ -227,11 +231,11 @@ class ScanSteps(LineSteps):
                 for id_ in scanning.models(site, meters[0])
             ]
             config = SelectSelectorConfig(options=options, mode=SelectSelectorMode.DROPDOWN)
-            fields[probatio.Required(label)] = SelectSelector(config)
+            fields[probatio.Optional(label)] = SelectSelector(config)
         return self.async_show_form(
             step_id="which_models",
             data_schema=self.add_suggested_values_to_schema(probatio.Schema(fields), user_input or {}),
-            errors={"base": next(iter(errors.values()))} if errors else {},
+            errors=errors,
             description_placeholders=placeholders,
         )
 
@@ -239,7 +243,9 @@ class ScanSteps(LineSteps):
         """The meters that are asked for, by the label of their field."""
         asked = [one for one in self._chosen if not scanning.clear(site, one)]
         if len(asked) <= MOST_ASKED:
-            return {" · ".join((one.address, *one.glance)): [one] for one in asked}
+            return {
+                " · ".join(dict.fromkeys((one.address, one.serial or one.address, *one.glance))): [one] for one in asked
+            }
         alike: dict[tuple[str, ...], list[ScannedMeter]] = {}
         for one in asked:
             alike.setdefault(tuple(scanning.models(site, one)), []).append(one)

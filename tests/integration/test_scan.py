@@ -211,7 +211,10 @@ async def test_meters_of_which_several_models_are_possible_are_asked_for_and_no_
     result = await go(hass, result, {"meters": ["modbus 3", "modbus 5"]})
     assert result["step_id"] == "which_models"
     (field,) = result["data_schema"].schema
-    assert str(field).startswith("5 · 2")
+    assert str(field).startswith("5 · ")
+    assert str(field).endswith(" kWh")
+    result = await go(hass, result, {})
+    assert result["errors"] == {str(field): "scan_choose_model"}, "nothing is chosen for the user"
     assert list(labels(result, str(field))) == ["eastron/sdm120", "eastron/sdm230"]
     # What fails in the end is told here, and can be mended.
     await registry.async_apply({"p1": make_point("p1", "Eastron SDM120 9", "5", entry.entry_id)}, SYSTEM, "test")
