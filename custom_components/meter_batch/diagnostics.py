@@ -180,6 +180,8 @@ async def async_get_device_diagnostics(
     if not is_line(entry):
         return _server(cast("AnalyticsEntry", entry))
     entry = cast("LineEntry", entry)
+    if entry.state is not ConfigEntryState.LOADED:
+        return {"state": entry.state.value}
     coordinator = entry.runtime_data.coordinator
     points = coordinator.site.registry.points
     own = [points[id_] for domain, id_ in device.identifiers if domain == DOMAIN and id_ in points]

@@ -130,6 +130,8 @@ async def test_diagnostics_replay_and_hide_who_and_where(
     assert [one for one in secrets(port_of(fleet)) if one.lower() in text.lower()] == []
     (point,) = of_device.values()
     assert point["available"] and "energy_import" in point["registers"]
+    assert await hass.config_entries.async_unload(entry.entry_id)
+    assert await get_diagnostics_for_device(hass, hass_client, entry, device) == {"state": "not_loaded"}
 
 
 async def test_diagnostics_of_a_line_that_is_not_there_say_so(
