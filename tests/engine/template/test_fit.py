@@ -17,6 +17,7 @@ from meter_batch_engine.model.obis import Obis
 from meter_batch_engine.model.quantity import BY_KEY, QUANTITIES, Kind, Measure
 from meter_batch_engine.model.reading import Reading, Value
 from meter_batch_engine.template import (
+    Limits,
     ModbusRequest,
     ModbusWords,
     Template,
@@ -296,3 +297,49 @@ def test_values_that_are_not_available_are_no_nonsense() -> None:
     words = [0x7FC0, 0x0000] * (request.count // 2)
     assert decode(request, words, AT) == []
     assert misfit(template, request, words) is None
+
+
+def at_a_carlo_gavazzi(template: Template) -> dict[Obis, Value]:
+    """A right first voltage, and nonsense behind it: registers that were guessed."""
+    right = supply(template, [230.0, 231.0, 229.0])
+    return right | {
+        BY_KEY["voltage_l2"].obis: 0.0,
+        BY_KEY["frequency"].obis: 0.0,
+        BY_KEY["active_power"].obis: 967966.0,
+    }
+
+
+def test_a_voltage_without_a_frequency_and_power_beyond_the_limits_are_not_plausible() -> None:
+    template = load("eastron/sdm630")
+    found = fit(template, readings(at_a_carlo_gavazzi(template)))
+    assert found.score < 0.05
+    assert {"fit_no_hertz", "fit_beyond"} <= {reason.key for reason in found.reasons}
+
+
+@pytest.mark.parametrize("changed", ["frequency", "active_power"])
+def test_each_of_them_counts_alone_where_few_registers_are_known(changed: str) -> None:
+    template = load("eastron/sdm630")
+    keys = ("voltage_l1", "voltage_l2", "voltage_l3", changed)
+    values = {BY_KEY[key].obis: at_a_carlo_gavazzi(template)[BY_KEY[key].obis] for key in keys}
+    assert fit(template, readings(values)).score < 0.5
+    without_limits = replace(template, limits=Limits())
+    assert fit(without_limits, readings(values)).score < 0.5
+
+
+def test_a_phase_that_is_lost_is_no_misfit_and_a_dead_one_with_power_is() -> None:
+    template = load("eastron/sdm630")
+    lost = supply(template, [230.0, 0.0, 231.0])
+    assert fit(template, readings(shown(template, lost))).score > 0.95
+    dead = lost | {BY_KEY["active_power_l2"].obis: 1.4}
+    found = fit(template, readings(dead))
+    assert "fit_dead_phase" in {reason.key for reason in found.reasons}
+    assert found.score < fit(template, readings(lost)).score
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_model_counts_what_it_shows_as_beyond_its_limits(model: str) -> None:
+    template = load(model)
+    for volts in ([229.6, 231.2, 230.4], [57.7, 57.9, 57.5], [0.0, 0.0, 0.0]):
+        hertz = 50.0 if any(volts) else 0.0
+        found = fit(template, readings(shown(template, supply(template, volts, hertz))))
+        assert "fit_beyond" not in {reason.key for reason in found.reasons}

@@ -74,7 +74,8 @@ def fit(template: Template, readings: Iterable[Reading]) -> Fit:
     values = {one.obis: float(one.value) for one in readings}
     if not values:
         return Fit(0.0, (say("fit_nothing", model=template.name),))
-    found = [one for check in _CHECKS for one in check(template, values)]
+    found = [one for check in _CHECKS for one in check(values)]
+    found += [one for check in _CHECKS_BY_MODEL for one in check(template, values)]
     odds = math.prod(weight for weight, _ in found)
     weighty = sorted((one for one in found if one[1] is not None), key=lambda one: -abs(math.log(one[0])))
     return Fit(odds / (1 + odds), tuple(reason for _, reason in weighty if reason is not None))
@@ -109,12 +110,14 @@ def _volts(template: Template, values: _Values) -> _Verdicts:
     return verdicts
 
 
-def _hertz(template: Template, values: _Values) -> _Verdicts:
+def _hertz(values: _Values) -> _Verdicts:
     hertz = next((value for _, value in _measured(values, Measure.FREQUENCY)), None)
     if hertz is None:
         return []
     if not hertz:
-        return [(0.6, None)]
+        # Where there is a voltage there is a frequency.
+        supplied = any(_fits_volts(obis, volts) for obis, volts in _measured(values, Measure.VOLTAGE))
+        return [(0.05, say("fit_no_hertz"))] if supplied else [(0.6, None)]
     if any(_in(hertz, band) for band in TIGHT_HZ):
         return [(40.0, say("fit_hertz", hertz=_text(hertz)))]
     if _in(hertz, MAINS_HZ):
@@ -122,7 +125,7 @@ def _hertz(template: Template, values: _Values) -> _Verdicts:
     return [(0.02, say("fit_bad_hertz", hertz=_text(hertz)))]
 
 
-def _currents(template: Template, values: _Values) -> _Verdicts:
+def _currents(values: _Values) -> _Verdicts:
     found = [value for _, value in _measured(values, Measure.CURRENT)]
     wrong = [value for value in found if not abs(value) <= GREATEST_A or 0 < abs(value) < 1e-12]
     if wrong:
@@ -130,7 +133,7 @@ def _currents(template: Template, values: _Values) -> _Verdicts:
     return [(1.5, None)] if any(found) else []
 
 
-def _power_factors(template: Template, values: _Values) -> _Verdicts:
+def _power_factors(values: _Values) -> _Verdicts:
     found = [value for _, value in _measured(values, Measure.POWER_FACTOR)]
     wrong = [value for value in found if not abs(value) <= 1.02]
     if wrong:
@@ -138,7 +141,7 @@ def _power_factors(template: Template, values: _Values) -> _Verdicts:
     return [(2.0, None)] if any(abs(value) >= 0.05 for value in found) else []
 
 
-def _powers(template: Template, values: _Values) -> _Verdicts:
+def _powers(values: _Values) -> _Verdicts:
     """Active power against volts × amperes of the phases, and the total against the sum of the phases."""
     verdicts: _Verdicts = []
     apparent, active = 0.0, 0.0
@@ -170,7 +173,7 @@ def _powers(template: Template, values: _Values) -> _Verdicts:
     return verdicts
 
 
-def _energies(template: Template, values: _Values) -> _Verdicts:
+def _energies(values: _Values) -> _Verdicts:
     found = [value for obis, value in values.items() if QUANTITIES[obis].kind is Kind.CUMULATIVE]
     wrong = [value for value in found if not 0 <= value < GREATEST_ENERGY]
     if wrong:
@@ -178,7 +181,56 @@ def _energies(template: Template, values: _Values) -> _Verdicts:
     return [(1.5, None)] if any(found) else []
 
 
-_CHECKS: tuple[Callable[[Template, _Values], _Verdicts], ...] = (_hertz, _volts, _powers, _power_factors, _currents, _energies)
+def _dead_phases(values: _Values) -> _Verdicts:
+    """A phase without voltage is lost: then it has no power either (current it may have), nor a whole line voltage."""
+    volts = [values.get(BY_KEY[f"voltage_l{phase}"].obis) for phase in (1, 2, 3)]
+    if not any(volts):
+        return []
+    for phase in (phase for phase, one in enumerate(volts, 1) if one == 0):
+        power = values.get(BY_KEY[f"active_power_l{phase}"].obis, 0.0)
+        between = [f"voltage_l{one}_l{one % 3 + 1}" for one in (1, 2, 3) if phase in (one, one % 3 + 1)]
+        line = max(values.get(BY_KEY[key].obis, 0.0) for key in between)
+        if abs(power) > 0.01 or line > 1.2 * max(one or 0.0 for one in volts):
+            return [(0.1, say("fit_dead_phase", phase=f"L{phase}"))]
+    return []
+
+
+def _within_limits(template: Template, values: _Values) -> _Verdicts:
+    """What the template itself would not believe on arrival, and more power than any current could bring."""
+    odd = None
+    volts = max((one for _, one in _measured(values, Measure.VOLTAGE)), default=0.0)
+    for obis, value in values.items():
+        quantity = QUANTITIES[obis]
+        if quantity.kind is not Kind.INSTANT:
+            continue
+        bounds = template.limits.of(quantity)
+        if bounds is None and quantity.measure in _POWERS and 0 < volts < GREATEST_V:
+            most = 3 * volts * GREATEST_A / 1000
+            bounds = (-most, most)
+        if bounds is not None and quantity.measure is not Measure.POWER_FACTOR and not _in(value, bounds):
+            # No voltage and no frequency where the supply is off are judged elsewhere.
+            if not value and quantity.measure in (Measure.VOLTAGE, Measure.FREQUENCY):
+                continue
+            odd = odd or say(
+                "fit_beyond",
+                value=_text(value),
+                unit=quantity.unit or "",
+                least=_text(bounds[0]),
+                most=_text(bounds[1]),
+            )
+    return [] if odd is None else [(0.05, odd)]
+
+
+_POWERS = frozenset({Measure.ACTIVE_POWER, Measure.REACTIVE_POWER, Measure.APPARENT_POWER})
+_CHECKS: tuple[Callable[[_Values], _Verdicts], ...] = (
+    _hertz,
+    _dead_phases,
+    _powers,
+    _power_factors,
+    _currents,
+    _energies,
+)
+_CHECKS_BY_MODEL: tuple[Callable[[Template, _Values], _Verdicts], ...] = (_volts, _within_limits)
 
 
 # --- what is wrong with nonsense
