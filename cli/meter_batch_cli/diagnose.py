@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,17 +160,21 @@ def _listed(file: Path, line_name: str | None) -> tuple[Sequence[PollMeter], dic
     return list(meters.values()), serials
 
 
-_said = ""
+AGAIN_S = 10.0
+"""In a file or a pipe progress is told where something else begins, and so often."""
+_said = "", 0.0
+"""What was told last, and when."""
 
 
 def _progress(what: str) -> None:
-    global _said  # what stands in the terminal's line now
+    global _said
+    now = time.monotonic()
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K" + what)
         sys.stderr.flush()
-    elif what.partition(" ")[0] != _said.partition(" ")[0] and what:
+    elif what and (what.partition(" ")[0] != _said[0].partition(" ")[0] or now > _said[1] + AGAIN_S):
         typer.echo(what, err=True)
-    _said = what
+        _said = what, now
 
 
 def _row(one: Examined, line: str) -> dict[str, Any]:

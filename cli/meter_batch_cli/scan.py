@@ -209,7 +209,7 @@ def _show(meters: list[ScannedMeter]) -> None:
     for one in meters:
         port = _port(one.settings)
         model = one.template_id or " or ".join(one.ties) or ("?" if one.models else "")
-        mark = "[red]clash[/]" if one.clash else ""
+        mark = "[red]clash[/]" if one.clash else "[red]garbled[/]" if one.garbled else ""
         table.add_row(one.address, one.protocol, port, model, one.serial or "", "  ".join(one.glance), mark)
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=WIDE)).print(table)
@@ -239,7 +239,7 @@ def _remarks(result: ScanResult | None, found: Iterable[ScannedMeter]) -> Iterat
 
 
 def _write(path: Path, meters: Iterable[ScannedMeter], line: str) -> None:
-    """The import list; meters that share an address are left out. Raises ConfigError where it cannot be written."""
+    """The import list, without clashing and garbled meters. Raises ConfigError where it cannot be written."""
     import csv
     import io
     import os
@@ -252,6 +252,9 @@ def _write(path: Path, meters: Iterable[ScannedMeter], line: str) -> None:
     for one in meters:
         if one.clash:
             typer.echo(f"{one.address} is left out of {path.name}: two meters share it.", err=True)
+            continue
+        if one.garbled:
+            typer.echo(f"{one.address} is left out of {path.name}: its replies come damaged.", err=True)
             continue
         template = one.template_id or (one.ties[0] if one.ties else "")
         if not template:

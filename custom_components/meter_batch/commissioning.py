@@ -190,7 +190,7 @@ async def async_commission(
 ) -> dict[str, Any]:
     """Reads the meter now, compares, and signs off; ServiceValidationError in words where they differ.
 
-    `accept` signs off all the same, as it was found.
+    `accept` signs off all the same, as it was found, where `note` says why.
     """
     if point.virtual:
         raise refuse("point_is_virtual", point=point.name)
@@ -235,6 +235,9 @@ async def async_commission(
     if not found.agrees and not accept:
         unit = QUANTITIES[register].unit
         raise refuse("commission_refused", point=point.name, displayed=shown, read=own, unit=unit, text=text)
+    if not found.agrees and not note.strip():
+        unit = QUANTITIES[register].unit
+        raise refuse("commission_no_remark", point=point.name, displayed=shown, read=own, unit=unit)
     signed = Commissioned(
         at=dt_util.utcnow().replace(microsecond=0),
         by=by.strip() or actor.name,

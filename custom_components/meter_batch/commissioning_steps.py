@@ -50,7 +50,10 @@ class CommissioningSteps(LineSteps):
                     accept=user_input.get("accept", False),
                 )
             except HomeAssistantError as error:
-                errors["base"] = "commission_refused"
+                if error.translation_key == "commission_no_remark":
+                    errors["note"] = "commission_no_remark"
+                else:
+                    errors["base"] = "commission_refused"
                 facts = error.translation_placeholders or {}
                 problem = await async_message(self.hass, error.translation_key or "", **facts)
             else:

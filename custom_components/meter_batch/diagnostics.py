@@ -31,6 +31,7 @@ from .engine import (
     Diagnosis,
     Exchanged,
     IdentityReading,
+    LineHealth,
     MeterBatchError,
     Point,
     RecordedMeter,
@@ -72,7 +73,7 @@ async def async_get_config_entry_diagnostics(hass: HomeAssistant, entry: LineEnt
     return {
         **data,
         "poller": "own_process" if isinstance(coordinator.poller, RemotePoller) else "inside",
-        "health": None if report is None else asdict(report.health) | {"problem": _key(report.health.problem)},
+        "health": None if report is None else _health(report.health),
         "backfill": None if report is None else _plain(report.backfill),
         "clocks": {key: _plain(one) for key, one in coordinator.clocks.items()},
         "gaps": _plain(site.gaps.missing({point.id for point in coordinator.points()})),
@@ -129,6 +130,12 @@ async def _recording(hass: HomeAssistant, coordinator: LineCoordinator, metered:
         return redact(whole, load)
 
     return await hass.async_add_executor_job(work)
+
+
+def _health(health: LineHealth) -> dict[str, Any]:
+    shown = asdict(health) | {"problem": _key(health.problem)}
+    shown["airtime"]["idle"] = health.airtime.idle
+    return shown
 
 
 def _diagnoses(found: Iterable[Diagnosis]) -> list[dict[str, Any]]:

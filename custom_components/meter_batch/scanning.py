@@ -122,6 +122,8 @@ def hindrance(entry: ConfigEntry, meter: ScannedMeter) -> str | None:
         return "scan_known"
     if meter.clash:
         return "scan_clash"
+    if meter.garbled:
+        return "scan_garbled"
     try:
         parse_address(meter.address, meter.protocol)
     except AddressError:

@@ -165,6 +165,9 @@ async def test_a_point_is_signed_off_listed_printed_exported_and_taken_back(
     with pytest.raises(HomeAssistantError) as refused:
         await act(hass, "commission_point", point="Main", displayed=str(truth * 10))
     assert "times as much" in str((refused.value.translation_placeholders or {})["text"])
+    with pytest.raises(HomeAssistantError) as refused:
+        await act(hass, "commission_point", point="Main", displayed=str(truth * 10), accept=True, note="  ")
+    assert refused.value.translation_key == "commission_no_remark"
     assert site.registry.find("Main").commissioned is None  # type: ignore[union-attr]
 
     done = await act(hass, "commission_point", point="Main", displayed=f"00{truth}", by="Ann <b>", note="Tür & Tor")
@@ -222,7 +225,11 @@ async def test_one_point_after_the_other_is_signed_off_in_the_options_of_the_lin
     assert "✓ **Main**" in about["said"]
     suggested = {str(one): (one.description or {}).get("suggested_value") for one in result["data_schema"].schema}
     assert (suggested["point"], suggested["by"]) == (ids["Roof"], "Ann")
-    differs = {"point": ids["Roof"], "displayed": "1", "by": "Ann", "note": "display dark", "accept": True}
+    differs = {"point": ids["Roof"], "displayed": "1", "by": "Ann", "note": " ", "accept": True}
+    result = await go(hass, result, differs)
+    assert result["errors"] == {"note": "commission_no_remark"}
+    assert result["description_placeholders"]["done"] == "1"
+    differs |= {"note": "display dark"}
     result = await go(hass, result, differs)
     assert result["description_placeholders"]["done"] == "2"
     result = await go(hass, result, {})

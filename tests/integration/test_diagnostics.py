@@ -115,7 +115,8 @@ async def test_diagnostics_replay_and_hide_who_and_where(
 
     assert found["poller"] == ("own_process" if own_process else "inside")
     shares = found["health"]["airtime"]
-    assert sum(value for key, value in shares.items() if key != "idle") <= 1.0001
+    assert set(shares) == {"live", "backfill", "probe", "idle"}
+    assert sum(shares.values()) == pytest.approx(1.0)
     assert {one["model"] for one in found["lessons"]} <= {"generic/dlt645-1ph", "abb/b23"}
     (silent,) = found["silent"]
     assert found["diagnoses"][silent][0]["likelihood"] > 0

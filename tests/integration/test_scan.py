@@ -325,6 +325,7 @@ async def test_each_hindrance_has_its_words(hass: HomeAssistant, add_line: AddLi
     for meter, key in (
         (ScannedMeter("modbus", "255", wire), "scan_no_address"),
         (ScannedMeter("modbus", "7", wire, clash=True), "scan_clash"),
+        (ScannedMeter("modbus", "7", wire, garbled=True), "scan_garbled"),
         (ScannedMeter("dlt645-1997", "000000000012", wire), "scan_other_protocol"),
         (ScannedMeter("modbus", "7", replace(wire, parity="E")), "scan_other_settings"),
         (ScannedMeter("modbus", "7", wire, known=True), "scan_known"),

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from heapq import merge
+from operator import itemgetter
 from typing import Final
 
 from .errors import ConfigError, FrameError, LineError, LineLost, LineUnavailable, MeterError, NoReply, WrongMeter
@@ -39,6 +42,8 @@ STALL_S = 0.015
 ECHOES_TO_LEARN = 3
 TRACE = {"rtu": 200, "tcp": 50}
 """How many exchanges a line remembers: half a minute of a wire; over Modbus TCP a line often is one meter alone."""
+RECALLED = 20
+"""How many reads of a meter's memory it remembers besides: a back-fill would else leave nothing but its own."""
 
 utc_now: Final[Callable[[], datetime]] = partial(datetime.now, UTC)
 """The clock of the machine."""
@@ -220,8 +225,12 @@ class Line:
         self.counters = LineCounters()
         self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
         """Told of a reply after its time-out, with the turn-round that it took."""
-        self._passed: deque[tuple[float, str, bytes, bytes, float, str | None]] = deque(maxlen=TRACE[settings.framing])
+        self._live: deque[tuple[float, str, bytes, bytes, float, str | None]] = deque(maxlen=TRACE[settings.framing])
         """The trace as it is kept: `Exchanged` is made of it where it is asked for, and this is all that it costs."""
+        self._passed = self._live
+        """Where what passes now is kept."""
+        self._recalled: deque[tuple[float, str, bytes, bytes, float, str | None]] = deque(maxlen=RECALLED)
+        """Reads of memories, kept apart."""
         self._transport, self._now, self._make_alarm = transport, now, make_alarm
         self._write = transport.write
         self._busy = False
@@ -265,8 +274,19 @@ class Line:
         """The last exchanges, oldest first; their times by the clock as it is set now."""
         return [
             Exchanged(self.at(end), meter, request, received, duration_s, problem)
-            for end, meter, request, received, duration_s, problem in self._passed
+            for end, meter, request, received, duration_s, problem in merge(
+                self._live, self._recalled, key=itemgetter(0)
+            )
         ]
+
+    @contextmanager
+    def recalling(self) -> Iterator[None]:
+        """What passes until the end are reads of a meter's memory, of which fewer are remembered."""
+        self._passed = self._recalled
+        try:
+            yield
+        finally:
+            self._passed = self._live
 
     def at(self, instant: float) -> datetime:
         """The time of an instant of the event loop's seconds, aware UTC, by the clock as it is set now."""
@@ -274,7 +294,8 @@ class Line:
 
     def forget_trace(self) -> None:
         """Those that come from now on are all of the trace."""
-        self._passed.clear()
+        self._live.clear()
+        self._recalled.clear()
 
     @property
     def expects_late_replies(self) -> bool:

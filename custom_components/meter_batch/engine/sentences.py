@@ -337,6 +337,11 @@ SENTENCES: Final[Mapping[str, str]] = {
         "no or too many terminating resistors."
     ),
     "diagnosis_address": "Nobody answers at {address}; the meter probably has another address (heard: {other}).",
+    "address_unheard": "Nobody answers at {address}; perhaps the meter has another address.",
+    "address_cut": (
+        "Nobody answers at {address}; the meter probably has another address (heard: {other}; the search was ended by "
+        "its time, so there may be more)."
+    ),
     "cure_address": "Read the address on the meter's display or name-plate and enter it, or scan the line.",
     "diagnosis_baud": "What comes cannot be read at {baud} baud: the meter at {address} sends at another speed.",
     "cure_baud": "Set line and meter to the same baud rate; the meter shows its own in its communication menu.",
@@ -378,6 +383,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "diagnosis_second_master": (
         "Frames come that answer no question of ours: another master asks on this line (heard: {other})."
     ),
+    "second_master_unheard": "Frames come that answer no question of ours: another master asks on this line.",
     "cure_second_master": (
         "Only one program or display may ask on a line: find the other one and disconnect it, or let it read from here."
     ),
@@ -479,13 +485,19 @@ SENTENCES: Final[Mapping[str, str]] = {
     "found_parity": "The meter at {address} answers with {parity}.",
     "found_framing": "The meter at {address} answers when it is asked in the other framing of Modbus.",
     "found_neighbours": "Nobody answers at {address}, while its neighbours do (heard: {other}).",
+    "found_neighbours_cut": (
+        "Nobody answers at {address}, while its neighbours do (heard: {other}; the search was ended by its time, so "
+        "there may be more)."
+    ),
     "energies_disagree": (
         "{name}: its energies were read several times and are different each time; look for interference on the line."
     ),
     "found_edition": "The meter at {address} answers by the rules of DL/T 645-{edition}.",
-    "examine_reading": "Reading for {seconds} s …",
-    "examine_settings": "Trying {baud} baud, parity {parity} …",
-    "examine_addresses": "Looking for meters at other addresses …",
+    "examine_reading": "Reading: {done} of {count} meters are clear, at most {seconds} s left …",
+    "examine_settings": (
+        "Trying {baud} baud, parity {parity} ({done} of {count} settings done), at most {seconds} s left …"
+    ),
+    "examine_addresses": "Looking for meters at other addresses: {done} of {count} asked, at most {seconds} s left …",
     # messages between programs
     "wire_newer": (
         "The message is of a newer version of Meter Batch (form {version}, known is {ours}): update this program."

@@ -237,3 +237,37 @@ def test_who_is_asked_for_alone_is_missed_in_a_row_of_neighbours() -> None:
     moved = examined("address", "", only="2")["2"].diagnoses[0]
     assert moved.cause == "address"
     assert "102" in moved.text
+
+
+def test_a_meter_that_was_never_heard_is_off_before_it_has_another_address() -> None:
+    found = examined("silent", "", search_s=0.0)
+    causes = [one.cause for one in found["2"].diagnoses]
+    assert causes[0] == "meter_off"
+    assert "address" in causes
+    assert not any("?" in one.text for one in found["2"].diagnoses)
+
+
+def test_a_search_that_was_cut_short_says_so() -> None:
+    cut = examined("silent", "", only="2", search_s=1.0)["2"].diagnoses[0]
+    whole = examined("silent", "", only="2", search_s=600.0)["2"].diagnoses[0]
+    assert "may be more" in cut.text
+    assert "may be more" not in whole.text
+
+
+def test_who_waits_is_told_what_is_done_and_how_long_is_left_at_most() -> None:
+    told: list[Any] = []
+    examined("silent", "", progress=told.append)
+    keys = list(dict.fromkeys(one.key for one in told))
+    assert keys == ["examine_reading", "examine_settings", "examine_addresses"]
+    for key in keys:
+        steps = [one for one in told if one.key == key]
+        assert all(int(one.facts["done"]) <= int(one.facts["count"]) for one in steps)
+        assert len({one.facts["done"] for one in steps}) > 1
+    left = [int(one.facts["seconds"]) for one in told if one.key == "examine_reading"]
+    assert left == sorted(left, reverse=True)
+
+
+def test_a_clock_that_is_wrong_is_told_and_handled() -> None:
+    found = examined("clock_jump", "")
+    (clock,) = next(one for key, one in found.items() if key.endswith("2")).diagnoses
+    assert (clock.cause, clock.handled) == ("clock", True)

@@ -103,7 +103,7 @@ def test_32_meters_among_247_addresses_are_found_within_a_minute_and_nobody_else
     assert said.result.took_s["search"] <= 60
     assert said.result.complete
     assert said.result.heard_noise is None
-    assert not any(one.clash for one in said.result.meters)
+    assert not any(one.clash or one.garbled for one in said.result.meters)
 
 
 @settings(max_examples=25, deadline=None)
@@ -113,7 +113,7 @@ def test_whoever_answers_however_late_is_found_and_put_down_to_nobody_else(prese
     said = scanned(meters, modbus())
     assert said.addresses == [str(unit) for unit in sorted(present)]
     assert said.result is not None
-    assert not any(one.clash for one in said.result.meters)
+    assert not any(one.clash or one.garbled for one in said.result.meters)
 
 
 def test_a_unit_that_refuses_every_question_is_there() -> None:
@@ -138,9 +138,27 @@ def test_two_meters_with_one_unit_are_recognised_and_their_neighbours_left_in_pe
     meters = [*sdm(9), *sdm(9, turnround_ms=other_ms), *sdm(8, 10, 11)]
     said = scanned(meters, modbus(identify=True))
     assert said.addresses == ["8", "9", "10", "11"]
-    assert said.of("9").clash
+    assert said.of("9").clash or said.of("9").garbled
+    assert said.of("9").clash == (str(said.of("9").problem).startswith("At least two"))
     assert "unit 9" in str(said.of("9").problem)
     assert [said.of(one).template_id for one in ("8", "10", "11")] == ["eastron/sdm630"] * 3
+
+
+@pytest.mark.parametrize("kind", ["parity", "baud"])
+def test_a_meter_whose_port_is_set_otherwise_is_garbled_and_not_called_a_clash(kind: str) -> None:
+    rows = meter_rows([*sdm(7), *sdm(8), *sdm(3)], "modbus-rtu", MODBUS, "tcp://127.0.0.1:1")
+    said = Scanned()
+
+    async def main(loop: Any) -> None:
+        said.site = HalfDuplexSite(loop, rows + f'faults = [{{ kind = "{kind}" }}]\n')
+        said.result = await scan(said.site.line, modbus(12, identify=True), said.progress.append, said.told.append)
+
+    run_simulated(main)
+    assert said.of("3").garbled
+    assert not said.of("3").clash
+    assert said.of("3").as_dict()["garbled"] is True
+    assert "baud rate and parity" in str(said.of("3").problem)
+    assert not any(said.of(one).garbled or said.of(one).clash for one in ("7", "8"))
 
 
 def test_a_line_on_which_nobody_answers_has_no_meters_and_no_noise() -> None:
@@ -331,7 +349,7 @@ def test_noise_around_every_reply_of_a_meter_is_no_clash() -> None:
     meters = [*sdm(7), *sdm(3)]
     said = scanned(meters, modbus(10, identify=True), more='faults = [{ kind = "noise" }]\n')
     assert said.addresses == ["3", "7"]
-    assert not any(one.clash for one in said.result.meters)  # type: ignore[union-attr]
+    assert not any(one.clash or one.garbled for one in said.result.meters)  # type: ignore[union-attr]
 
 
 # --- Modbus TCP
@@ -456,7 +474,7 @@ def test_meters_whose_numbers_are_alike_are_all_told_apart(addresses: dict[str, 
     said = scanned(meters, dlt645(), protocol="dlt645-2007")
     assert said.addresses == sorted(addresses)
     assert said.result is not None
-    assert not any(one.clash for one in said.result.meters)
+    assert not any(one.clash or one.garbled for one in said.result.meters)
     assert said.result.heard_noise is None
 
 
@@ -472,7 +490,7 @@ def test_two_meters_with_one_number_are_a_clash_and_the_third_is_well(other_ms: 
     meters = [*meters_645(["000012345678"]), ("000012345678", THREE_PHASES, other_ms), *meters_645(["000000000099"])]
     said = scanned(meters, dlt645(identify=True), protocol="dlt645-2007")
     assert said.addresses == ["000000000099", "000012345678"]
-    assert said.of("000012345678").clash
+    assert said.of("000012345678").clash or said.of("000012345678").garbled
     assert "000012345678" in str(said.of("000012345678").problem)
     assert not said.of("000000000099").clash
 

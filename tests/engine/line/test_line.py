@@ -19,7 +19,7 @@ from meter_batch_engine.errors import (
     LineUnavailable,
     NoReply,
 )
-from meter_batch_engine.line import Line, LineSettings
+from meter_batch_engine.line import RECALLED, Line, LineSettings
 from meter_batch_engine.protocol.dlt645.exchange import BroadcastTime, ReadData
 from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
 from meter_batch_engine.protocol.modbus.rtu import encode
@@ -444,6 +444,26 @@ def test_the_trace_holds_the_last_exchanges_with_all_bytes_and_what_went_wrong(s
         for _ in range(250):
             await line.exchange(read(7), turnround_s=0.35)
         assert len(line.trace) == 200 and {one.problem for one in line.trace} == {None}
+
+    simulated(main)
+
+
+def test_reads_of_a_memory_leave_the_other_exchanges_in_the_trace(simulated, wire):
+    async def main(loop):
+        good = encode(1, b"\x03\x04\x00\x07\x00\x08")
+        line = await opened(wire(lambda request: [(0.01, good)]), LineSettings())
+        live, recalled = read(7), read(7)
+        for _ in range(10):
+            await line.exchange(live, turnround_s=0.35)
+            with line.recalling():
+                for _ in range(60):
+                    await line.exchange(recalled, turnround_s=0.35)
+        trace = line.trace
+        assert len(trace) == 10 + RECALLED
+        ends = [one.at for one in trace]
+        assert ends == sorted(ends), "both kinds stand in their order"
+        line.forget_trace()
+        assert line.trace == []
 
     simulated(main)
 

@@ -26,9 +26,21 @@ LEAST = 0.04
 OFTEN = 0.1
 """Share of questions above which failures of a meter that answers are worth a word."""
 HANDLED = frozenset(
-    {"echo", "glitch", "dtu_prefix", "glued", "gateway_transaction", "previous", "slow_meter", "refuses", "load"}
+    {
+        "echo",
+        "glitch",
+        "dtu_prefix",
+        "glued",
+        "gateway_transaction",
+        "previous",
+        "slow_meter",
+        "refuses",
+        "load",
+        "clock",
+    }
 )
-"""Oddities that a line can live with: where the meter is read nonetheless, they are told and marked."""
+"""Oddities that a line can live with: where the meter is read nonetheless, they are told and marked. So is a clock that
+is wrong: time is ours, not the meter's, and its memory is read with the offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +171,11 @@ def _nothing(weight: float, there: int, *, before: bool, alone: bool, network: b
     if there and before:
         guess = {"meter_off": 0.6, "wiring": 0.25, "address": 0.1}
     elif there:
-        guess = {"address": 0.4, "meter_off": 0.2, "wiring": 0.18, "baud": 0.12, "parity": 0.05}
+        guess = {"meter_off": 0.35, "address": 0.25, "wiring": 0.18, "baud": 0.12, "parity": 0.05}
     elif alone and before:
         guess = {"meter_off": 0.5, "wiring": 0.3, "gateway": 0.1 * network}
     elif alone:
-        guess = {"wiring": 0.3, "address": 0.25, "meter_off": 0.2, "baud": 0.15, "gateway": 0.05 * network}
+        guess = {"wiring": 0.3, "meter_off": 0.25, "address": 0.2, "baud": 0.15, "gateway": 0.05 * network}
     elif before:
         # All at once: what they share has failed.
         guess = {"wiring": 0.5, "meter_off": 0.2, "gateway": 0.2 if network else 0.1}
@@ -268,7 +280,7 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
         Diagnosis(
             cause,
             round(weight * scale, 3),
-            say(f"diagnosis_{cause}", **weights.facts),
+            _told(cause, weights.facts),
             say(f"cure_{cause}", **weights.facts),
             "line" if cause in weights.line or cause == "line_cut" else "meter",
             handled=read and cause in HANDLED,
@@ -276,3 +288,13 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
         for cause, weight in ranked
         if weight * scale >= LEAST
     )
+
+
+def _told(cause: str, facts: dict[str, object]) -> Sentence:
+    """A cause in words; no other address and no other master is named where none was heard."""
+    if facts["other"] == "?":
+        if cause == "address":
+            return say("address_unheard", address=facts["address"])
+        if cause == "second_master":
+            return say("second_master_unheard")
+    return say(f"diagnosis_{cause}", **facts)

@@ -31,7 +31,7 @@ from .probe import question
 from .reader import Reader
 from .report import News, PollReport
 from .request import check_address
-from .scan import ScannedMeter, ScanPlan, scan
+from .scan import ScannedMeter, ScanPlan, ScanProgress, scan
 from .schedule import PollSettings
 
 BAUDS = (9600, 2400, 19200, 4800, 1200, 38400, 57600, 115200)
@@ -44,6 +44,8 @@ TRIED = 3
 """How many silent meters are tried at other settings: they are usually all set alike."""
 VISITS = 3
 FAILURES = 4
+TRY_S = THINK_S + 0.5
+"""What one question at other settings takes at most, with opening the port and the wire's own time."""
 
 type Progress = Callable[[str], None]
 
@@ -135,10 +137,12 @@ class _Examination:
         most_s += 1.5 * len(self.meters)
         try:
             while (spent := clock() - began) < most_s and not problems:
-                self.progress(say("examine_reading", seconds=f"{spent:.0f}"))
-                await asyncio.sleep(0.25)
-                if all(self._is_clear(meter, spent, most_s) for meter in self.meters):
+                clear = sum(self._is_clear(meter, spent, most_s) for meter in self.meters)
+                if clear == len(self.meters):
                     break
+                left = f"{most_s - spent:.0f}"
+                self.progress(say("examine_reading", done=clear, count=len(self.meters), seconds=left))
+                await asyncio.sleep(0.25)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -177,8 +181,18 @@ class _Examination:
     async def other_settings(self, silent: Sequence[PollMeter], *, adjustable: bool) -> None:
         """Asks those who are silent at other speeds and parities, and in the other framing."""
         tried = list(silent[:TRIED])
-        for settings, cause in self._others(adjustable=adjustable, modbus=tried[0].protocol == "modbus"):
-            self.progress(say("examine_settings", baud=settings.baud, parity=settings.parity))
+        others = list(self._others(adjustable=adjustable, modbus=tried[0].protocol == "modbus"))
+        for done, (settings, cause) in enumerate(others):
+            self.progress(
+                say(
+                    "examine_settings",
+                    baud=settings.baud,
+                    parity=settings.parity,
+                    done=done,
+                    count=len(others),
+                    seconds=f"{(len(others) - done) * len(tried) * TRY_S:.0f}",
+                )
+            )
             for meter in await self._who_answers(settings, tried):
                 facts = {"baud": settings.baud, "parity": f"8{settings.parity}{settings.stop_bits}"}
                 self._prove(meter, cause, say(f"found_{cause}", address=meter.address, **facts))
@@ -249,10 +263,16 @@ class _Examination:
         protocols = tuple(dict.fromkeys(meter.protocol for meter in silent))
         known = frozenset((meter.protocol, meter.address) for meter in self.meters if self.answers(meter))
         plan = ScanPlan(protocols, settings=(self.settings,), identify=False, known=known)
-        self.progress(say("examine_addresses"))
+        clock = asyncio.get_running_loop().time
+        end = clock() + most_s
+
+        def tell(at: ScanProgress) -> None:
+            left = f"{max(0.0, min(at.remaining_s, end - clock())):.0f}"
+            self.progress(say("examine_addresses", done=at.done, count=at.total, seconds=left))
+
         try:
-            async with asyncio.timeout(most_s):
-                await scan(self.open_line, plan, found=found)
+            async with asyncio.timeout_at(end):
+                await scan(self.open_line, plan, progress=tell, found=found)
             complete = True
         except TimeoutError, LineError:
             complete = False
@@ -260,18 +280,24 @@ class _Examination:
             own = [one for one in strangers if one.protocol == meter.protocol]
             if any(one.address == meter.address for one in own):
                 # It answered after all, or two at once.
-                if any(one.address == meter.address and one.clash for one in own):
-                    self._prove(meter, "clash", say("diagnosis_clash", address=meter.address))
+                same = [one for one in own if one.address == meter.address]
+                if any(one.clash or one.garbled for one in same):
+                    sure = 0.95 if any(one.clash for one in same) else 0.5
+                    self._prove(meter, "clash", say("diagnosis_clash", address=meter.address), sure)
                 continue
             if likely := _likely(meter, own, listed=len(self.meters) > 1):
                 others = ", ".join(one.address for one in likely[:5])
-                self._prove(meter, "address", say("diagnosis_address", address=meter.address, other=others), 0.85)
+                text = say("diagnosis_address" if complete else "address_cut", address=meter.address, other=others)
+                self._prove(meter, "address", text, 0.85)
             elif complete and not own:
                 self.refuted.setdefault(meter.key, set()).add("address")
             elif own:
                 # Its neighbours in the row answer, so the line is well, and it alone is missing.
                 others = ", ".join(one.address for one in own[:5])
-                self._prove(meter, "meter_off", say("found_neighbours", address=meter.address, other=others), 0.5)
+                text = say(
+                    "found_neighbours" if complete else "found_neighbours_cut", address=meter.address, other=others
+                )
+                self._prove(meter, "meter_off", text, 0.5)
 
     def _prove(self, meter: PollMeter, cause: str, text: Sentence, likelihood: float = 0.95) -> None:
         facts = {

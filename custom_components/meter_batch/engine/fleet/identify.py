@@ -70,7 +70,7 @@ class Identified:
     models: tuple[Candidate, ...] = ()
     serial: str | None = None
     readings: tuple[Reading, ...] = ()
-    clash: bool = False
+    garbled: bool = False
     """True where replies to the meter's own registers come damaged again and again."""
     problem: Sentence | None = None
 
@@ -101,7 +101,7 @@ class Identifier:
                 return await self.identify(protocol, address, turnround_s=SLOWEST_S)
         self.questions += asker.questions
         if asker.damaged >= 2 * TRIES:
-            return Identified(found.models, found.serial, found.readings, clash=True, problem=found.problem)
+            return Identified(found.models, found.serial, found.readings, garbled=True, problem=found.problem)
         if found.models and found.models[0].score > LIKELY:
             best = found.models[0].template_id
             self.usual = [best, *(one for one in self.usual if one != best)]

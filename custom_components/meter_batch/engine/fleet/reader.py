@@ -308,7 +308,7 @@ class Reader:
             question = next(talk)
             while True:
                 try:
-                    with self.accounts.on("backfill"):
+                    with self.accounts.on("backfill"), self._line.recalling():
                         reply = await ask(self._line, question, patience, told)
                 except MeterError as error:
                     if isinstance(error, Refused) and meter is not None:

@@ -93,7 +93,9 @@ class ScannedMeter:
     serial: str | None = None
     models: tuple[Candidate, ...] = ()
     clash: bool = False
-    """True where at least two meters answer to this address."""
+    """True where at least two meters answer to this address, beyond doubt."""
+    garbled: bool = False
+    """True where only damaged replies come: most likely a clash too, else its own baud rate, parity or wiring."""
     problem: Sentence | None = None
     known: bool = False
     """True where it was in the plan's list of known meters."""
@@ -144,6 +146,7 @@ class ScannedMeter:
             ],
             "serial": self.serial,
             "clash": self.clash,
+            "garbled": self.garbled,
             "known": self.known,
             "problem": self.problem,
             "readings": [
@@ -267,6 +270,7 @@ class _Scan:
                 presence.address,
                 settings,
                 clash=presence.clash,
+                garbled=presence.garbled,
                 problem=presence.problem,
                 known=(protocol, presence.address) in self.plan.known,
             )
@@ -321,7 +325,7 @@ class _Scan:
                 continue
             said = await identifier.identify(meter.protocol, meter.address)
             problem = meter.problem or said.problem
-            if said.clash:
+            if said.garbled:
                 problem = (
                     say("scan_garbled_unit", unit=meter.address)
                     if meter.protocol == "modbus"
@@ -333,7 +337,7 @@ class _Scan:
                     serial=said.serial,
                     models=said.models,
                     readings=said.readings,
-                    clash=said.clash,
+                    garbled=said.garbled,
                     problem=problem,
                 )
             )

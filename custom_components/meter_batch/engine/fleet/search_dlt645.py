@@ -177,7 +177,7 @@ class AddressSearch:
         if any(one.who[address] for one in heard):
             self._tell(Presence(address))
         if all((one.damaged and not one.who[address]) or one.who[address] > 1 for one in heard):
-            self._tell(Presence(address, clash=True, problem=say("scan_garbled_meter", meter=address)))
+            self._tell(Presence(address, garbled=True, problem=say("scan_garbled_meter", meter=address)))
 
     # --- asking
 
@@ -279,7 +279,7 @@ class AddressSearch:
 
     def _tell(self, presence: Presence) -> None:
         known = self.presences.get(presence.address)
-        if known is None or (presence.clash and not known.clash):
+        if known is None or (presence.clash and not known.clash) or (presence.garbled and not known.problem):
             self.presences[presence.address] = presence
             self._found(presence)
 

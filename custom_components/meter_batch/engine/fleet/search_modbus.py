@@ -55,6 +55,9 @@ class Presence:
 
     address: str
     clash: bool = False
+    """Several answer to it, beyond doubt."""
+    garbled: bool = False
+    """Only damaged replies come: a clash, or its own port or wiring is wrong."""
     problem: Sentence | None = None
 
 
@@ -162,7 +165,7 @@ class UnitSearch:
 
     def _tell(self, presence: Presence) -> None:
         unit = int(presence.address)
-        if unit not in self.presences or presence.clash:
+        if unit not in self.presences or presence.clash or presence.garbled:
             self.presences[unit] = presence
             self._found(presence)
 
@@ -186,13 +189,13 @@ class UnitSearch:
             self._garbled.append(unit)
 
     def _tell_garbled(self) -> None:
-        """Whoever only gets damaged replies through shares its address, if those of others come through well.
+        """Whoever only gets damaged replies through shares its address, or its own port or wiring is wrong.
 
-        Else baud rate, parity or the line may be wrong; where noise damages everything, it proves nothing at all.
+        Where noise damages everything, it proves nothing at all.
         """
-        others = any(not one.clash for one in self.presences.values())
+        others = any(not one.clash and not one.garbled for one in self.presences.values())
         for unit in () if self._noisy else self._garbled:
-            self._tell(Presence(str(unit), clash=others, problem=say("scan_garbled_unit", unit=unit)))
+            self._tell(Presence(str(unit), garbled=True, problem=say("scan_garbled_unit", unit=unit)))
         if self._garbled and not others:
             self.disturbed = max(self.disturbed, FEW + 1, round(NOISY_SHARE * sum(self._asked.values())) + 1)
 
