@@ -30,8 +30,8 @@ REFRESH_S = 1.0
 """So often the page of a search that is under way is written anew."""
 SHOWN_S = 1.0
 """So long the page of a search stays at least: a browser that is told of its end sooner does not hear it."""
-UNSEEN_S = 60.0
-"""After so long without anybody who looks at the page the search is ended: a browser that is closed says nothing."""
+UNSEEN_S = 20.0
+"""So long a page may leave what it is told unread before the search is ended: a browser that is closed says nothing."""
 MOST_ASKED = 10
 """Up to so many meters are each asked for their model; more are asked for together, by what they may be."""
 
@@ -42,14 +42,16 @@ def _several(options: list[str], key: str) -> SelectSelector:
 
 
 class ScanSteps(LineSteps):
-    """Search, see, add. Who closes the page ends the search; polling goes on then."""
+    """Search, see, add. A search that no page shows any more is ended soon; polling goes on then."""
 
     def __init__(self) -> None:
         super().__init__()
         self._search: scanning.Search | None = None
         self._searching: asyncio.Task[None] | None = None
         self._failed = ""
-        self._told_at = self._seen_at = 0.0
+        self._told_at = 0.0
+        self._told: dict[str, str] = {}
+        self._unread_since: float | None = None
         self._own_look = False
         self._chosen: list[ScannedMeter] = []
 
@@ -100,7 +102,7 @@ class ScanSteps(LineSteps):
         }
         plan = scanning.plan(site, self.config_entry, given)
         self._search = search = scanning.Search(scanning.coordinator_of(site, self.config_entry.entry_id), plan)
-        self._failed = ""
+        self._failed, self._told, self._unread_since = "", {}, None
 
         async def run() -> None:
             until = self.hass.loop.time() + SHOWN_S
@@ -119,7 +121,8 @@ class ScanSteps(LineSteps):
         if now - self._told_at < REFRESH_S:
             return
         self._told_at = now
-        if now - self._seen_at > UNSEEN_S and self._searching is not None:
+        unread = self._unread_since
+        if unread is not None and now - unread > UNSEEN_S and self._searching is not None:
             self._searching.cancel()
             return
         self.hass.async_create_task(self._refresh(), f"scan page {self.config_entry.title}")
@@ -136,25 +139,30 @@ class ScanSteps(LineSteps):
         """How far it is."""
         search, task = self._search, self._searching
         assert search is not None and task is not None
-        if not self._own_look:
-            self._seen_at = self.hass.loop.time()
-        self._own_look = False
+        own_look, self._own_look = self._own_look, False
         if task.done():
             return self.async_show_progress_done(next_step_id="found")
         at = search.at
         wire = at.settings if at else search.plan.settings[0]
+        told = {
+            "settings": scanning.written(wire),
+            "number": str(search.plan.settings.index(wire) + 1),
+            "count": str(len(search.plan.settings)),
+            "done": str(at.done if at else 0),
+            "total": str(at.total if at else "…"),
+            "found": str(at.found if at else 0),
+            "left": f"{at.remaining_s // 60:.0f}:{at.remaining_s % 60:02.0f}" if at else "…",
+        }
+        # A browser is told of new words only, and reads the page then: one that does not is not there any more.
+        if not own_look:
+            self._unread_since = None
+        elif told != self._told and self._unread_since is None:
+            self._unread_since = self.hass.loop.time()
+        self._told = told
         return self.async_show_progress(
             step_id="scanning",
             progress_action=at.phase if at else "search",
-            description_placeholders={
-                "settings": scanning.written(wire),
-                "number": str(search.plan.settings.index(wire) + 1),
-                "count": str(len(search.plan.settings)),
-                "done": str(at.done if at else 0),
-                "total": str(at.total if at else "…"),
-                "found": str(at.found if at else 0),
-                "left": f"{at.remaining_s // 60:.0f}:{at.remaining_s % 60:02.0f}" if at else "…",
-            },
+            description_placeholders=told,
             progress_task=task,
         )
 
@@ -282,7 +290,8 @@ class ScanSteps(LineSteps):
             lines.append(f"**{one.address}** · {said}")
         if search.result is not None and search.result.heard_noise is not None:
             lines.append(await async_in_words(self.hass, search.result.heard_noise))
-        if search.result is None or not search.result.complete:
+        begun = search.at is not None or search.result is not None
+        if begun and (search.result is None or not search.result.complete):
             lines.append(await async_message(self.hass, "scan_incomplete"))
         return "\n".join(f"- {line}" for line in lines)
 

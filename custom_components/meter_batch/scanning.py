@@ -70,7 +70,7 @@ class Search:
     def __init__(self, coordinator: LineCoordinator, plan: ScanPlan) -> None:
         self.plan = plan
         self.share = 0.0
-        """How much of it is done, from 0 to 1."""
+        """How much of it is done, from 0 to 1; less than before where there turned out to be more to do."""
         self.at: ScanProgress | None = None
         self.result: ScanResult | None = None
         self._meters: dict[tuple[str, str], ScannedMeter] = {}
@@ -97,13 +97,16 @@ class Search:
         self._began = asyncio.get_running_loop().time()
 
         def on_progress(at: ScanProgress) -> None:
-            if self.at is None or at.settings != self.at.settings:
+            before, self.at = self.at, at
+            if before is None or at.settings != before.settings:
                 self._began = asyncio.get_running_loop().time()
-            self.at = at
             spent_s = asyncio.get_running_loop().time() - self._began
             part = spent_s / ((spent_s + at.remaining_s) or 1.0)
             settings = self.plan.settings
-            self.share = max(self.share, min(1.0, (settings.index(at.settings) + part) / len(settings)))
+            share = min(1.0, (settings.index(at.settings) + part) / len(settings))
+            # It falls where there turns out to be more to ask; else an estimate that wavers does not show.
+            more = before is not None and at.phase == before.phase and at.total > before.total
+            self.share = share if more else max(self.share, share)
             progress()
 
         def on_found(meter: ScannedMeter) -> None:

@@ -24,7 +24,7 @@ from custom_components.meter_batch import link, scan_steps, scanning
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN
 from custom_components.meter_batch.coordinator import LineCoordinator
-from custom_components.meter_batch.engine import ScannedMeter, ScanPlan, ScanResult
+from custom_components.meter_batch.engine import LineSettings, ScannedMeter, ScanPlan, ScanProgress, ScanResult
 from custom_components.meter_batch.engine.sentences import say
 from custom_components.meter_batch.importer import dry_run
 from custom_components.meter_batch.registry import Registry
@@ -427,6 +427,58 @@ async def test_a_search_that_nobody_looks_at_any_more_ends_by_itself(
     result = await over(hass, result)
     assert result["step_id"] == "found"
     assert "there may be more meters" in remarks(result)
+
+
+async def test_two_searches_begun_at_the_same_moment_are_one_and_a_refusal_with_nothing_else_said(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: AddLine
+) -> None:
+    fleet = await start_fleet(
+        WIRE.format(listen="tcp://127.0.0.1:0", protocol="modbus-rtu") + METER.format(address=3, template=SDM)
+    )
+    entry = add_line(port=port_of(fleet), protocol="modbus-rtu", baud=19200)
+    await running(hass, entry)
+    fields = {"protocols": ["modbus"], "first": 1, "last": 247}
+    one, other = await begin(hass, entry), await begin(hass, entry)
+    one, other = await asyncio.gather(go(hass, one, fields), go(hass, other, fields))
+    coordinator = coordinator_of(entry)
+    await wait_for(lambda: coordinator.scanning)
+    shown = [await go(hass, one), await go(hass, other)]
+    refused = next(page for page in shown if page["type"] is FlowResultType.MENU)
+    searching = next(page for page in shown if page["type"] is FlowResultType.SHOW_PROGRESS)
+    assert len(remarks(refused).splitlines()) == 1
+    assert "is being searched for meters already" in remarks(refused)
+    hass.config_entries.options.async_abort(searching["flow_id"])
+    await wait_for(lambda: not coordinator.scanning)
+
+
+def test_the_share_of_a_search_falls_where_more_turns_out_to_be_asked_and_wavers_nowhere_else() -> None:
+    wire = LineSettings(baud=2400)
+    reports = [(0, 1, 0.0), (1, 200, 30.0), (2, 200, 60.0), (50, 200, 10.0), (200, 200, 0.0)]
+    shares: list[float] = []
+
+    async def everything() -> None:
+        class Line:
+            class config_entry:  # noqa: N801
+                entry_id = "l1"
+
+            class site:  # noqa: N801
+                class log:  # noqa: N801
+                    @staticmethod
+                    async def async_write(*_args: Any, **_facts: Any) -> None: ...
+
+            async def async_scan(self, plan: ScanPlan, progress: Any, _found: Any) -> ScanResult:
+                for done, total, left_s in reports:
+                    await asyncio.sleep(0.01)
+                    progress(ScanProgress("search", done, total, 0, left_s, wire))
+                return ScanResult((), {}, complete=True)
+
+        line: Any = Line()
+        search = scanning.Search(line, ScanPlan(protocols=("dlt645-2007",), settings=(wire,)))
+        await search.async_run(SYSTEM, lambda: shares.append(search.share))
+
+    asyncio.run(everything())
+    assert shares[0] == 1 and shares[1] < 0.1, "one broadcast was all there was to ask, until somebody answered"
+    assert shares[1] <= shares[2] < shares[3] < shares[4] == 1
 
 
 async def test_a_line_that_is_stopped_ends_its_search_and_says_so(
