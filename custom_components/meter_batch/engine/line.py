@@ -193,17 +193,20 @@ class _Asked:
 class _Ghost:
     """A question whose reply may still come."""
 
-    __slots__ = ("exchange", "gone", "since", "until")
+    __slots__ = ("exchange", "gone", "refusal", "since", "until")
 
     def __init__(self, exchange: Exchange[object], since: float, until: float) -> None:
         self.exchange, self.since, self.until = exchange, since, until
         self.gone = asyncio.Event()
+        self.refusal: MeterError | None = None
+        """What the late reply was, where it was no answer: a gateway's word that nobody answers is none."""
 
     def takes(self, data: bytes) -> bool:
         """True once the late reply is complete."""
         try:
             return self.exchange.feed(data) is not None
-        except MeterError:
+        except MeterError as refusal:
+            self.refusal = refusal
             return True
 
     def stands_before(self, exchange: Exchange[object]) -> bool:
@@ -223,7 +226,7 @@ class Line:
     ) -> None:
         self.settings = settings
         self.counters = LineCounters()
-        self.on_late: Callable[[Exchange[object], float], None] = lambda exchange, turnround_s: None
+        self.on_late: Callable[[Exchange[object], float, MeterError | None], None] = lambda *late: None
         """Told of a reply after its time-out, with the turn-round that it took."""
         self._live: deque[tuple[float, str, bytes, bytes, float, str | None]] = deque(maxlen=TRACE[settings.framing])
         """The trace as it is kept: `Exchanged` is made of it where it is asked for, and this is all that it costs."""
@@ -518,7 +521,8 @@ class Line:
             self._ghosts.remove(ghost)
             self.counters.late += 1
             ghost.gone.set()
-            self.on_late(ghost.exchange, max(0.0, now - ghost.since - self._byte_s * ghost.exchange.reply_bytes))
+            turnround_s = max(0.0, now - ghost.since - self._byte_s * ghost.exchange.reply_bytes)
+            self.on_late(ghost.exchange, turnround_s, ghost.refusal)
 
     def _without_echo(self, asked: _Asked, data: bytes) -> bytes:
         """Looks for the request coming back, and cuts it off where the line is known to do that."""

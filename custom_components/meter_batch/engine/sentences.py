@@ -331,6 +331,10 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Check that the meter has power and its display is on, then its fuse and the terminals of its "
         "communication line."
     ),
+    "meter_off_gateway": "The gateway says that the meter at {address} does not answer it.",
+    "perhaps": "Perhaps: {what}",
+    "baud_unheard": "The meter at {address} may send at another speed than {baud} baud.",
+    "parity_unheard": "The meter at {address} may be set to another parity than {parity}.",
     "diagnosis_wiring": "Nothing gets through between the line and the meter at {address}.",
     "cure_wiring": (
         "Check the two wires from the neighbouring meter on: A and B swapped, a loose terminal, a broken wire, "
@@ -414,7 +418,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     ),
     "diagnosis_slow_meter": "The meter at {address} answers slowly: it needs {seconds} s to begin.",
     "cure_slow_meter": (
-        "It is waited for, and the line is slower for it. Where a gateway or a radio stands between, raise its "
+        "Replies that come late make the line slower. Where a gateway or a radio stands between, raise its "
         "time-out too; otherwise check how busy the meter is."
     ),
     "diagnosis_wrong_template": "The meter at {address} answers, but not as {model} does: it has other registers.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,11 +72,11 @@ WANTED = frozenset(
 )
 
 
-def fleet(kind: str, extra: str) -> str:
+def fleet(kind: str, extra: str, *, model: str | None = None, protocol: str | None = None, baud: int = 9600) -> str:
     """Three meters on one line, the second or the line with the fault."""
-    model = MODELS.get(kind, "eastron/sdm630")
+    model = model or MODELS.get(kind, "eastron/sdm630")
     dlt645 = "dlt645" in model
-    protocol = "modbus-tcp" if kind == "no_transaction" else "dlt645-2007" if dlt645 else "modbus-rtu"
+    protocol = protocol or ("modbus-tcp" if kind == "no_transaction" else "dlt645-2007" if dlt645 else "modbus-rtu")
     from_s = 0.1 if kind in AT_ONCE else FAULT_AT_S
     fault = f'faults = [{{ kind = "{kind}", from_s = {from_s}{", " + extra if extra else ""} }}]'
     on_line = kind in ON_LINE_ONLY
@@ -85,7 +86,7 @@ def fleet(kind: str, extra: str) -> str:
         for place in (1, 2, 3)
     )
     return (
-        f'[[line]]\nname = "line"\nlisten = "tcp://127.0.0.1:0"\nprotocol = "{protocol}"\nbaud = 9600\n'
+        f'[[line]]\nname = "line"\nlisten = "tcp://127.0.0.1:0"\nprotocol = "{protocol}"\nbaud = {baud}\n'
         f"{'parity = "E"' if dlt645 else ''}\n{fault.replace('faults', 'fault') if on_line else ''}\n{meters}"
     )
 
@@ -182,14 +183,23 @@ OTHERWISE = {
 """By trying more is found out than by polling alone; what load was usual nobody knows who has just come."""
 
 
-def examined(kind: str, extra: str, *, only: str | None = None, **options: Any) -> dict[str, Examined]:
+def examined(
+    kind: str,
+    extra: str,
+    *,
+    only: str | None = None,
+    site_of: dict[str, Any] | None = None,
+    prepare: Callable[[VirtualSite], None] = lambda site: None,
+    **options: Any,
+) -> dict[str, Examined]:
     """What is found at a line on which the second meter, or the line, has had a fault from the beginning."""
 
     async def main(loop: Any) -> dict[str, Examined]:
-        text = re.sub(r"from_s = [\d.]+", "from_s = 0.0", fleet(kind, extra))
+        text = re.sub(r"from_s = [\d.]+", "from_s = 0.0", fleet(kind, extra, **(site_of or {})))
         site = VirtualSite(loop, text.replace('load = "office"', 'load = "office"\npeak_kw = 60'), START)
         if kind == "cut":
             site.cut("line")
+        prepare(site)
         meters = list(site.meters["line"].values())
         serials = {one.config.address: one.config.serial for one in meters}
         found = await examine(
@@ -271,3 +281,34 @@ def test_a_clock_that_is_wrong_is_told_and_handled() -> None:
     found = examined("clock_jump", "")
     (clock,) = next(one for key, one in found.items() if key.endswith("2")).diagnoses
     assert (clock.cause, clock.handled) == ("clock", True)
+
+
+def gateway(site: VirtualSite) -> None:
+    """Lets a Modbus TCP gateway stand before the line, which says late where nobody answers."""
+    wire = site.wires["line"]
+    meters = wire.answers
+
+    def answers(request: bytes) -> Iterable[tuple[float, bytes]]:
+        missed = request[:4] + b"\0\3" + request[6:7] + bytes((request[7] | 0x80, 0x0B))
+        return list(meters(request)) or [(1.0, missed)]
+
+    wire.answers = answers
+
+
+@pytest.mark.parametrize("only", [None, "2"])
+def test_who_is_missed_by_its_gateway_is_off_and_not_slow(only: str | None) -> None:
+    found = examined(
+        "silent", "", only=only, site_of={"protocol": "modbus-tcp"}, prepare=gateway, adjustable=False, network=True
+    )["2"]
+    assert not found.answers
+    assert found.diagnoses[0].cause == "meter_off"
+    assert "slow_meter" not in [one.cause for one in found.diagnoses]
+    if only is None:
+        assert "gateway says" in found.diagnoses[0].text
+
+
+def test_what_is_unlikely_is_told_as_possible() -> None:
+    found = examined("silent", "", search_s=0.0, adjustable=False)["2"].diagnoses
+    unlikely = [one for one in found if one.likelihood < 0.2]
+    assert unlikely
+    assert all("may" in one.text or "Perhaps" in one.text or "perhaps" in one.text for one in unlikely)

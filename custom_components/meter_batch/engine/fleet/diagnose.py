@@ -23,6 +23,8 @@ FEW = 3
 """After so many questions the evidence is as good as it gets; before, all likelihoods are smaller."""
 LEAST = 0.04
 """Causes that are less likely are not named."""
+PERHAPS = 0.2
+"""Causes that are less likely are told as something that may be."""
 OFTEN = 0.1
 """Share of questions above which failures of a meter that answers are worth a word."""
 HANDLED = frozenset(
@@ -63,6 +65,10 @@ class _Weights:
     of: Counter[str] = field(default_factory=Counter)
     facts: dict[str, object] = field(default_factory=dict)
     line: set[str] = field(default_factory=set)
+    gateway_said: bool = False
+    """A gateway said that the meter does not answer."""
+    heard: bool = True
+    """Something came that may be read at another setting."""
 
     def add(self, *, of_line: bool = False, **weights: float) -> None:
         for cause, weight in weights.items():
@@ -82,6 +88,8 @@ def diagnose(line: LineEvidence, meter: MeterEvidence, now: float) -> tuple[Diag
         weights.add(of_line=True, line_cut=1.0)
         return _ranked(weights, 1.0)
     failures = meter.since_answered()
+    weights.gateway_said = any(one.outcome is Outcome.GATEWAY_TARGET for one in failures)
+    weights.heard = any(one.outcome is Outcome.DAMAGED for one in failures)
     if failures and not _is_well(meter, failures):
         _of_silence(line, meter, failures, now, weights)
         return _ranked(weights, min(1.0, len(failures) / FEW))
@@ -280,7 +288,7 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
         Diagnosis(
             cause,
             round(weight * scale, 3),
-            _told(cause, weights.facts),
+            _told(cause, weights, weight * scale),
             say(f"cure_{cause}", **weights.facts),
             "line" if cause in weights.line or cause == "line_cut" else "meter",
             handled=read and cause in HANDLED,
@@ -290,11 +298,13 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
     )
 
 
-def _told(cause: str, facts: dict[str, object]) -> Sentence:
-    """A cause in words; no other address and no other master is named where none was heard."""
-    if facts["other"] == "?":
-        if cause == "address":
-            return say("address_unheard", address=facts["address"])
-        if cause == "second_master":
-            return say("second_master_unheard")
-    return say(f"diagnosis_{cause}", **facts)
+def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
+    """A cause in words, as a fact only where it is likely, and with nothing in it that was not heard."""
+    facts = weights.facts
+    unheard = facts["other"] == "?" if cause in ("address", "second_master") else not weights.heard
+    if unheard and cause in ("address", "second_master", "baud", "parity"):
+        return say(f"{cause}_unheard", **facts)
+    if weights.gateway_said and cause == "meter_off":
+        return say("meter_off_gateway", **facts)
+    text = say(f"diagnosis_{cause}", **facts)
+    return text if likelihood >= PERHAPS else say("perhaps", what=text)

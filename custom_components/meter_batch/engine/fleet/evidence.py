@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,9 @@ _BY_CLASS = (
     (FrameError, Outcome.DAMAGED),
     (NoReply, Outcome.NOTHING),
 )
+
+_GATEWAY = {b"\x0a": Outcome.GATEWAY_PATH, b"\x0b": Outcome.GATEWAY_TARGET}
+"""What a gateway says in the meter's place."""
 
 
 def outcome_of(error: MeterError) -> Outcome:
@@ -237,6 +240,8 @@ class MeterEvidence:
                 self._beside(exchange)
             return
         outcome = outcome or outcome_of(error)
+        if outcome is Outcome.LATE:
+            outcome = _late_is(error.raw, request)
         self.counts[outcome] += 1
         if outcome in ANSWERS:
             self.alive_at = at
@@ -287,6 +292,17 @@ class MeterEvidence:
         self.late_s = max(self.late_s, turnround_s)
         self.counts[Outcome.LATE] += 1
 
+    def was_missed(self, request: bytes, error: MeterError) -> None:
+        """A gateway said, after its question's time-out, why nothing came."""
+        for place in range(len(self.recent) - 1, -1, -1):
+            one = self.recent[place]
+            if one.request == request and one.outcome in (Outcome.NOTHING, Outcome.LATE):
+                outcome = outcome_of(error)
+                self.counts[one.outcome] -= 1
+                self.counts[outcome] += 1
+                self.recent[place] = replace(one, outcome=outcome)
+                return
+
     def took(self, readings: Iterable[Reading]) -> None:
         """Notes validated readings, before the multiplier."""
         found = {one.obis: one for one in readings}
@@ -324,6 +340,15 @@ class MeterEvidence:
         """The failures since it last answered with values, oldest first."""
         since = self.answered_at
         return [one for one in self.recent if since is None or one.at >= since]
+
+
+def _late_is(raw: bytes, request: bytes) -> Outcome:
+    """What frames mean that came late on Modbus TCP: who lets its gateway say that it is missing is not slow."""
+    own = [frame.pdu for frame in TcpFramer("client").feed(raw) if frame.unit == request[6]]
+    for pdu in own:
+        if pdu[0] < 0x80 or pdu[1:] not in _GATEWAY:
+            return Outcome.LATE
+    return _GATEWAY[own[-1][1:]] if own else Outcome.NOTHING
 
 
 def is_text(data: bytes) -> bool:

@@ -322,8 +322,14 @@ class Poller:
         if await self._identities.ask(meter):
             meter.replaced()
 
-    def _late(self, exchange: Exchange[object], turnround_s: float) -> None:
+    def _late(self, exchange: Exchange[object], turnround_s: float, refusal: MeterError | None) -> None:
         """A reply came after its time-out: the meter is there, only slower than we thought."""
+        if isinstance(refusal, NoReply):
+            # A gateway that says late that nobody answered.
+            for seen in self._reader.evidence.meters.values():
+                if seen.address == exchange.meter:
+                    seen.was_missed(exchange.request, refusal)
+            return
         for meter in self._meters.values():
             meter.turnround.was_late()
             if meter.address == exchange.meter:
