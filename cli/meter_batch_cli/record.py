@@ -39,7 +39,8 @@ def record(
     """Read meters, and keep what passed on the wire: a recording.
 
     All registers are read, and who the meter says that it is. Silence and refusals are part of a recording too.
-    Nothing is ever written to a meter. `meter-batch replay` reads the file again. Exit code 1 where no meter answered.
+    Ctrl-C ends it; what was recorded until then is kept. Nothing is ever written to a meter.
+    `meter-batch replay` reads the file again. Exit code 1 where no meter answered or it was ended early.
 
     [bold]Examples[/bold]
 
@@ -66,14 +67,17 @@ def record(
         model = by_name(name)
         meters.append((_meter(address, model), model))
     settings = _settings(meters[0][1], framing, baud, parity, stop_bits)
-    found = asyncio.run(_record(line, settings, meters, times, every, timeout))
+    can_be_written(file)
+    found, whole = asyncio.run(_record(line, settings, meters, times, every, timeout))
     if redact:
         models = {model.id: model for _, model in meters}
         found = hide(found, lambda id_: models.get(id_) or load(id_))
     _write(file, dump(found))
     answered = sum(read is not None for read in found.readings)
     typer.echo(f"{file}: {len(found.exchanges)} exchanges, {answered} with readings", err=True)
-    raise typer.Exit(0 if answered else 1)
+    if not whole:
+        typer.echo("The recording was ended early.", err=True)
+    raise typer.Exit(0 if answered and whole else 1)
 
 
 def _meter(address: str, model: Template) -> RecordedMeter:
@@ -104,66 +108,84 @@ async def _record(
     times: int,
     every_s: float,
     timeout_s: float,
-) -> Recording:
+) -> tuple[Recording, bool]:
+    """The recording, and whether it is whole; Ctrl-C ends it early."""
     import asyncio
+    import signal
     from dataclasses import replace
 
-    from meter_batch_engine import Line, MeterError, PollMeter, load, open_transport, read_once
+    from meter_batch_engine import Line, load, open_transport
     from meter_batch_engine.recording import readings_of, record
 
     line = Line(open_transport(url, settings.serial), settings)
     exchanges: list[Exchanged] = []
     await line.open()
+    whole = True
+    task = asyncio.ensure_future(_session(line, meters, times, every_s, timeout_s, exchanges))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     try:
-        for number in range(times):
-            if number:
-                await asyncio.sleep(every_s)
-            for meter, model in meters:
-                try:
-                    await read_once(
-                        line,
-                        PollMeter(meter.address, meter.address, model, meter.address, meter.protocol),
-                        timeout_s=timeout_s,
-                    )
-                    if not number:
-                        await _identity(line, meter, model, timeout_s)
-                except MeterError as error:
-                    typer.echo(f"{meter.address}: {error.text}", err=True)
-                # The line remembers only the last ones.
-                exchanges += line.trace
-                line.forget_trace()
+        await task
+    except asyncio.CancelledError:
+        whole = False
+        exchanges += line.trace
     finally:
         await line.close()
     found = record(url, settings, (meter for meter, _ in meters), exchanges)
     models = {model.id: model for _, model in meters}
-    return replace(found, readings=readings_of(found, lambda id_: models.get(id_) or load(id_)))
+    return replace(found, readings=readings_of(found, lambda id_: models.get(id_) or load(id_))), whole
 
 
-async def _identity(line: Line, meter: RecordedMeter, model: Template, timeout_s: float) -> None:
-    """Asks who the meter is; that it does not say is no failure."""
+async def _session(
+    line: Line,
+    meters: list[tuple[RecordedMeter, Template]],
+    times: int,
+    every_s: float,
+    timeout_s: float,
+    exchanges: list[Exchanged],
+) -> None:
+    """Reads all so often; the exchanges are kept as they come."""
+    import asyncio
     from contextlib import suppress
+    from dataclasses import replace
 
-    from meter_batch_engine import MeterError
-    from meter_batch_engine.protocol.dlt645.exchange import ReadData
-    from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
-    from meter_batch_engine.template import ModbusRequest, identity_requests
+    from meter_batch_engine import InStep, MeterError, PollMeter, read_once
 
-    for one in identity_requests(model):
-        request = one.request
-        question: ReadRegisters | ReadData
-        if isinstance(request, ModbusRequest):
-            question = ReadRegisters(
-                int(meter.address),
-                request.function,
-                request.address,
-                request.count,
-                framing="tcp" if line.settings.framing == "tcp" else "rtu",
-                transaction=1,
-            )
-        else:
-            question = ReadData(meter.address, request.di, variant=request.variant, preamble=line.settings.preamble)
-        with suppress(MeterError):
-            await line.exchange(question, turnround_s=timeout_s)
+    steps = {meter.address: InStep(always=True) for meter, _ in meters}
+    for number in range(times):
+        if number:
+            await asyncio.sleep(every_s)
+        for meter, model in meters:
+            poll = PollMeter(meter.address, meter.address, model, meter.address, meter.protocol)
+            step = steps[meter.address]
+            try:
+                if not number and meter.protocol == "modbus" and line.settings.framing == "rtu":
+                    # What may still be held back for another master is drawn off, and is no part of the recording.
+                    first = frozenset({model.registers[0].obis})
+                    with suppress(MeterError):
+                        await read_once(line, replace(poll, wanted=first), timeout_s=timeout_s, step=step)
+                    line.forget_trace()
+                await read_once(line, poll, timeout_s=timeout_s, who=not number, step=step)
+            except MeterError as error:
+                typer.echo(f"{meter.address}: {error.text}", err=True)
+            # The line remembers only the last ones.
+            exchanges += line.trace
+            line.forget_trace()
+
+
+def can_be_written(file: Path) -> None:
+    """Raises BadParameter where a file cannot be made: better now than after a long search."""
+    import os
+
+    folder = file.parent
+    why = ""
+    if file.is_dir():
+        why = "is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}"
+    elif not os.access(folder, os.W_OK):
+        why = f"nothing may be written in {folder}"
+    if why:
+        raise typer.BadParameter(f"{file} cannot be written: {why}")
 
 
 def _write(file: Path, text: str) -> None:

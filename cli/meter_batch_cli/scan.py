@@ -84,8 +84,12 @@ def scan(
 
     from meter_batch_engine import ScanPlan
 
+    from .record import can_be_written
+
     protocols = tuple(dict.fromkeys(protocol or (("modbus",) if framing == "tcp" else _all())))
     settings = _settings(line, protocols, baud, parity, stop_bits, framing, preamble)
+    if csv is not None:
+        can_be_written(csv)
     plan = ScanPlan(protocols, first, last, settings, identify=not quick, thorough=thorough)
     meters: dict[tuple[str, str], ScannedMeter] = {}
     with _bar() as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,14 +45,14 @@ def record(tmp_path: Path, line: int, *arguments: str) -> Path:
     file = tmp_path / "session.json"
 
     async def run() -> int:
-        fleet = VirtualFleet(parse_fleet(FLEET, tmp_path / "fleet.toml"))
-        await fleet.start()
+        there = VirtualFleet(parse_fleet(FLEET, tmp_path / "fleet.toml"))
+        await there.start()
         try:
-            command = ["-m", "meter_batch_cli", "record", str(file), "--line", fleet.lines[line].where, *arguments]
+            command = ["-m", "meter_batch_cli", "record", str(file), "--line", there.lines[line].where, *arguments]
             process = await asyncio.create_subprocess_exec(sys.executable, *command)
             return await process.wait()
         finally:
-            await fleet.stop()
+            await there.stop()
 
     assert asyncio.run(run()) == 0
     return file
@@ -122,6 +123,40 @@ def test_a_reading_that_is_another_now_is_exit_code_1(meter_batch: Run, over_tcp
     done = meter_batch("replay", str(file))
     assert done.returncode == 1
     assert "frequency was 61, is 5" in done.stderr or "frequency was 61, is 4" in done.stderr
+
+
+async def test_ctrl_c_ends_a_recording_and_what_there_is_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    fleet = VirtualFleet(parse_fleet(FLEET, tmp_path / "fleet.toml"))
+    await fleet.start()
+    try:
+        options = ("--line", fleet.lines[1].where, "--framing", "tcp", "--meter", "2=carlo-gavazzi/em340")
+        command = ["-m", "meter_batch_cli", "record", str(file), *options, "--times", "100", "--every", "60"]
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=subprocess.PIPE)
+        await asyncio.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 20)
+    finally:
+        await fleet.stop()
+    assert process.returncode == 1
+    assert "ended early" in err.decode()
+    assert any(one["readings"] for one in json.loads(file.read_text())["exchanges"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("record", "/nowhere/x.json", "--meter", "7=eastron/sdm630"),
+        ("scan", "--csv", "/nowhere/x.csv"),
+        ("scan", "--csv", "/"),
+    ],
+)
+def test_where_nothing_can_be_written_is_told_before_a_meter_is_asked(
+    meter_batch: Run, arguments: tuple[str, ...]
+) -> None:
+    done = meter_batch(*arguments, "--line", "tcp://127.0.0.1:1")
+    assert done.returncode == 2, "the line would be refused with 1"
+    assert "cannot be written" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from .clock import ClockReading
 from .diagnose import Diagnosis
 from .examine import Examined, examine
 from .identity_watch import IdentityReading
+from .instep import InStep
 from .lessons import Lessons
 from .memory import MemoryRecord, Snapshot
 from .meter import PollMeter
@@ -31,6 +32,7 @@ __all__ = [
     "Found",
     "Hole",
     "IdentityReading",
+    "InStep",
     "ItemData",
     "Lessons",
     "LineHealth",

@@ -7,24 +7,35 @@ can tell. So before the first such pair a short question goes between: whatever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ..template import ModbusRequest
+from ..template import ModbusRequest, Request
 
 
 class InStep:
     """What is known of one meter. Forget it where the connection is made anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, always: bool = False) -> None:
+        """`always`: nothing counts as proven, for a single reading, where lag may come and go and time is no matter."""
+        self._always = always
         self._last: ModbusRequest | None = None
         self._proven = False
 
-    def proof(self, request: ModbusRequest) -> ModbusRequest | None:
-        """What must be asked before a request, so that a reply that is one behind is recognised; None mostly."""
-        last = self._last
-        if self._proven or last is None or (last.function, last.count) != (request.function, request.count):
+    def proof(self, request: ModbusRequest, known: Sequence[Request] = ()) -> ModbusRequest | None:
+        """What must be asked before a request, so that a reply that is one behind is recognised; None mostly.
+
+        One of the `known` ones is taken where it has another form, because the meter is known to answer it.
+        """
+        last, form = self._last, (request.function, request.count)
+        if self._always:
+            # Before the first question, somebody else may have asked.
+            if last is None or ((last.function, last.count) == form and last.address != request.address):
+                other = (one for one in known if isinstance(one, ModbusRequest))
+                shorter = replace(request, count=1 if request.count > 1 else 2)
+                return next((one for one in other if (one.function, one.count) != form), shorter)
             return None
-        if last.address == request.address:
+        if self._proven or last is None or (last.function, last.count) != form or last.address == request.address:
             return None
         return replace(request, count=1 if request.count > 1 else 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +14,9 @@ from ..model.obis import Obis
 from ..model.reading import Reading
 from ..protocol.dlt645.exchange import LongRead, ReadAddress
 from ..protocol.dlt645.frame import WILDCARD, Variant
+from ..template import identity_requests
 from ..template.schema import GROUPS
+from .instep import InStep
 from .meter import Meter, PollMeter
 from .reader import Patience, Reader, ask, ask_whole
 from .report import News
@@ -49,9 +52,20 @@ def _quiet(number: int, of: int) -> None:
 
 
 async def read_once(
-    line: Line, meter: PollMeter, *, timeout_s: float = 1.0, retries: int = 0, progress: Progress = _quiet
+    line: Line,
+    meter: PollMeter,
+    *,
+    timeout_s: float = 1.0,
+    retries: int = 0,
+    progress: Progress = _quiet,
+    who: bool = False,
+    step: InStep | None = None,
 ) -> Found[Reading]:
     """The wanted registers of a meter as it shows them (no multiplier), over a line that is open.
+
+    Two requests that a reply to the other would fit never follow one another, so that on a line that is one reply
+    behind nothing is taken for another register. `who`: it is asked who it is besides, which only the line's trace
+    keeps. `step`: what the reading before on this connection left of that.
 
     A refusal or a value that is none does not end it, silence does. Raises ConfigError for an impossible address,
     LineError, and MeterError where nothing at all came.
@@ -61,9 +75,13 @@ async def read_once(
     if state.flaw is not None:
         raise state.flaw
     state.turnround = Turnround(timeout_s, timeout_s)
-    reader = Reader(line, News(), time.monotonic, retries)
     requests = state.requests(state.wanted(GROUPS))
+    reader = Reader(line, News(), time.monotonic, retries, known=requests)
+    reader.keeps(state, step or InStep(always=True))
     found = await _each(requests, lambda request: reader.read(state, request), progress)
+    for one in identity_requests(meter.template) if who else ():
+        with suppress(MeterError):
+            await reader.identify(state, one.request)
     return replace(found, absent=tuple(sorted(state.absent)))
 
 

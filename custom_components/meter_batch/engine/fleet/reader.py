@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +105,10 @@ class Reader:
         monotonic: Callable[[], float],
         retries: int = 0,
         evidence: LineEvidence | None = None,
+        known: Sequence[Request] = (),
     ) -> None:
+        """`known`: requests that the meters are known to answer, for a reader of one reading."""
+        self._known = known
         self._line, self._news, self._monotonic, self._retries = line, news, monotonic, retries
         self.evidence = evidence or LineEvidence(line.settings)
         self._numbers = Numbers()
@@ -118,6 +121,10 @@ class Reader:
     def numbers_kept(self) -> bool:
         """False where the far end is known not to send the numbers of transactions back."""
         return self._numbers.kept
+
+    def keeps(self, meter: Meter, step: InStep) -> None:
+        """What was known of a meter's replies goes on."""
+        self._in_step[meter] = step
 
     def opened(self) -> None:
         """The connection was made anew: what was known of replies that are one behind counts no more."""
@@ -277,7 +284,7 @@ class Reader:
             return await ask(self._line, question, patience, told)
         if (step := self._in_step.get(meter)) is None:
             step = self._in_step[meter] = InStep()
-        if (proof := step.proof(request)) is not None:
+        if (proof := step.proof(request, self._known)) is not None:
             number = self._numbers.next()
             with suppress(Refused):
                 await ask(self._line, lambda: self._question(meter, proof, number), patience, told)
