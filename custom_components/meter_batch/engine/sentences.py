@@ -342,6 +342,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     ),
     "diagnosis_address": "Nobody answers at {address}; the meter probably has another address (heard: {other}).",
     "address_unheard": "Nobody answers at {address}; perhaps the meter has another address.",
+    "address_perhaps": (
+        "Perhaps the meter at {address} has another address (heard: {other}, if none of these is another meter)."
+    ),
     "address_cut": (
         "Nobody answers at {address}; the meter probably has another address (heard: {other}; the search was ended by "
         "its time, so there may be more)."

@@ -244,9 +244,25 @@ def test_another_speed_is_found_where_the_port_can_be_set_and_suspected_where_it
 
 def test_who_is_asked_for_alone_is_missed_in_a_row_of_neighbours() -> None:
     assert examined("silent", "", only="2")["2"].diagnoses[0].cause == "meter_off"
-    moved = examined("address", "", only="2")["2"].diagnoses[0]
-    assert moved.cause == "address"
+
+
+def test_who_answers_elsewhere_may_be_another_meter_unless_the_line_is_listed() -> None:
+    off, moved, *_ = examined("address", "", only="2")["2"].diagnoses
+    assert (off.cause, moved.cause) == ("meter_off", "address")
+    assert off.likelihood >= moved.likelihood
     assert "102" in moved.text
+    assert "3" not in moved.text
+    listed = examined("address", "")["2"].diagnoses[0]
+    assert (listed.cause, listed.likelihood) == ("address", 0.85)
+
+
+def test_a_single_neighbour_that_answers_is_not_taken_for_the_meter() -> None:
+    def alone(site: VirtualSite) -> None:
+        meters = site.wires["line"].answers
+        site.wires["line"].answers = lambda request: meters(request) if request[0] == 3 else []
+
+    (off, *_) = examined("silent", "", only="2", prepare=alone)["2"].diagnoses
+    assert (off.cause, "heard: 3" in off.text) == ("meter_off", True)
 
 
 def test_a_meter_that_was_never_heard_is_off_before_it_has_another_address() -> None:

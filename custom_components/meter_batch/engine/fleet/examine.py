@@ -102,8 +102,8 @@ class _Examination:
     local_time: Callable[[], datetime]
     progress: Progress
     evidence: LineEvidence = field(default_factory=LineEvidence)
-    found: dict[str, Diagnosis] = field(default_factory=dict)
-    """What was proven by trying, by key."""
+    found: dict[str, list[Diagnosis]] = field(default_factory=dict)
+    """What was found by trying, by key, likeliest first."""
     identified: set[str] = field(default_factory=set)
     """Who has said who it is, by key."""
     refuted: dict[str, set[str]] = field(default_factory=dict)
@@ -285,19 +285,26 @@ class _Examination:
                     sure = 0.95 if any(one.clash for one in same) else 0.5
                     self._prove(meter, "clash", say("diagnosis_clash", address=meter.address), sure)
                 continue
-            if likely := _likely(meter, own, listed=len(self.meters) > 1):
-                others = ", ".join(one.address for one in likely[:5])
-                text = say("diagnosis_address" if complete else "address_cut", address=meter.address, other=others)
-                self._prove(meter, "address", text, 0.85)
-            elif complete and not own:
-                self.refuted.setdefault(meter.key, set()).add("address")
-            elif own:
-                # Its neighbours in the row answer, so the line is well, and it alone is missing.
+            if not own:
+                if complete:
+                    self.refuted.setdefault(meter.key, set()).add("address")
+                continue
+            listed = len(self.meters) > 1
+            if not listed:
+                # Who answers may be anybody's: the line is well, and it alone is missing.
                 others = ", ".join(one.address for one in own[:5])
                 text = say(
                     "found_neighbours" if complete else "found_neighbours_cut", address=meter.address, other=others
                 )
                 self._prove(meter, "meter_off", text, 0.5)
+            if likely := own if listed else _out_of_row(meter, own):
+                others = ", ".join(one.address for one in likely[:5])
+                text = say(
+                    ("diagnosis_address" if complete else "address_cut") if listed else "address_perhaps",
+                    address=meter.address,
+                    other=others,
+                )
+                self._prove(meter, "address", text, 0.85 if listed else 0.35)
 
     def _prove(self, meter: PollMeter, cause: str, text: Sentence, likelihood: float = 0.95) -> None:
         facts = {
@@ -308,7 +315,8 @@ class _Examination:
             **text.facts,
         }
         scope: Literal["meter", "line"] = "line" if cause == "framing" else "meter"
-        self.found[meter.key] = Diagnosis(cause, likelihood, text, say(f"cure_{cause}", **facts), scope)
+        found = Diagnosis(cause, likelihood, text, say(f"cure_{cause}", **facts), scope)
+        self.found.setdefault(meter.key, []).append(found)
 
     # --- clocks and serial numbers
 
@@ -362,11 +370,10 @@ class _Examination:
             seen = self.evidence.meter(meter.key, lambda meter=meter: MeterEvidence.of(meter))  # type: ignore[misc]
             said = diagnose(self.evidence, seen, now)
             said = _without(said, self.refuted.get(meter.key, set()))
-            proven = self.found.get(meter.key)
-            if proven is not None:
-                rest = 1 - proven.likelihood
-                others = [one for one in said if one.cause != proven.cause]
-                said = (proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
+            if proven := self.found.get(meter.key):
+                rest = 1 - sum(one.likelihood for one in proven)
+                others = [one for one in said if one.cause not in {found.cause for found in proven}]
+                said = (*proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
             made.append(Examined(meter, self.answers(meter), said))
         return made
 
@@ -380,14 +387,8 @@ def _without(said: tuple[Diagnosis, ...], refuted: set[str]) -> tuple[Diagnosis,
     return tuple(replace(one, likelihood=round(one.likelihood * share, 3)) for one in left)
 
 
-def _likely(meter: PollMeter, strangers: list[ScannedMeter], *, listed: bool) -> list[ScannedMeter]:
-    """Those of whom one may be the meter that is missed.
-
-    Where the line's meters are listed, every stranger may be. Else those that stand in a row with its address are taken
-    for its neighbours: people number meters one after the other.
-    """
-    if listed or len(strangers) == 1:
-        return strangers
+def _out_of_row(meter: PollMeter, strangers: list[ScannedMeter]) -> list[ScannedMeter]:
+    """Those that do not stand in a row with a meter's address: people number meters one after the other."""
     numbers = {int(one.address) for one in strangers if one.address.isdecimal()}
     own = int(meter.address) if meter.address.isdecimal() else 0
     row: set[int] = set()

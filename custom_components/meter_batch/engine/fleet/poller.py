@@ -326,9 +326,9 @@ class Poller:
         """A reply came after its time-out: the meter is there, only slower than we thought."""
         if isinstance(refusal, NoReply):
             # A gateway that says late that nobody answered.
-            for seen in self._reader.evidence.meters.values():
-                if seen.address == exchange.meter:
-                    seen.was_missed(exchange.request, refusal)
+            for missed in self._reader.evidence.meters.values():
+                if missed.address == exchange.meter:
+                    missed.was_missed(exchange.request, refusal)
             return
         for meter in self._meters.values():
             meter.turnround.was_late()
