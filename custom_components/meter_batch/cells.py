@@ -127,10 +127,12 @@ def column_of(header: str) -> str:
     return _COLUMNS.get(key) or _COLUMNS.get(_REMARK.sub("", key), "")
 
 
-def is_header(cells: Sequence[str]) -> bool:
-    """True of the row that names the columns; above it may stand a title."""
+def header_likeness(cells: Sequence[str]) -> int:
+    """How much a row looks like the one that names the columns, above which a title may stand; 0 of any other."""
     named = {column_of(cell) for cell in cells} - {""}
-    return len(named) > 1 and not named.isdisjoint({"id", "name"})
+    if len(named) < 2:
+        return 0
+    return len(named) + (0 if named.isdisjoint({"id", "name"}) else len(COLUMNS))
 
 
 class AddressError(ValueError):

@@ -38,6 +38,8 @@ from .table import Problem, Row
 PROBLEMS = "problems"
 PROBLEM_HEADERS = ("problems", "问题")
 """A column that a list of problems has, and that is read over when it comes back."""
+MOST_SEEN = 200
+"""So many letters of a header are repeated where it is none."""
 MOST_OWN = 30
 MAX_OWN = 255
 """So many columns of the user's own are kept, with so many letters a cell."""
@@ -81,10 +83,10 @@ class RowReader:
 
     # --- header ---
 
-    def columns(self, header: Sequence[str], rows: Collection[Row]) -> list[str]:
+    def columns(self, header: Sequence[str], rows: Collection[Row], at: int = 1) -> list[str]:
         """The columns' own names in the order of the file; problems where one is misspelt, twice or missing.
 
-        What is no column of ours is one of the user's own, under the name that it has.
+        What is no column of ours is one of the user's own, under the name that it has. `at` is the row of the header.
         """
         kept = {name.casefold(): name for point in self.known.points.values() for name in own_columns(point)}
         found: list[str] = []
@@ -94,23 +96,25 @@ class RowReader:
             name = column_of(key) or (PROBLEMS if key.casefold() in PROBLEM_HEADERS else "")
             if not name and not key:
                 if any(row.cells[index].strip() for row in rows):
-                    self.problem(1, "?", "import_column_without_name", number=index + 1)
+                    self.problem(at, "?", "import_column_without_name", number=index + 1)
                 found.append("")
                 continue
             if not name and not key.startswith("#") and (close := self._misspelt(key)):
-                self.problem(1, text, "import_unknown_column_like", column=text, like=close)
+                self.problem(at, text, "import_unknown_column_like", column=text, like=close)
             elif not name:
                 name = kept.get(key.casefold(), key)
                 own.append(name)
                 if key.casefold() not in kept:
-                    self.warn(1, text, "import_own_column", column=text)
+                    self.warn(at, text, "import_own_column", column=text)
             if name and name in found:
-                self.problem(1, text, "import_column_twice", column=name)
+                self.problem(at, text, "import_column_twice", column=name)
             found.append(name)
         if len(own) > MOST_OWN:
-            self.problem(1, None, "import_own_many", count=len(own), most=MOST_OWN)
+            self.problem(at, None, "import_own_many", count=len(own), most=MOST_OWN)
         if not self.problems and not {"id", "name"} & set(found):
-            self.problem(1, "name", "import_column_missing", column="name")
+            names = ", ".join(("name", *COLUMNS["name"]))
+            seen = ", ".join(text.strip() for text in header if text.strip())[:MOST_SEEN]
+            self.problem(at, "name", "import_column_missing", column="name", row=at, names=names, seen=seen)
         self._own = tuple(own)
         return found
 

@@ -31,6 +31,7 @@ from .points_view import list_path, marked_path
 from .registry import Registry, Step
 from .sample import Mark, write_marked
 from .site import Site, async_get_site, flow_actor
+from .table import BROKEN
 from .wording import async_message
 
 SHOWN = 40
@@ -99,7 +100,10 @@ class ImportSteps(LineSteps):
             return ""
         title = PROBLEM_HEADERS[self.hass.config.language.startswith("zh")]
         data, name = self._file
-        made = await self.hass.async_add_executor_job(write_marked, data, name, marks, dry.header_row, title)
+        try:
+            made = await self.hass.async_add_executor_job(write_marked, data, name, marks, dry.header_row, title)
+        except BROKEN:
+            return ""  # its first sheet could be read, the whole book cannot
         return marked_path(self.hass, name, made)
 
     async def _dry_run(self, known: Known) -> DryRun:
@@ -130,9 +134,7 @@ class ImportSteps(LineSteps):
             skip, remove = user_input.get("skip_bad", False), user_input.get("remove_absent", False)
             changes = dry.changes(skip_bad=skip, remove_absent=remove)
             if dry.problems and not (skip and usable):
-                if not usable:
-                    return await self.async_step_import_points()
-                errors["base"] = "import_has_problems"
+                errors["base"] = "import_has_problems" if usable else "import_all_bad"
             else:
                 problems, more = await self._apply(site, changes, "import_points")
                 if not problems:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from .cells import Known, as_row, is_header
+from .cells import Known, as_row, header_likeness
 from .engine import Point
 from .engine.model.point import Term
 from .import_rows import RowReader, nearest
-from .registry import conflicts
+from .registry import conflicts, family
 from .table import Problem, Row, Unreadable, read_table
 
 MAX_ROWS = 10_000
@@ -80,11 +80,11 @@ class DryRun:
 def dry_run(data: bytes, known: Known, file_name: str = "") -> DryRun:
     """Reads a file and compares it with what is there; never raises for what a file holds."""
     try:
-        table = read_table(data, file_name, MAX_ROWS, is_header)
+        table = read_table(data, file_name, MAX_ROWS, header_likeness)
     except Unreadable as error:
         return DryRun((), (error.problem,), (), ())
     reader = RowReader(known)
-    columns = reader.columns(table.header, table.rows)
+    columns = reader.columns(table.header, table.rows, table.header_row)
     headers = dict(zip(columns, table.header, strict=True))
     if reader.problems:
         return DryRun((), tuple(reader.problems), (), (), headers, table.header_row)
@@ -135,9 +135,26 @@ def _whole(reader: RowReader, bad_rows: Iterable[int]) -> DryRun:
             point = replace(point, formula=tuple(terms))
         reader.rows[id_] = (row, {}, point)
         after[id_] = point
+    sharing: dict[tuple[str, str, str], list[int]] = {}
+    for row, _, point in reader.rows.values():
+        for route in point.routes:
+            sharing.setdefault((route.line, family(route.protocol), route.address), []).append(row.number)
     for conflict in conflicts(after, only=reader.rows):
-        if conflict.point in reader.rows:
-            number = reader.rows[conflict.point][0].number
+        if conflict.point not in reader.rows:
+            continue
+        number = reader.rows[conflict.point][0].number
+        address = conflict.placeholders.get("address")
+        others = [
+            other
+            for route in after[conflict.point].routes
+            if conflict.key == "address_twice" and route.address == address
+            for other in sharing[route.line, family(route.protocol), route.address]
+            if other != number
+        ]
+        if others:
+            # A point of that name may be in the file only.
+            reader.problem(number, "address", "import_address_twice", address=address, other=others[0])
+        else:
             reader.problem(number, conflict.field, conflict.key, **conflict.placeholders)
     reader.problems.sort(key=lambda one: one.row or 0)
     bad = {one.row for one in reader.problems if one.row is not None}

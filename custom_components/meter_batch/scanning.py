@@ -105,7 +105,8 @@ class Search:
             settings = self.plan.settings
             share = min(1.0, (settings.index(at.settings) + part) / len(settings))
             # It falls where there turns out to be more to ask; else an estimate that wavers does not show.
-            more = before is not None and at.phase == before.phase and at.total > before.total
+            same = before if before is not None and at.phase == before.phase else None
+            more = same is not None and (at.total > same.total or at.done < same.done)
             self.share = share if more else max(self.share, share)
             progress()
 

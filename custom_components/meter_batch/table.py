@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,24 +59,45 @@ class Table:
     header_row: int = 1
 
 
+BROKEN = (
+    InvalidFileException,
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,  # what XML parsers raise is one
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+)
+"""What openpyxl and what it reads with raise of a workbook that is none, of which it promises nothing."""
+MOST_UNPACKED = 100_000_000
+"""Bytes that a workbook may unpack to: lists of the most rows have a tenth of it."""
 MOST_TITLES = 10
 """So many rows may stand above the header."""
 
 
-def read_table(data: bytes, file_name: str, max_rows: int, is_header: Callable[[Sequence[str]], bool]) -> Table:
+def read_table(data: bytes, file_name: str, max_rows: int, likeness: Callable[[Sequence[str]], int]) -> Table:
     """Reads CSV or XLSX, whichever the bytes are; Unreadable where they are neither.
 
-    The header is the first row that looks like one among the first few; else the first row that is not empty.
+    The header is the row among the first few that looks most like one; where none does, the first that is not empty.
     """
     if not data.strip():
         raise Unreadable("import_empty")
     doubts: dict[int, dict[int, Problem]] = {}
     if data[:4] == b"PK\x03\x04":
-        records, doubts = _xlsx(data)
+        try:
+            records, doubts = _xlsx(data)
+        except BROKEN as error:
+            raise Unreadable("import_bad_xlsx") from error
     else:
         records = records_of(data, file_name)
     filled = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
-    begin = next((at for at, (_, cells) in enumerate(filled[: MOST_TITLES + 1]) if is_header(cells)), 0)
+    begin = max(range(min(len(filled), MOST_TITLES + 1)), key=lambda at: likeness(filled[at][1]), default=0)
     filled = filled[begin:]
     if len(filled) < 2:  # a header alone
         raise Unreadable("import_empty")
@@ -152,6 +174,9 @@ type _Values = list[list[tuple[object, str]]]
 
 def _xlsx(data: bytes) -> tuple[list[tuple[int, list[str]]], dict[int, dict[int, Problem]]]:
     """Row numbers with their cells, and the doubts about cells by row number and index."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        if sum(one.file_size for one in file.infolist()) > MOST_UNPACKED:
+            raise Unreadable("import_bad_xlsx")
     shown = _sheet(data, formulas=False)
     width = max(map(len, shown), default=0)
     records = [
@@ -185,10 +210,7 @@ def _xlsx(data: bytes) -> tuple[list[tuple[int, list[str]]], dict[int, dict[int,
 
 def _sheet(data: bytes, *, formulas: bool) -> _Values:
     """Value and kind of every cell of the first sheet: of a formula itself, or its value when it was last saved."""
-    try:
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=not formulas)
-    except (InvalidFileException, KeyError, ValueError, zipfile.BadZipFile, OSError) as error:
-        raise Unreadable("import_bad_xlsx") from error
+    book = load_workbook(io.BytesIO(data), read_only=True, data_only=not formulas)
     try:
         sheet = book.worksheets[0] if book.worksheets else None
         if sheet is None:

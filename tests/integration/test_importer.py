@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
-from custom_components.meter_batch import importer, registry
+from custom_components.meter_batch import importer, registry, table
 from custom_components.meter_batch.cells import (
     COLUMNS,
     SCIENTIFIC,
@@ -203,11 +203,51 @@ def test_an_unknown_line_is_answered_with_the_lines_there_are() -> None:
 
 def test_an_address_given_twice_is_told_at_both_rows_and_against_what_is_there() -> None:
     dry = run(HEADER + "A,East,1,eastron/sdm630,,,\nB,East,1,eastron/sdm630,,,\n")
-    assert keys(dry) == [(2, "address", "address_twice"), (3, "address", "address_twice")]
+    assert keys(dry) == [(2, "address", "import_address_twice"), (3, "address", "import_address_twice")]
+    assert [one.placeholders["other"] for one in dry.problems] == ["3", "2"], "B is no point yet: its row is named"
     before = applied(run(LIST))
     dry = run(HEADER + "New,East,2,eastron/sdm630,,,\n", points=before)
     assert keys(dry) == [(2, "address", "address_twice")]
     assert dry.problems[0].placeholders["name"] == "Hall 1"
+
+
+@pytest.mark.parametrize("part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml", "[Content_Types].xml"])
+@pytest.mark.parametrize(
+    "content",
+    [b"0" * 1000, b"", b"<worksheet><sheetData><row><c r=''", b"<a/>", b"\xff\xfe\x00", b" " * 2_000_000],
+    ids=["zeros", "nothing", "cut", "other", "binary", "huge"],
+)
+def test_a_workbook_with_any_broken_part_is_called_damaged_or_empty(
+    part: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MOST_UNPACKED", 1_000_000)
+    whole = zipfile.ZipFile(io.BytesIO(write_xlsx([["name", "address"], ["A", "1"]])))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as broken:
+        for name in whole.namelist():
+            broken.writestr(name, content if name == part else whole.read(name))
+    (problem,) = run(out.getvalue()).problems
+    assert problem.key in {"import_bad_xlsx", "import_empty"}
+    assert problem.row is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 255))
+def test_a_workbook_with_any_byte_changed_or_cut_short_never_raises(at: int, value: int) -> None:
+    data = bytearray(write_xlsx([["name", "address"], ["A", "1"]]))
+    data[4 + at % (len(data) - 4)] = value
+    run(bytes(data))
+    run(bytes(data[: 4 + at % (len(data) - 4)]))
+
+
+def test_what_is_wrong_with_a_header_is_told_at_its_row_with_the_names_that_would_be_understood() -> None:
+    titles = "Works list\n\nHall 1\n"
+    (problem,) = run(titles + "line,address,template\nEast,1,eastron/sdm630\n").problems
+    assert (problem.row, problem.key) == (4, "import_column_missing")
+    assert "名称" in problem.placeholders["names"]
+    assert problem.placeholders["seen"] == "line, address, template"
+    (problem,) = run(titles + "name,line,address,template,template\nA,East,1,eastron/sdm630,\n").problems
+    assert (problem.row, problem.key) == (4, "import_column_twice")
 
 
 def test_two_points_may_swap_their_addresses_in_one_file() -> None:

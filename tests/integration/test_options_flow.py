@@ -241,14 +241,14 @@ async def test_a_file_with_bad_rows_applies_nothing_unless_they_are_left_out(
     assert len(registry.points) == 2
 
 
-async def test_a_file_of_which_nothing_is_good_leads_back_to_the_choice_of_a_file(
+async def test_a_file_of_which_nothing_is_good_says_that_nothing_was_applied_and_takes_another(
     hass: HomeAssistant, line: MockConfigEntry, registry: Registry, hass_client: ClientSessionGenerator
 ) -> None:
     result = await begin(hass, line, "import_points")
     result = await go(hass, result, {"file": await upload(hass_client, b"nonsense\n1\n")})
     assert "✗ **1 · Name**" in result["description_placeholders"]["list"]
     again = await go(hass, result, {})
-    assert again["step_id"] == "import_points"
+    assert (again["step_id"], again["errors"]) == ("review", {"base": "import_all_bad"})
     result = await go(hass, again, {"file": await upload(hass_client, b"")})
     assert "✗ The file holds no rows" in result["description_placeholders"]["list"]
 

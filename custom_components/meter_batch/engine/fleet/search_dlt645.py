@@ -74,7 +74,7 @@ class AddressSearch:
         self._names: set[str] = set()
         """All addresses that were ever heard."""
         self._babbles = 0
-        self._expected = 1
+        self._expected = 1 + len(VALUES)
         self._alike = False
         """True where all meters of the line have the one value of the pair that is asked now."""
         self._before: str | None = None
@@ -105,6 +105,8 @@ class AddressSearch:
             # Heard by chance only: late, or made up of bits that the replies of two others have in common.
             if (await self._once(address, listen=True)).who[address]:
                 self._tell(Presence(address))
+        self._expected = self.questions
+        self._tell_step()
 
     # --- halving
 
