@@ -21,9 +21,12 @@ from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 import custom_components.meter_batch as package
 from custom_components.meter_batch.const import DOMAIN
-from custom_components.meter_batch.engine import ScanPlan
+from custom_components.meter_batch.engine import Diagnosis, ScanPlan
+from custom_components.meter_batch.engine.fleet.diagnose import diagnose
+from custom_components.meter_batch.engine.fleet.evidence import Heard, LineEvidence, MeterEvidence, Outcome
 from custom_components.meter_batch.engine.ledger import swap
 from custom_components.meter_batch.engine.model.interval import IMPORT
+from custom_components.meter_batch.engine.protocol.modbus.rtu import encode
 from custom_components.meter_batch.issues import FIXABLE, Kind
 from custom_components.meter_batch.plausibility import checks
 from custom_components.meter_batch.point_form import filled
@@ -131,7 +134,8 @@ async def test_a_silent_meter_says_why_at_once_and_is_worth_a_repair_only_after_
     assert of_us(hass) == []
     issues.async_update(dt_util.utcnow() + timedelta(minutes=11))
     (found,) = of_us(hass)
-    assert (found.issue_id, found.translation_key, found.is_fixable) == (id_, "meter_wrong_address", True)
+    # No other address was heard, so none is suspected first.
+    assert (found.issue_id, found.translation_key, found.is_fixable) == (id_, "meter_trouble", False)
     assert found.translation_placeholders is not None and found.translation_placeholders["point"] == "Dead"
     assert first["text"] in found.translation_placeholders["causes"]
 
@@ -275,8 +279,19 @@ async def test_a_meter_of_another_model_is_asked_which_it_is_and_the_right_one_i
 
 
 async def test_a_meter_with_another_address_leads_to_the_form_of_its_point(
-    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry], at_once: None
+    hass: HomeAssistant,
+    start_fleet: StartFleet,
+    add_line: Callable[..., MockConfigEntry],
+    at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def heard(line: LineEvidence, meter: MeterEvidence, now: float) -> tuple[Diagnosis, ...]:
+        """As where a frame of the other address was heard; on a line that only answers, nobody sends one."""
+        if meter.address == "2":
+            meter.recent.append(Heard(now, Outcome.FOREIGN, encode(102, b"\x03\x02\x00\x01"), 7, 7))
+        return diagnose(line, meter, now)
+
+    monkeypatch.setattr("custom_components.meter_batch.engine.fleet.diagnoses.diagnose", heard)
     meters = ("Good", "eastron/sdm120", ""), ("Lost", "eastron/sdm120", '{ kind = "address" }')
     rows = "Good,1,eastron/sdm120,\nLost,2,eastron/sdm120,\n"
     _, entry = await set_up(hass, start_fleet, add_line, fleet_of(*meters), rows)
