@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meter_batch_engine.errors import ConfigError
+from meter_batch_engine.fleet import PollMeter
+from meter_batch_engine.fleet.meter import Meter
 from meter_batch_engine.line import Exchanged, LineSettings
 from meter_batch_engine.protocol.dlt645.exchange import ReadAddress, ReadData
 from meter_batch_engine.protocol.dlt645.frame import Framer, encode
 from meter_batch_engine.protocol.modbus import rtu, tcp
+from meter_batch_engine.protocol.modbus.exchange import ReadRegisters
 from meter_batch_engine.recording import (
     Answers,
     RecordedMeter,
@@ -26,7 +29,8 @@ from meter_batch_engine.recording import (
     record,
     redact,
 )
-from meter_batch_engine.template import load
+from meter_batch_engine.recording.again import words_of
+from meter_batch_engine.template import ModbusRequest, available, load
 
 SESSIONS = sorted((Path(__file__).parents[1] / "captures").rglob("*.json"))
 AT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -147,6 +151,57 @@ def test_redacted_it_tells_nothing_and_reads_the_same(make: object) -> None:
     for read, before in zip(hidden.readings, recording.readings, strict=True):
         assert read is None or {**read, "serial": ""} == {**before, "serial": ""}
     assert redact(hidden, load) == hidden, "what is hidden stays as it is"
+
+
+def word(address: int) -> int:
+    """Characters, digits and numbers in one."""
+    return 0x3130 + (address % 9) + 0x100 * (address // 9 % 9)
+
+
+@pytest.mark.parametrize("framing", ["rtu", "tcp"])
+@pytest.mark.parametrize("model", [one for one in available() if load(one).protocol == "modbus"])
+def test_of_every_model_nothing_but_the_serial_number_is_hidden(model: str, framing: str) -> None:
+    template = load(model)
+    serial, code = template.identity.serial, template.identity.model
+    state = Meter(PollMeter("5", "5", template, "5", "modbus"), LineSettings(), 1.0, steady=True)
+    asks = [
+        (one.function, one.address, one.count)
+        for one in state.requests(one.obis for one in template.registers)
+        if isinstance(one, ModbusRequest)
+    ]
+    asks += [(one.function, one.address, one.count) for one in (serial, code) if one is not None]
+    secret: set[tuple[int, int]] = set()
+    if serial is not None:
+        begin, size = serial.address + serial.skip, serial.size or serial.count
+        secret = {(serial.function, begin + place) for place in range(size)}
+        asks += [(serial.function, max(0, begin - 2), size + 5), (serial.function, begin + size - 1, 3)]
+    passed = []
+    for function, address, count in asks:
+        question = ReadRegisters(5, function, address, count, framing=framing, transaction=3)  # type: ignore[arg-type]
+        body = bytes((function, 2 * count)) + b"".join(word(address + one).to_bytes(2) for one in range(count))
+        came = tcp.encode(3, 5, body) if framing == "tcp" else rtu.encode(5, body)
+        passed.append(Exchanged(AT, "5", question.request, came, 0.1, None))
+    found = record("x", LineSettings(framing=framing), [RecordedMeter("5", "modbus", model)], passed)
+    hidden = redact(Recording(found.line, found.meters, found.exchanges, readings_of(found, load)), load)
+    for one, (function, address, count) in zip(hidden.exchanges, asks, strict=True):
+        words = words_of(one, framing)
+        assert words is not None, "a valid answer stays one"
+        for place in range(address, address + count):
+            if (function, place) not in secret:
+                assert words[place - address] == word(place), (function, place)
+        told = {(function, place) for place in range(address, address + count)} & secret
+        own = [words[place - address] for _, place in sorted(told)]
+        assert not own or own != [word(place) for _, place in sorted(told)]
+        assert told in (set(), secret) or not any(own), "a part of a number is blanked"
+    assert [set(read or ()) for read in readings_of(hidden, load)] == [set(read or ()) for read in hidden.readings]
+    assert differences(hidden, load) == ()
+
+
+def test_a_serial_number_that_came_late_as_no_answer_is_hidden_too() -> None:
+    late = reply(1, 3, [0x0123, 0x4567])
+    exchanges = [(asked(1, 3, 0xFC00, 2), late, None), (asked(1, 4, 0x46, 4), late, "none answers the question")]
+    hidden = redact(recorded("eastron/sdm630", "1", "modbus", [("1", *one) for one in exchanges]), load)
+    assert hidden.exchanges[1].received == bytes(len(late))
 
 
 def test_one_meter_keeps_one_name_in_a_redacted_session() -> None:

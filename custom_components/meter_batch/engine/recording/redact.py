@@ -36,6 +36,7 @@ def redact(recording: Recording, load: Callable[[str], Template]) -> Recording:
     names = _Names(recording)
     framing = settings_of(recording).framing
     templates = {one.address: load(one.template) for one in recording.meters}
+    names.serials = {_serial(one, templates.get(one.meter), framing) for one in recording.exchanges}
     exchanges = []
     for one in recording.exchanges:
         template = templates.get(one.meter)
@@ -73,6 +74,8 @@ class _Names:
         self._addresses: dict[str, str] = {}
         self._line = str(recording.line.get("name", ""))
         self._numbers: dict[str, str] = {}
+        self.serials: set[bytes] = set()
+        """Serial numbers of Modbus meters as their answers hold them."""
         for one in recording.meters:
             self._meet(one.address)
         for exchanged in recording.exchanges:
@@ -111,6 +114,10 @@ class _Names:
     def shown(self, text: str) -> str:
         """A serial number as a reading: DL/T 645 meters have 12 digits, Modbus meters as many as they need."""
         return self.number(text) if len(text) == 12 and text.isdecimal() else self.short(text)
+
+    def told(self, data: bytes) -> bool:
+        """Whether a serial number of a Modbus meter stands in bytes; one of a single word may stand there by chance."""
+        return any(len(one) > 2 and one in data for one in self.serials)
 
     def anywhere(self, text: str | None) -> str | None:
         """A sentence in which addresses may stand, the line's too."""
@@ -169,35 +176,54 @@ def _modbus(exchanged: Exchanged, template: Template, framing: str, names: _Name
         at = tcp.HEADER.size if framing == "tcp" else 1
         return exchanged if exchanged.request[at : at + 1] == b"\x14" else _blank(exchanged)
     unit, function, address, count = asked
-    items = [
-        one
-        for one in (template.identity.serial, template.identity.model)
-        if one is not None
-        and one.function == function
-        and one.address < address + count
-        and address < one.address + one.count
-    ]
-    if not items:
-        return exchanged
+    # Which model it is, is no secret.
+    serial = template.identity.serial
+    secret: range | None = None
+    if serial is not None and serial.function == function:
+        begin = serial.address + serial.skip
+        secret = range(max(begin, address), min(begin + (serial.size or serial.count), address + count))
     try:
         words = words_of(exchanged, framing)
     except MeterError:
         return exchanged  # a refusal
-    if words is None or any((one.address, one.count) != (address, count) for one in items):
-        return _blank(exchanged)
-    new = words
-    if (serial := template.identity.serial) is not None and serial in items:
-        new = _renumbered(serial, words, names)
+    if words is None:
+        # What came is no answer, and may be a part of one, or the late one to another question.
+        return _blank(exchanged) if secret or names.told(exchanged.received) else exchanged
+    if serial is None or not secret:
+        return exchanged
+    own = slice(secret.start - address, secret.stop - address)
+    if len(secret) == (serial.size or serial.count):
+        hidden = _renumbered(serial, words[own], names)
+    else:
+        hidden = (0,) * len(secret)
+    new = (*words[: own.start], *hidden, *words[own.stop :])
     before, after = (_body(unit, function, one, framing) for one in (words, new))
     return replace(exchanged, received=exchanged.received.replace(before, after))
 
 
-def _renumbered(item: IdentityItem, words: tuple[int, ...], names: _Names) -> tuple[int, ...]:
-    text = item.text(words)
+def _serial(exchanged: Exchanged, template: Template | None, framing: str) -> bytes:
+    """The bytes of the serial number in an answer that holds nothing less; empty in any other."""
+    item, asked = None if template is None else template.identity.serial, asked_words(exchanged.request, framing)
+    if item is None or asked is None or asked[1] != item.function:
+        return b""
+    at = item.address + item.skip - asked[2]
+    size = item.size or item.count
+    try:
+        words = words_of(exchanged, framing)
+    except MeterError:
+        return b""
+    if words is None or at < 0 or at + size > len(words) or not any(words[at : at + size]):
+        return b""
+    return b"".join(word.to_bytes(2) for word in words[at : at + size])
+
+
+def _renumbered(item: IdentityItem, own: tuple[int, ...], names: _Names) -> tuple[int, ...]:
+    """The words of a serial number, and of no more, for another number."""
+    before = (0,) * item.skip
+    text = item.text((*before, *own, *(0,) * (item.count - item.skip - len(own))))
     if text is None:
-        return words
-    begin, end = item.skip, item.skip + (item.size or item.count)
-    return (*words[:begin], *item.words(names.short(text))[begin:end], *words[end:])
+        return own
+    return item.words(names.short(text))[item.skip : item.skip + len(own)]
 
 
 def _body(unit: int, function: int, words: tuple[int, ...], framing: str) -> bytes:
