@@ -70,6 +70,7 @@ async def async_setup_entry(hass: HomeAssistant, entry: LineEntry | AnalyticsEnt
     await site.async_read_templates()
     coordinator = LineCoordinator(hass, entry, site)
     await coordinator.async_start()
+    await _async_bury(hass, site, entry)
     entry.runtime_data = Population(coordinator)
     await hass.config_entries.async_forward_entry_setups(entry, PLATFORMS)
     # Platforms let others work between points: what changed meanwhile.
@@ -120,6 +121,18 @@ async def async_remove_config_entry_device(hass: HomeAssistant, entry: LineEntry
     if site.keeper == entry.entry_id:
         here.add(SITE_DEVICE)
     return not any(domain == DOMAIN and id_ in here for domain, id_ in device.identifiers)
+
+
+async def _async_bury(hass: HomeAssistant, site: Site, entry: LineEntry) -> None:
+    """Removes devices of points that are gone: where Home Assistant ended before it had written that down."""
+    known = {entry.entry_id, SITE_DEVICE, *site.registry.points}
+    devices = dr.async_get(hass)
+    turns = Turns()
+    for device in dr.async_entries_for_config_entry(devices, entry.entry_id):
+        ours = {id_ for domain, id_ in device.identifiers if domain == DOMAIN}
+        if ours and not ours & known:
+            devices.async_remove_device(device.id)
+            await turns.pause()
 
 
 @callback

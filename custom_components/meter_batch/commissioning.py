@@ -134,10 +134,10 @@ def compare(
     if display.value == own == 0:
         return Comparison(True, "commission_zero", {}, deviation)
     if abs(display.value - own) <= tolerance:
-        return Comparison(True, "commission_agrees", {"percent": _percent(deviation)}, deviation)
+        return Comparison(True, "commission_agrees", {"percent": percent(deviation)}, deviation)
     if multiplier != 1 and abs(display.value - read) <= tolerance * multiplier:
         deviation = (display.value - read) / read if read else None
-        return Comparison(True, "commission_agrees_primary", {"percent": _percent(deviation)}, deviation)
+        return Comparison(True, "commission_agrees_primary", {"percent": percent(deviation)}, deviation)
     for key, values in (("commission_other_register", registers or {}), ("commission_other_point", others or {})):
         # they were read some time ago
         found = [
@@ -148,7 +148,7 @@ def compare(
     if not own or not display.value:
         return Comparison(False, "commission_one_zero", {}, deviation)
     key, facts = _factor(display.value / own, multiplier)
-    return Comparison(False, key, {"percent": _percent(deviation), **facts}, deviation)
+    return Comparison(False, key, {"percent": percent(deviation), **facts}, deviation)
 
 
 def _factor(factor: Decimal, multiplier: Decimal) -> tuple[str, dict[str, str]]:
@@ -170,8 +170,12 @@ def _near(value: Decimal, other: Decimal) -> bool:
     return abs(value / other - 1) <= NEAR
 
 
-def _percent(deviation: Decimal | None) -> str:
-    return "–" if deviation is None else f"{round(deviation * 100, 2):+f}"
+def percent(deviation: Decimal | None) -> str:
+    """A share as percent with its sign, but for what is rounded to nothing; "–" where there is none."""
+    if deviation is None:
+        return "–"
+    rounded = round(deviation * 100, 2)
+    return f"{rounded:+f}" if rounded else "0.00"
 
 
 # --- with the site ---

@@ -19,9 +19,10 @@ from . import access, query
 from .access import Operation
 from .api import answered, user_of
 from .commands import line_of
-from .commissioning import ENERGY, holds, multiplier_of, outdated
+from .commissioning import ENERGY, holds, multiplier_of, outdated, percent
 from .const import DOMAIN
 from .engine import Point
+from .engine.model.obis import Obis
 from .engine.model.quantity import QUANTITIES
 from .engine.model.reading import Reading
 from .place import area_name
@@ -163,7 +164,7 @@ class _Sheet:
     def _reading(self) -> str:
         w = self.words
         signed = self.point.commissioned if holds(self.point) else None
-        register = signed.register if signed and signed.register else ENERGY
+        register = signed.register if signed and signed.register else self._counter()
         unit = escape(QUANTITIES[register].unit or "")
         multiplier = multiplier_of(self.point, register)
         reading = self.values.get(register)
@@ -174,7 +175,7 @@ class _Sheet:
         own = "–" if read is None else f"{round(read / multiplier, 3):,f}"
         primary = "–" if read is None else f"{round(read, 3):,f}"
         displayed = f"{signed.displayed:,f}" if signed and signed.displayed is not None else ""
-        deviation = f"{round(signed.deviation * 100, 2):+f} %" if signed and signed.deviation is not None else ""
+        deviation = f"{percent(signed.deviation)} %" if signed and signed.deviation is not None else ""
         when = f'<br><span class="soft">{self._local(at)}</span>' if at else ""
         heads = ("sheet_register", "sheet_displayed", "sheet_read", "sheet_multiplier", "sheet_primary")
         row = "".join(f'<th class="n">{w(key, unit=QUANTITIES[register].unit)}</th>' for key in heads[1:])
@@ -184,6 +185,14 @@ class _Sheet:
             f'<td class="n hand">{displayed}</td><td class="n">{own}{when}</td><td class="n">× {multiplier:f}</td>'
             f'<td class="n">{primary}</td><td class="n hand">{deviation}</td></tr></table>'
         )
+
+    def _counter(self) -> Obis:
+        """Active energy imported; of a meter that does not have it, the first energy that it has."""
+        has = self.template.by_obis if self.template else {}
+        if ENERGY in has or ENERGY in self.values:
+            return ENERGY
+        energies = (one.obis for one in has.values() if one.group == "energy")
+        return min(energies, key=lambda obis: obis not in self.values, default=ENERGY)
 
     def _verdict(self) -> str:
         w, signed = self.words, self.point.commissioned

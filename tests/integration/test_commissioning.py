@@ -16,7 +16,7 @@ from homeassistant.util import dt as dt_util
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 from pytest_homeassistant_custom_component.typing import ClientSessionGenerator, WebSocketGenerator
 
-from custom_components.meter_batch.commissioning import ENERGY, compare, holds, outdated, parse_display
+from custom_components.meter_batch.commissioning import ENERGY, compare, holds, outdated, parse_display, percent
 from custom_components.meter_batch.engine.model.point import Commissioned, InstalledMeter, Multiplier, Route
 from custom_components.meter_batch.engine.model.reading import Reading
 from custom_components.meter_batch.engine.wire import point_as_dict, point_from_dict
@@ -82,6 +82,16 @@ def test_a_deviation_is_told_with_its_probable_cause(displayed: str, read: str, 
     )
     assert found.key == key
     assert found.agrees == (key in {"commission_agrees", "commission_agrees_primary", "commission_zero"})
+
+
+def test_a_deviation_that_rounds_to_nothing_has_no_sign() -> None:
+    assert [percent(Decimal(one)) for one in ("-0.00004", "0", "0.00004", "-0.0001")] == [
+        "0.00",
+        "0.00",
+        "0.00",
+        "-0.01",
+    ]
+    assert percent(None) == "–"
 
 
 def test_a_meter_that_counts_on_while_somebody_writes_still_agrees() -> None:
@@ -170,6 +180,14 @@ async def test_a_point_is_signed_off_listed_printed_exported_and_taken_back(
     assert refused.value.translation_key == "commission_no_remark"
     assert site.registry.find("Main").commissioned is None  # type: ignore[union-attr]
 
+    # A sheet to be filled in shows what is read now, and that times the multiplier.
+    http = await hass_client()
+    blank = await (await http.get((await act(hass, "commissioning_sheet", points=["Main"]))["path"])).text()
+    numbers = re.search(r'<td class="n">([\d,.]+)<br>.*?× 80</td><td class="n">([\d,.]+)</td>', blank)
+    assert numbers is not None, blank
+    own, primary = (Decimal(one.replace(",", "")) for one in numbers.groups())
+    assert own > 0 and primary == pytest.approx(own * 80, abs=Decimal("0.1"))
+
     done = await act(hass, "commission_point", point="Main", displayed=f"00{truth}", by="Ann <b>", note="Tür & Tor")
     assert (done["agrees"], done["multiplier"]) == (True, "80")
     listed = await act(hass, "list_commissioning")
@@ -185,7 +203,6 @@ async def test_a_point_is_signed_off_listed_printed_exported_and_taken_back(
 
     sheet = await act(hass, "commissioning_sheet", lines=["East"])
     assert sheet["points"] == 2
-    http = await hass_client()
     page = await (await http.get(sheet["path"])).text()
     assert page.count('<section class="sheet">') == 2
     assert "by Ann &lt;b&gt;" in page and "Tür &amp; Tor" in page and "<b>Ann <b>" not in page

@@ -512,3 +512,20 @@ async def test_what_administrators_do_to_lines_is_in_the_log(
     await hass.config_entries.async_remove(east.entry_id)
     newest, *_ = await site.log.async_read()
     assert (newest["action"], newest["line"], newest["before"]["title"]) == ("remove_line", east.entry_id, "East")
+
+
+async def test_what_a_hard_end_left_of_points_that_are_gone_is_cleared_when_the_line_runs_again(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    _, east, _ = await set_up(hass, start_fleet, add_line)
+    devices, entities = dr.async_get(hass), er.async_get(hass)
+    # As on the disk after an undo: the point is taken back, its device and entity are written yet.
+    ghost = devices.async_get_or_create(config_entry_id=east.entry_id, identifiers={(DOMAIN, "gone")}, name="Ghost")
+    entity = entities.async_get_or_create(
+        "sensor", DOMAIN, "gone_1-0:1.8.0", config_entry=east, device_id=ghost.id, suggested_object_id="ghost"
+    )
+    before = {one.id for one in dr.async_entries_for_config_entry(devices, east.entry_id)} - {ghost.id}
+    assert await hass.config_entries.async_reload(east.entry_id)
+    await hass.async_block_till_done()
+    assert {one.id for one in dr.async_entries_for_config_entry(devices, east.entry_id)} == before
+    assert entities.async_get(entity.entity_id) is None
