@@ -43,7 +43,10 @@ def diagnose(
     baud: Annotated[int | None, typer.Option("--baud", help="As the line is set. Default: the first model's.")] = None,
     parity: Annotated[str | None, typer.Option("--parity", help="N, E or O; likewise.")] = None,
     stop_bits: Annotated[int | None, typer.Option("--stop-bits", help="1 or 2; likewise.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="How long values are watched, at most.")] = 20.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", help="How long values are watched. Default: until they are clear, mostly 20 s."),
+    ] = None,
     search: Annotated[
         float, typer.Option("--search", help="Seconds that other addresses are searched for a meter that is silent.")
     ] = 60.0,
@@ -65,7 +68,7 @@ def diagnose(
 
     from meter_batch_engine import ConfigError, Line, LineSettings, examine, open_transport
 
-    for name, value, most in (("--seconds", seconds, 600), ("--search", search, 600)):
+    for name, value, most in (("--seconds", seconds or 0.0, 600), ("--search", search, 600)):
         # Typer's own bounds let "nan" through.
         if not 0 <= value <= most:
             raise typer.BadParameter(f"{value:g}: it may be 0 to {most} seconds", param_hint=name)
@@ -102,7 +105,8 @@ def diagnose(
             network=not line.startswith("/") and "://" in line,
             adjustable=not line.startswith("tcp://"),
             serials=serials,
-            watch_s=seconds,
+            watch_s=WATCH_S if seconds is None else seconds,
+            least_s=seconds or 0.0,
             search_s=search,
             progress=_progress,
         )
@@ -114,7 +118,7 @@ def diagnose(
         else:
             _show(one)
     if not as_json and len(found) > 1:
-        well = sum(not one.diagnoses for one in found)
+        well = sum(one.well for one in found)
         typer.echo(f"{well} of {len(found)} meters are well.", err=True)
 
 
@@ -160,6 +164,8 @@ def _listed(file: Path, line_name: str | None) -> tuple[Sequence[PollMeter], dic
     return list(meters.values()), serials
 
 
+WATCH_S = 20.0
+"""How long values are watched at most where nothing else is asked for; longer on slow lines."""
 AGAIN_S = 10.0
 """In a file or a pipe progress is told where something else begins, and so often."""
 _said = "", 0.0
@@ -185,6 +191,7 @@ def _row(one: Examined, line: str) -> dict[str, Any]:
         "address": one.meter.address,
         "template": one.meter.template.id,
         "answers": one.answers,
+        "judged": one.judged,
         "causes": [
             {
                 "cause": found.cause,
@@ -209,7 +216,12 @@ def _show(one: Examined) -> None:
     state = "answers" if one.answers else "does not answer"
     console.print(f"[bold]{escape(one.meter.name)}[/] ({escape(one.meter.template.name)}, {one.meter.address}) {state}")
     if not one.diagnoses:
-        console.print(Padding("Nothing is wrong with it, as far as can be told from here.", (0, 0, 1, 2)))
+        said = (
+            "Nothing is wrong with it, as far as can be told from here."
+            if one.well
+            else "Too little of it was read to judge it: give more --seconds."
+        )
+        console.print(Padding(said, (0, 0, 1, 2)))
     for number, found in enumerate(one.diagnoses, 1):
         mark = ", handled" if found.handled else ""
         console.print(Padding(f"{number}. [bold]{found.cause}[/] ({found.likelihood:.0%}{mark})", (0, 0, 0, 2)))

@@ -328,3 +328,41 @@ def test_what_is_unlikely_is_told_as_possible() -> None:
     unlikely = [one for one in found if one.likelihood < 0.2]
     assert unlikely
     assert all("may" in one.text or "Perhaps" in one.text or "perhaps" in one.text for one in unlikely)
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "cause"),
+    [
+        ("phase_lost", "phase = 1", "phase_lost"),
+        ("reversed", "", "reversed_ct"),
+        ("flip", "every = 3", "noise"),
+    ],
+)
+def test_a_slow_line_is_read_long_enough_to_judge_all_its_meters(kind: str, extra: str, cause: str) -> None:
+    found = examined(kind, extra, site_of={"model": "generic/dlt645-3ph", "baud": 2400})
+    *_, second, third = (found[key] for key in sorted(found))
+    assert second.diagnoses[0].cause == cause
+    assert third.well
+
+
+def test_who_was_hardly_read_is_not_called_well() -> None:
+    def one_register(site: VirtualSite) -> None:
+        meters = site.wires["line"].answers
+        asked: list[bytes] = []
+
+        def answers(request: bytes) -> Iterable[tuple[float, bytes]]:
+            asked.append(request)
+            return meters(request) if request == asked[0] else []
+
+        site.wires["line"].answers = answers
+
+    found = examined("silent", "", only="1", prepare=one_register)["1"]
+    assert found.answers
+    assert not found.well
+
+
+def test_who_asks_for_a_time_is_given_it() -> None:
+    stuck = "stuck"
+    light = {"model": "carlo-gavazzi/em24"}
+    found = examined(stuck, "", site_of=light, watch_s=240.0, least_s=240.0)["2"]
+    assert [one.cause for one in found.diagnoses] == [stuck]

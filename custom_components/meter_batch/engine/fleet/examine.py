@@ -7,6 +7,7 @@ framing or edition, and its line is searched for meters nobody knows. Nothing is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError, LineError, MeterError, Refused
 from ..line import Line, LineSettings
+from ..model.obis import Obis
 from ..protocol.dlt645.frame import Variant
 from ..protocol.dlt645.item import decode_item
 from ..sentences import Sentence, say
@@ -57,6 +59,13 @@ class Examined:
     meter: PollMeter
     answers: bool
     diagnoses: tuple[Diagnosis, ...]
+    judged: bool = True
+    """False where too little of it was read to say that it is well."""
+
+    @property
+    def well(self) -> bool:
+        """Whether all of it was read and nothing is wrong."""
+        return self.answers and self.judged and not self.diagnoses
 
 
 async def examine(
@@ -69,19 +78,21 @@ async def examine(
     serials: Mapping[str, str] | None = None,
     local_time: Callable[[], datetime] = datetime.now,
     watch_s: float = 20.0,
+    least_s: float = 0.0,
     search_s: float = 60.0,
     progress: Progress = lambda what: None,
 ) -> list[Examined]:
     """The diagnoses of meters of one line, in their order. `open_line` makes a line (not yet open) with settings.
 
     `network`: the line is reached over TCP; `adjustable`: its baud rate and parity can be changed from here. `serials`
-    are the serial numbers that are expected, by key. `local_time` is what the clocks of meters should show (naive).
+    are the serial numbers that are expected, by key. Meters are watched for `watch_s` at most, or as long as it takes
+    to read all registers of each twice, and for `least_s` in any case. `local_time` is what the clocks of meters should show (naive).
     Raises ConfigError for an impossible address.
     """
     for meter in meters:
         check_address(meter.protocol, meter.address)
     one = _Examination(open_line, settings, meters, network, serials or {}, local_time, progress)
-    await one.watch(watch_s)
+    await one.watch(watch_s, least_s)
     if one.evidence.connected:
         silent = [meter for meter in meters if not one.answers(meter)]
         if silent:
@@ -104,6 +115,8 @@ class _Examination:
     evidence: LineEvidence = field(default_factory=LineEvidence)
     found: dict[str, list[Diagnosis]] = field(default_factory=dict)
     """What was found by trying, by key, likeliest first."""
+    read: dict[str, Counter[Obis]] = field(default_factory=dict)
+    """How often each register was read, by key."""
     identified: set[str] = field(default_factory=set)
     """Who has said who it is, by key."""
     refuted: dict[str, set[str]] = field(default_factory=dict)
@@ -111,7 +124,7 @@ class _Examination:
 
     # --- reading
 
-    async def watch(self, most_s: float) -> None:
+    async def watch(self, most_s: float, least_s: float) -> None:
         """Reads all meters again and again until it is clear how they are."""
         problems: list[str] = []
 
@@ -119,11 +132,22 @@ class _Examination:
             if not report.health.connected and report.health.problem:
                 problems.append(report.health.problem)
             self.identified.update(report.identities)
+            for key, readings in report.readings.items():
+                self.read.setdefault(key, Counter()).update(one.obis for one in readings)
 
         line, clock = self.open_line(self.settings), asyncio.get_running_loop().time
+        round_s = sum(_round_s(meter, self.settings) for meter in self.meters)
         poller = Poller(
             line,
-            PollSettings(fast_s=1.0, slow_s=2.0, report_every_s=0.5, probe_cap_s=2.0, budget=0.0, clock_care=False),
+            # All registers in turn: with less, those that change fast leave no time for the others.
+            PollSettings(
+                fast_s=max(1.0, round_s),
+                slow_s=max(2.0, round_s),
+                report_every_s=0.5,
+                probe_cap_s=2.0,
+                budget=0.0,
+                clock_care=False,
+            ),
             note,
             serials=self.serials,
             monotonic=clock,
@@ -134,11 +158,11 @@ class _Examination:
         task = asyncio.create_task(poller.run())
         began = clock()
         # A long line takes its time to be read even once.
-        most_s += 1.5 * len(self.meters)
+        most_s = max(least_s, most_s, 3 * round_s) + 1.5 * len(self.meters)
         try:
             while (spent := clock() - began) < most_s and not problems:
                 clear = sum(self._is_clear(meter, spent, most_s) for meter in self.meters)
-                if clear == len(self.meters):
+                if clear == len(self.meters) and spent >= least_s:
                     break
                 left = f"{most_s - spent:.0f}"
                 self.progress(say("examine_reading", done=clear, count=len(self.meters), seconds=left))
@@ -157,13 +181,24 @@ class _Examination:
         failures = sum(seen.counts.values()) - seen.counts[Outcome.ANSWERED]
         if seen.answered_at is None:
             return failures >= FAILURES
-        if len(seen.visits) < VISITS or spent_s < LEAST_S:
+        if len(seen.visits) < VISITS or spent_s < LEAST_S or (not seen.refused and self.missing(meter, 2)):
             return False
         if seen.still.moved or seen.still.missing_kwh > enough_kwh(seen):
             return True
         # With little power it would take too long until the register must have moved.
         rate = seen.still.missing_kwh / spent_s
         return rate * most_s < enough_kwh(seen)
+
+    def missing(self, meter: PollMeter, times: int) -> bool:
+        """Whether any register of a meter was read less often."""
+        read = self.read.get(meter.key, Counter())
+        wanted = {one.obis for one in meter.template.registers if meter.wanted is None or one.obis in meter.wanted}
+        return any(read[obis] < times for obis in wanted)
+
+    def judged(self, meter: PollMeter) -> bool:
+        """Whether enough of a meter was read to say that it is well: all that it does not refuse."""
+        seen = self.evidence.meters.get(meter.key)
+        return seen is not None and seen.answered_at is not None and (bool(seen.refused) or not self.missing(meter, 1))
 
     def answers(self, meter: PollMeter) -> bool:
         """Whether a meter said anything."""
@@ -374,8 +409,16 @@ class _Examination:
                 rest = 1 - sum(one.likelihood for one in proven)
                 others = [one for one in said if one.cause not in {found.cause for found in proven}]
                 said = (*proven, *(replace(one, likelihood=round(one.likelihood * rest, 3)) for one in others))
-            made.append(Examined(meter, self.answers(meter), said))
+            made.append(Examined(meter, self.answers(meter), said, self.judged(meter)))
         return made
+
+
+def _round_s(meter: PollMeter, settings: LineSettings) -> float:
+    """About how long it takes to read all registers of a meter once."""
+    registers, byte_s = len(meter.template.registers), 11 / settings.baud
+    if meter.protocol == "modbus":
+        return registers * 6 * byte_s + (registers / 8 + 1) * (24 * byte_s + 0.1)
+    return registers * (46 * byte_s + 0.1)
 
 
 def _without(said: tuple[Diagnosis, ...], refuted: set[str]) -> tuple[Diagnosis, ...]:
