@@ -50,7 +50,9 @@ class Decoder:
         rest: bytes = data
         if protocol is None or protocol.startswith("dlt645"):
             frames, rest = self._dlt645(data)
-        if not frames and (protocol == "modbus-tcp" or (protocol is None and is_modbus_tcp(data))):
+        # A right checksum is no chance over so few bytes, zeros where Modbus TCP has them are.
+        checked = protocol is None and _checked(data)
+        if not frames and (protocol == "modbus-tcp" or (protocol is None and not checked and is_modbus_tcp(data))):
             frames, rest = _modbus(data, "tcp")
         if not frames and protocol in (None, "modbus-rtu"):
             found, left = _modbus(data, "rtu")
@@ -75,6 +77,13 @@ class Decoder:
             frames.append({"protocol": protocol} | self._describers[protocol].describe_frame(frame))
             rest = rest.replace(frame.raw, b"", 1)
         return frames, rest
+
+
+def _checked(data: bytes) -> bool:
+    """True for one whole frame of Modbus RTU, from end to end."""
+    from meter_batch_engine.protocol.modbus.rtu import valid
+
+    return len(data) >= 4 and data[1] & 0x7F in _MODBUS_FUNCTIONS and valid(data)
 
 
 def _modbus(data: bytes, framing: Literal["rtu", "tcp"]) -> tuple[list[dict[str, Any]], bytes]:

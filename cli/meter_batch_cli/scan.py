@@ -23,7 +23,8 @@ _MODBUS, _DLT645 = (9600, "N"), (2400, "E")
 _COLUMNS = ("name", "line", "protocol", "address", "template", "serial")
 """Of the list that Home Assistant imports."""
 WIDE = 200
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table that goes to a file or a pipe, at least."""
+_ENDLESS = 10_000
 _PHASES = {"search": "Searching", "identify": "Identifying", "settings": "Trying other settings"}
 
 
@@ -101,7 +102,7 @@ def scan(
         typer.echo(json.dumps(_summary(result, len(found)), ensure_ascii=False))
     else:
         _show(found)
-    for text in _remarks(result, found):
+    for text in _remarks(result, found, line if framing == "rtu" else ""):
         typer.echo(text, err=True)
     if csv is not None:
         _write(csv, found, line_name or line)
@@ -210,21 +211,26 @@ def _show(meters: list[ScannedMeter]) -> None:
     table = Table("address", "protocol", "port", "model", "serial number", "shows", "", box=None)
     for column in table.columns:
         column.no_wrap = column.header not in ("model", "shows")
+        column.overflow = "fold"
     for one in meters:
         port = _port(one.settings)
         model = one.template_id or " or ".join(one.ties) or ("?" if one.models else "")
         mark = "[red]clash[/]" if one.clash else "[red]garbled[/]" if one.garbled else ""
         table.add_row(one.address, one.protocol, port, model, one.serial or "", "  ".join(one.glance), mark)
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=WIDE)).print(table)
+    if not console.is_terminal:
+        # As wide as it must be, so that nothing is cut or broken.
+        wide = Console(highlight=False, width=_ENDLESS).measure(table).maximum
+        console = Console(highlight=False, width=max(WIDE, wide))
+    console.print(table)
 
 
 def _port(settings: LineSettings) -> str:
     return settings.framing if settings.framing == "tcp" else f"{settings.baud} 8{settings.parity}{settings.stop_bits}"
 
 
-def _remarks(result: ScanResult | None, found: Iterable[ScannedMeter]) -> Iterator[str]:
-    """What needs a person's attention."""
+def _remarks(result: ScanResult | None, found: Iterable[ScannedMeter], url: str) -> Iterator[str]:
+    """What needs a person's attention; `url` is that of a line of framing rtu."""
     found = list(found)
     for one in found:
         if one.problem:
@@ -240,6 +246,8 @@ def _remarks(result: ScanResult | None, found: Iterable[ScannedMeter]) -> Iterat
             "No meter answered: check their supply, the wiring (A and B swapped?), and baud rate and parity; "
             "--baud and --parity may be repeated to try several."
         )
+        if url.startswith("tcp://"):
+            yield "Where a gateway or meter there speaks Modbus TCP: --framing tcp."
 
 
 def _write(path: Path, meters: Iterable[ScannedMeter], line: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from meter_batch_cli.decode import Decoder
 from meter_batch_cli.detect import PROTOCOLS
+from meter_batch_engine.protocol.modbus import rtu, tcp
 
 from .conftest import Run, objects
 
@@ -176,3 +177,15 @@ def test_people_get_a_table_and_problems_go_to_stderr(meter_batch: Run) -> None:
     assert "voltage" in done.stdout
     assert "hexadecimal" in done.stderr
     assert "hexadecimal" not in done.stdout
+
+
+@pytest.mark.parametrize("unit", [1, 17, 247])
+@pytest.mark.parametrize("address", [0, 0x0B, 0x3000])
+def test_a_request_with_a_right_checksum_is_modbus_rtu_whatever_its_zeros_look_like(unit: int, address: int) -> None:
+    frame = rtu.encode(unit, bytes((3,)) + address.to_bytes(2) + (2).to_bytes(2))
+    assert [one["protocol"] for one in Decoder().decode(frame.hex()).frames] == ["modbus-rtu"]
+
+
+def test_a_frame_of_modbus_tcp_stays_one() -> None:
+    frame = tcp.encode(0x0103, 2, bytes.fromhex("0300000002"))
+    assert [one["protocol"] for one in Decoder().decode(frame.hex()).frames] == ["modbus-tcp"]

@@ -17,7 +17,10 @@ import pytest
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from meter_batch_cli.scan import _show as show
+from meter_batch_engine import Candidate, LineSettings, ScannedMeter
 from meter_batch_engine.protocol.modbus.server import ModbusResponder
+from meter_batch_engine.template import available
 
 from .conftest import Run, objects
 from .test_read import GENERATE, peer
@@ -141,6 +144,16 @@ async def test_a_line_without_meters_is_exit_code_1_and_says_what_to_check(meter
     (summary,) = objects(done)
     assert summary["found"] == 0
     assert "check their supply" in done.stderr
+    assert "--framing tcp" in done.stderr, "it may be a gateway that speaks Modbus TCP"
+
+
+def test_models_stand_whole_in_a_table_however_many_they_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [one for one in available() if one.startswith(("carlo", "schneider", "siemens", "generic", "acrel"))]
+    models = tuple(Candidate(one, 1.0, ()) for one in ids)
+    show([ScannedMeter("modbus", "7", LineSettings(), models=models)])
+    out = capsys.readouterr().out
+    assert len(" or ".join(ids)) > 80
+    assert " or ".join(ids) in out.splitlines()[1]
 
 
 @pytest.mark.parametrize(
