@@ -302,9 +302,17 @@ def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
     """A cause in words, as a fact only where it is likely, and with nothing in it that was not heard."""
     facts = weights.facts
     unheard = facts["other"] == "?" if cause in ("address", "second_master") else not weights.heard
-    if unheard and cause in ("address", "second_master", "baud", "parity"):
-        return say(f"{cause}_unheard", **facts)
+    if unheard:
+        match cause:
+            case "address":
+                return say("address_unheard", address=facts["address"])
+            case "second_master":
+                return say("second_master_unheard")
+            case "baud":
+                return say("baud_unheard", address=facts["address"], baud=facts["baud"])
+            case "parity":
+                return say("parity_unheard", address=facts["address"], parity=facts["parity"])
     if weights.gateway_said and cause == "meter_off":
-        return say("meter_off_gateway", **facts)
+        return say("meter_off_gateway", address=facts["address"])
     text = say(f"diagnosis_{cause}", **facts)
     return text if likelihood >= PERHAPS else say("perhaps", what=text)
