@@ -154,6 +154,8 @@ def new(
     if sheet is not None:
         found = draft(read_sheet(sheet), base=base)
         rows, head = found.rows, [f"From {sheet.name}.", *(f"{one}." for one in found.notes)]
+        for one in found.notes:
+            typer.echo(f"note: {one}", err=True)
         for one in found.unused:
             typer.echo(f"not used: {one}", err=True)
         source = sheet.name

@@ -136,6 +136,56 @@ def test_a_sheet_that_seems_to_count_from_one_is_told() -> None:
     assert "type" in found.rows[0].doubt
 
 
+def sheet(heading: str, *addresses: str) -> list[list[str]]:
+    names = ("A相电压", "B相电压", "C相电压", "频率")
+    return [
+        [heading, "名称", "数据类型"],
+        *([one, name, "UINT16"] for one, name in zip(addresses, names, strict=False)),
+    ]
+
+
+def test_one_hexadecimal_address_does_not_turn_decimal_ones_into_hexadecimal() -> None:
+    found = draft(sheet("地址", "10", "11", "0x0C"))
+    assert [one.address for one in found.rows] == [10, 11, 12]
+    assert ["decimal or hexadecimal" in one.doubt for one in found.rows] == [True, True, False]
+    assert any('"0x0C" is read as hexadecimal, "10" as decimal' in one for one in found.notes)
+
+
+@pytest.mark.parametrize("heading", ["地址(HEX)", "地址（Hex）", "Address (Hex)", "地址（十六进制）"])
+def test_a_heading_says_that_addresses_are_hexadecimal(heading: str) -> None:
+    found = draft(sheet(heading, "10", "11", "12"))
+    assert [one.address for one in found.rows] == [0x10, 0x11, 0x12]
+    assert found.notes == ("addresses are hexadecimal",)
+
+
+def test_digits_without_a_mark_are_as_the_others_without_a_mark() -> None:
+    assert [one.address for one in draft(sheet("地址", "0009", "000A", "0x0010")).rows] == [9, 10, 16]
+    assert [one.address for one in draft(sheet("地址", "$10", "11h", "0x12")).rows] == [0x10, 0x11, 0x12]
+
+
+def test_two_registers_at_one_address_are_told() -> None:
+    found = draft(sheet("地址", "10", "11", "11"))
+    assert any("voltage_l2 is at this address too" in one for one in found.notes)
+    assert "voltage_l2 has it too" in found.rows[2].doubt
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.01, 0.001])
+def test_floats_of_an_unknown_meter_may_be_tenths_where_volts_and_hertz_agree(scale: float) -> None:
+    values = {0x2000: 397.1, 0x2002: 396.0, 0x2004: 398.2, 0x2006: 229.0, 0x2008: 230.1, 0x200A: 228.4, 0x2044: 50.01}
+    words: dict[int, int] = {}
+    for address, value in values.items():
+        high, low = struct.unpack(">HH", struct.pack(">f", value / scale))
+        words |= {address: high, address + 1: low}
+    found = survey(3, words, words)
+    assert [(one.key, one.address, one.type, float(one.scale)) for one in found.rows] == [
+        *((f"voltage_l{phase + 1}", 0x2006 + 2 * phase, "float32", scale) for phase in range(3)),
+        ("frequency", 0x2044, "float32", scale),
+    ]
+    if scale != 1:
+        del words[0x2044]
+        assert not any(one.type == "float32" for one in survey(3, words, words).rows)
+
+
 def test_a_table_without_headings_is_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="no column is headed"):
         draft([["1", "2"], ["3", "4"]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from importlib import resources
@@ -59,7 +59,9 @@ def draft(table: Sequence[Sequence[str]], *, base: int = 0) -> Draft:
         place = columns.get(role)
         return row[place].strip() if place is not None and place < len(row) else ""
 
-    style, notes = _address_style([cell(row, "address") for row in rows], base)
+    heading = table[number][columns["address"]]
+    style, notes = _address_style([cell(row, "address") for row in rows], heading, base)
+    at: dict[tuple[int | None, int], str] = {}
     found: dict[str, DraftRow] = {}
     unused: list[str] = []
     for row in rows:
@@ -78,7 +80,11 @@ def draft(table: Sequence[Sequence[str]], *, base: int = 0) -> Draft:
         elif key in found:
             unused.append(f"{where} {name}: {key} is at {found[key].address} already")
         else:
-            found[key] = _row(key, place, name, {role: cell(row, role) for role in columns})
+            one = _row(key, place, name, {role: cell(row, role) for role in columns})
+            if (other := at.setdefault((one.function, one.address), key)) != key:
+                notes.append(f"{where} {name}: {other} is at this address too, one of them is wrong")
+                one = replace(one, doubt=f"address: {other} has it too; {one.doubt}")
+            found[key] = one
     return Draft(tuple(found.values()), tuple(unused), tuple(notes))
 
 
@@ -119,13 +125,14 @@ def _header(table: Sequence[Sequence[str]]) -> tuple[int, dict[str, int]]:
         columns: dict[str, int] = {}
         for place, cell in enumerate(row):
             text = " ".join(cell.lower().split())
+            bare = re.sub(r"[(（[].*?[)）\]]", "", text).strip()
             role = next(
                 (
                     role
                     for role, words in _WORDS["columns"].items()
                     if role not in columns
                     and text
-                    and any(text == one or (len(one) > 2 and one in text) for one in words)
+                    and any(one in (text, bare) or (len(one) > 2 and one in text) for one in words)
                 ),
                 None,
             )
@@ -141,15 +148,42 @@ def _header(table: Sequence[Sequence[str]]) -> tuple[int, dict[str, int]]:
     return best
 
 
-type _Place = tuple[int | None, int]
-"""Function where the address tells it, and the address on the wire."""
+type _Place = tuple[int | None, int, str]
+"""Function where the address tells it, the address on the wire, and what is in doubt about it."""
 
 
-def _address_style(cells: Sequence[str], base: int) -> tuple[_Reader, list[str]]:
-    texts = [one for one in (_plain(cell) for cell in cells) if one]
-    if any(re.search(r"[a-f]|^0x|h$", one) for one in texts):
-        notes = [] if base else ["addresses are hexadecimal"]
+def _address_style(cells: Sequence[str], heading: str, base: int) -> tuple[_Reader, list[str]]:
+    """How the addresses of a column are read: each by its own form, and where it has none as the column has it."""
+    marked = [cell for cell in cells if _is_marked(cell)]
+    texts = [one for one in (_plain(cell) for cell in cells if not _is_marked(cell)) if one]
+    # "000A" has no mark, and says that all without one are such.
+    if re.search(r"hex|十六进制", heading.lower()) or not texts or any(re.search("[a-f]", one) for one in texts):
+        notes = [] if base or not (texts or marked) else ["addresses are hexadecimal"]
         return partial(_hexadecimal, base=base), notes
+    style, notes = _decimal_style(texts, base)
+    if not marked:
+        return style, notes
+    mark, plain = marked[0], next(cell for cell in cells if _plain(cell) and not _is_marked(cell))
+    notes.append(
+        f'addresses are written in two ways: "{mark}" is read as hexadecimal, "{plain}" as decimal; '
+        'if all are hexadecimal, head the column "address (hex)"'
+    )
+    return partial(_each, base=base, style=style), notes
+
+
+def _is_marked(cell: str) -> bool:
+    """True for "0x10", "$10", "10h"."""
+    return bool(re.match(r"\s*(?:4x|3x)?(\$|0x|[0-9a-f]+h\b)", cell.lower().replace(" ", "")))
+
+
+def _each(cell: str, base: int, style: _Reader) -> _Place | None:
+    if _is_marked(cell):
+        return _hexadecimal(cell, base)
+    place = style(cell)
+    return place and (*place[:2], "address: decimal or hexadecimal")
+
+
+def _decimal_style(texts: Sequence[str], base: int) -> tuple[_Reader, list[str]]:
     numbers = [int(one) for one in texts if one.isdecimal()]
     for first, function in ((30_001, 4), (40_001, 3), (300_001, 4), (400_001, 3)):
         if (
@@ -177,17 +211,17 @@ def _plain(cell: str) -> str:
 def _hexadecimal(cell: str, base: int) -> _Place | None:
     text = _plain(cell).removeprefix("0x").removesuffix("h")
     number = int(text, 16) - base if text else -1
-    return (None, number) if 0 <= number <= 0xFFFF else None
+    return (None, number, "") if 0 <= number <= 0xFFFF else None
 
 
 def _decimal(cell: str, first: int, function: int | None) -> _Place | None:
     text = _plain(cell)
     number = int(text) - first if text.isdecimal() else -1
-    return (function, number) if 0 <= number <= 0xFFFF else None
+    return (function, number, "") if 0 <= number <= 0xFFFF else None
 
 
 def _row(key: str, place: _Place, name: str, cells: Mapping[str, str]) -> DraftRow:
-    doubts = []
+    doubts = [place[2]] if place[2] else []
     kind, doubt = _type(cells.get("type", ""), cells.get("words", ""), key)
     doubts += [doubt] if doubt else []
     scale, doubt = _scale(cells.get("scale", ""), cells.get("unit", ""), key, kind)

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from .datasheet import DraftRow
 
-_SCALES = {"float32": ("1",), "uint16": ("0.1", "0.01", "1"), "uint32": ("0.1", "0.01", "0.001")}
+_SCALES = {"float32": ("1", "0.1", "0.01", "0.001"), "uint16": ("0.1", "0.01", "1"), "uint32": ("0.1", "0.01", "0.001")}
 _CODES = {"float32": "f", "uint16": "H", "uint32": "I"}
 _VOLTS = ((195.0, 265.0), (100.0, 130.0))
 """Of networks of 220 to 240 V, and of 100 to 127 V."""
@@ -40,11 +40,12 @@ class Survey:
 
 def survey(function: int, words: Mapping[int, int], later: Mapping[int, int]) -> Survey:
     """What is likely in the words of a meter, by address; `later` are the same a while after, to see what counts."""
-    best: tuple[tuple[int, int], WordReading, tuple[DraftRow, ...]] | None = None
+    best: tuple[tuple[int, bool, int], WordReading, tuple[DraftRow, ...]] | None = None
     for reading in _readings():
         rows = _rows(function, words, reading)
         # Read one word further on, the other word order gives nearly the same: what begins earlier is likelier.
-        score = sum(3 if row.key.startswith("voltage") else 2 for row in rows), -rows[0].address if rows else 0
+        likely = sum(3 if row.key.startswith("voltage") else 2 for row in rows)
+        score = likely, not _odd(reading), -rows[0].address if rows else 0
         if rows and (best is None or score > best[0]):
             best = score, reading, rows
     if best is None:
@@ -80,13 +81,19 @@ def _rows(function: int, words: Mapping[int, int], reading: WordReading) -> tupl
         rows.append(_row("voltage", function, volts[0], reading, reading.scale))
     else:
         return ()
-    for scale in (Decimal(one) for one in _SCALES[reading.type]):
+    plain = reading.type == "float32" and not _odd(reading)
+    for scale in (Decimal(one) for one in (("1",) if plain else _SCALES[reading.type])):
         as_hertz = WordReading(reading.type, reading.little, scale)
         hertz = [one for one, value in _values(words, as_hertz) if _in(value, _HERTZ) and _in_step(one, rows, step)]
         if hertz:
             rows.append(_row("frequency", function, hertz[0], reading, scale))
             break
-    return tuple(rows)
+    # Floats mostly are volts themselves: where they would be tenths, hertz must say so too.
+    return () if _odd(reading) and rows[-1].key != "frequency" else tuple(rows)
+
+
+def _odd(reading: WordReading) -> bool:
+    return reading.type == "float32" and reading.scale != 1
 
 
 def _in_step(address: int, rows: Sequence[DraftRow], step: int) -> bool:
