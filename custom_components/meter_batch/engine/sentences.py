@@ -438,6 +438,13 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Ask the owner of the meter for the password of this level, or press its programming button, or do not "
         "read these registers."
     ),
+    "function_refused": (
+        "The meter at {address} refuses whatever is read (exception 01): it is locked, or it wants another function."
+    ),
+    "cure_function_refused": (
+        "Unlock communication in the meter's menu or with its password; if it is not locked, choose the model on the "
+        "name-plate, which may read with the other function (03 or 04)."
+    ),
     "diagnosis_word_order": "The values make sense with the words of each number in the other order.",
     "cure_word_order": (
         "Change the word order (high word first) in the meter's communication menu, or choose the model that has "

@@ -366,3 +366,23 @@ def test_who_asks_for_a_time_is_given_it() -> None:
     light = {"model": "carlo-gavazzi/em24"}
     found = examined(stuck, "", site_of=light, watch_s=240.0, least_s=240.0)["2"]
     assert [one.cause for one in found.diagnoses] == [stuck]
+
+
+TCP = {"protocol": "modbus-tcp"}
+SLOW_DLT645 = {"model": "generic/dlt645-3ph", "baud": 2400}
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "site_of", "cause"),
+    [
+        ("access", "", {"model": "schneider/pm5xxx"}, "access_denied"),
+        ("half", "keep = 10", SLOW_DLT645, "truncated"),
+        ("half", "every = 2", TCP, "truncated"),
+        ("glued", "", TCP, "glued"),
+        ("late", "", TCP, "slow_meter"),
+    ],
+)
+def test_a_fault_is_named_on_other_lines_too(kind: str, extra: str, site_of: dict[str, Any], cause: str) -> None:
+    found = examined(kind, extra, site_of=site_of)
+    second = next(one for key, one in found.items() if key.endswith("2"))
+    assert second.diagnoses[0].cause == cause, [(one.cause, one.likelihood) for one in second.diagnoses]

@@ -67,6 +67,8 @@ class _Weights:
     line: set[str] = field(default_factory=set)
     gateway_said: bool = False
     """A gateway said that the meter does not answer."""
+    function_refused: bool = False
+    """The meter refused the function of the questions."""
     heard: bool = True
     """Something came that may be read at another setting."""
 
@@ -158,6 +160,10 @@ def _of_silence(line: LineEvidence, meter: MeterEvidence, failures: list[Heard],
                 to.add(wrong_template=weight)
             case Outcome.DENIED:
                 to.add(access_denied=weight)
+            case Outcome.FUNCTION:
+                # Modbus has no code for a right that lacks: who refuses whatever is read is locked, or another model.
+                to.add(access_denied=0.6 * weight, wrong_template=0.4 * weight)
+                to.function_refused = True
             case Outcome.DAMAGED:
                 _damaged(weight, heard, line.settings, there, before=before, alone=alone, to=to)
             case _:
@@ -223,6 +229,9 @@ def _damaged(
             guess["baud"] += 0.3
             guess["parity"] += 0.1
             guess["wiring"] += 0.05
+            if there and heard[0].request.lstrip(b"\xfe")[:1] == b"\x68":
+                # Another setting has a signature; two that talk over each other at one address have none.
+                guess["clash"] += 0.5
     whole = sum(guess.values())
     of_line = not there and not alone
     to.add(of_line=of_line, **{cause: weight * one / whole for cause, one in guess.items() if one})
@@ -248,6 +257,8 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
     if not line.numbers_kept:
         yield "gateway_transaction", 0.9, {}
     tried = meter.recent_answers + len(meter.recent)
+    # Replies that are cut otherwise than they were sent seem to come late.
+    explained = False
     for mark, cause in (
         (Mark.PREFIX, "dtu_prefix"),
         (Mark.GLITCH, "glitch"),
@@ -256,11 +267,13 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
         (Mark.PREVIOUS, "previous"),
     ):
         if meter.marks[mark] >= FEW and meter.marks[mark] > OFTEN * answered:
+            explained = explained or cause == "glued"
             yield cause, 0.8, {}
     failed = Counter(one.outcome for one in meter.recent)
     bad = [one for one in meter.recent if one.outcome is Outcome.DAMAGED]
     if len(bad) >= FEW and len(bad) > OFTEN * tried:
         marks = signature.read(bad, line.settings)
+        explained = explained or marks.truncated > 0.5
         yield ("truncated" if marks.truncated > 0.5 else "glitch" if marks.glitch > 0.5 else "noise"), 0.7, {}
     previous = failed[Outcome.PREVIOUS] + failed[Outcome.OTHER_QUESTION]
     if previous >= FEW and previous > OFTEN * tried:
@@ -269,7 +282,7 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
         yield "clash", 0.5, {}
         yield "glued", 0.45, {}
     if meter.late >= FEW and meter.late > OFTEN * tried:
-        yield "slow_meter", 0.85, {"seconds": f"{meter.late_s:.1f}"}
+        yield "slow_meter", 0.1 if explained else 0.85, {"seconds": f"{meter.late_s:.1f}"}
     elif failed[Outcome.NOTHING] >= FEW and failed[Outcome.NOTHING] > OFTEN * tried:
         yield "noise", 0.4, {}
         yield "wiring", 0.3, {}
@@ -289,13 +302,17 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
             cause,
             round(weight * scale, 3),
             _told(cause, weights, weight * scale),
-            say(f"cure_{cause}", **weights.facts),
+            say("cure_function_refused" if _is_function(cause, weights) else f"cure_{cause}", **weights.facts),
             "line" if cause in weights.line or cause == "line_cut" else "meter",
             handled=read and cause in HANDLED,
         )
         for cause, weight in ranked
         if weight * scale >= LEAST
     )
+
+
+def _is_function(cause: str, weights: _Weights) -> bool:
+    return cause == "access_denied" and weights.function_refused
 
 
 def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
@@ -312,6 +329,8 @@ def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
                 return say("baud_unheard", address=facts["address"], baud=facts["baud"])
             case "parity":
                 return say("parity_unheard", address=facts["address"], parity=facts["parity"])
+    if _is_function(cause, weights):
+        return say("function_refused", **facts)
     if weights.gateway_said and cause == "meter_off":
         return say("meter_off_gateway", address=facts["address"])
     text = say(f"diagnosis_{cause}", **facts)

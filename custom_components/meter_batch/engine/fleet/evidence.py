@@ -67,6 +67,8 @@ class Outcome(StrEnum):
     """The gateway says that the meter does not answer (exception 0B)."""
     ABSENT = "absent"
     REFUSED = "refused"
+    FUNCTION = "function"
+    """Refused, as a Modbus meter does that does not know this function, or does not allow it now (exception 01)."""
     DENIED = "denied"
     UNREADABLE = "unreadable"
     """An answer that holds no values."""
@@ -89,7 +91,9 @@ class Mark(StrEnum):
     """It was asked for twice, because the first reply belonged to the question before."""
 
 
-ANSWERS = frozenset({Outcome.ANSWERED, Outcome.ABSENT, Outcome.REFUSED, Outcome.DENIED, Outcome.UNREADABLE})
+ANSWERS = frozenset(
+    {Outcome.ANSWERED, Outcome.ABSENT, Outcome.REFUSED, Outcome.FUNCTION, Outcome.DENIED, Outcome.UNREADABLE}
+)
 """The meter itself said something."""
 _BY_KEY = {
     "modbus_only_echo": Outcome.ONLY_ECHO,
@@ -124,6 +128,8 @@ def outcome_of(error: MeterError) -> Outcome:
     if isinstance(text, Sentence):
         if text.key == "modbus_gateway":
             return Outcome.GATEWAY_PATH if text.facts.get("code") == "10" else Outcome.GATEWAY_TARGET
+        if text.key == "modbus_refused" and isinstance(error, Refused) and error.code == 1:
+            return Outcome.FUNCTION
         if text.key in _BY_KEY:
             return _BY_KEY[text.key]
     return next((outcome for cls, outcome in _BY_CLASS if isinstance(error, cls)), Outcome.NOTHING)

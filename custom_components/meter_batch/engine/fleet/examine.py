@@ -86,7 +86,8 @@ async def examine(
 
     `network`: the line is reached over TCP; `adjustable`: its baud rate and parity can be changed from here. `serials`
     are the serial numbers that are expected, by key. Meters are watched for `watch_s` at most, or as long as it takes
-    to read all registers of each twice, and for `least_s` in any case. `local_time` is what the clocks of meters should show (naive).
+    to read all registers of each twice, and for `least_s` in any case. `local_time` is what the clocks of meters
+    should show (naive).
     Raises ConfigError for an impossible address.
     """
     for meter in meters:

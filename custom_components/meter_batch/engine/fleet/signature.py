@@ -83,6 +83,8 @@ def _one(heard: Heard, settings: LineSettings) -> str:
     core = raw.strip(_SWITCHING)
     if len(core) >= 4 and is_text(core):
         return "text"
+    if _head_alone(heard):
+        return "truncated"
     if kind := _set_otherwise(heard, settings):
         return kind
     if _one_parity(raw) and heard.size < 1.1 * heard.expected:
@@ -188,6 +190,12 @@ def seen(data: bytes, sent: LineSettings, by: LineSettings, *, inverted: bool = 
                 place, next((float(n) for n in range(int(place), len(levels)) if levels[n]), float(len(levels)))
             )
     return bytes(heard)
+
+
+def _head_alone(heard: Heard) -> bool:
+    """Whether nothing came but the good beginning of a DL/T 645 reply, without its length."""
+    core, question = heard.raw.lstrip(b"\xfe"), heard.request.lstrip(b"\xfe")
+    return 4 <= len(core) < 9 and question[:1] == b"\x68" and question.startswith(core[:8])
 
 
 def _near_miss(heard: Heard) -> str:
