@@ -181,7 +181,7 @@ def _say_ready(fleet: VirtualFleet, console: Console, truth: Path | None) -> Non
     where = f"; truth in {truth}" if truth is not None else ""
     held = "; values stand still" if fleet.clock.held else ""
     console.print(
-        f"Ready: {len(fleet.meters)} meters on {len(fleet.lines)} lines{where}{held}. Ctrl-C stops.",
+        f"Ready: {_count(len(fleet.meters), len(fleet.lines))}{where}{held}. Ctrl-C stops.",
         soft_wrap=True,
         highlight=False,
     )
@@ -194,7 +194,12 @@ def _say_right(path: Path, config: FleetConfig) -> None:
             for one in faults:
                 typer.echo(f"  {of}{one.kind}: {KINDS[one.kind]}")
     meters = sum(len(line.meters) for line in config.lines)
-    typer.echo(f"{path} is right: {meters} meters on {len(config.lines)} lines.")
+    typer.echo(f"{path} is right: {_count(meters, len(config.lines))}.")
+
+
+def _count(meters: int, lines: int) -> str:
+    """Both in words, "1 meter on 1 line"."""
+    return f"{meters} meter{'s' * (meters != 1)} on {lines} line{'s' * (lines != 1)}"
 
 
 def _wire(line: LineConfig) -> str:

@@ -357,3 +357,10 @@ async def test_options_that_cannot_be_are_said_before_anything_starts(
     assert process.returncode == status
     assert words in err.decode()
     assert "Ready" not in err.decode()
+
+
+def test_one_meter_on_one_line_is_counted_in_the_singular() -> None:
+    from meter_batch_cli.simulate import _count as count
+
+    assert count(1, 1) == "1 meter on 1 line"
+    assert count(6, 2) == "6 meters on 2 lines"
