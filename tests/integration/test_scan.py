@@ -224,6 +224,7 @@ async def test_meters_of_which_several_models_are_possible_are_asked_for_and_no_
     result = await go(hass, result, {str(field): "eastron/sdm230"})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert {point.meter.template for point in registry.points.values()} == {"eastron/sdm630", "eastron/sdm230"}
+    await hass.async_block_till_done()
 
 
 async def test_many_meters_that_look_alike_are_asked_for_together(
@@ -238,6 +239,7 @@ async def test_many_meters_that_look_alike_are_asked_for_together(
     assert field == "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     await go(hass, result, {str(field): "eastron/sdm120"})
     assert len(registry.points) == 11
+    await hass.async_block_till_done()
 
 
 async def test_a_line_without_meters_says_what_to_check_and_leads_on(
