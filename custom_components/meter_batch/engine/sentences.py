@@ -490,6 +490,14 @@ SENTENCES: Final[Mapping[str, str]] = {
         "Set the clock of the meter; what it keeps in its memory is dated by it. Small errors are put right "
         "automatically where the meter allows it."
     ),
+    "clock_zone": (
+        "All clocks of this line, that of the meter {address} too, are off by the same whole hours ({offset}): probably "
+        "another time zone."
+    ),
+    "cure_clock_zone": (
+        "Check the time zone of this computer first; if it is right, that of the meters' clocks. Nothing else must be "
+        "done: what meters keep is read with the offset."
+    ),
     "diagnosis_line_cut": "The line itself is cut: {problem}",
     "cure_line_cut": (
         "Check the gateway's supply and network cable, or the adapter's plug; polling goes on by itself when it "

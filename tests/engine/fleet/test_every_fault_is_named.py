@@ -188,6 +188,7 @@ def examined(
     extra: str,
     *,
     only: str | None = None,
+    zone_h: int = 8,
     site_of: dict[str, Any] | None = None,
     prepare: Callable[[VirtualSite], None] = lambda site: None,
     **options: Any,
@@ -213,7 +214,7 @@ def examined(
                 if only is None or one.config.address == only
             ],
             serials=serials,
-            local_time=lambda: (site.clock.now() + timedelta(hours=8)).replace(tzinfo=None),
+            local_time=lambda: (site.clock.now() + timedelta(hours=zone_h)).replace(tzinfo=None),
             **options,
         )
         return {one.meter.key: one for one in found}
@@ -386,3 +387,14 @@ def test_a_fault_is_named_on_other_lines_too(kind: str, extra: str, site_of: dic
     found = examined(kind, extra, site_of=site_of)
     second = next(one for key, one in found.items() if key.endswith("2"))
     assert second.diagnoses[0].cause == cause, [(one.cause, one.likelihood) for one in second.diagnoses]
+
+
+def test_clocks_that_all_differ_by_whole_hours_are_in_another_time_zone_and_that_is_told_last() -> None:
+    found = examined("phase_lost", "", zone_h=3, site_of=SLOW_DLT645)
+    first, second, third = (found[key] for key in sorted(found))
+    assert [one.cause for one in second.diagnoses] == ["phase_lost", "clock"]
+    for one in (first, second, third):
+        assert "time zone" in one.diagnoses[-1].text
+        assert one.diagnoses[-1].handled
+    alone = next(one for key, one in examined("clock_jump", "").items() if key.endswith("2"))
+    assert "time zone" not in alone.diagnoses[0].text

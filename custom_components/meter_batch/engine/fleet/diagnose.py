@@ -25,6 +25,8 @@ LEAST = 0.04
 """Causes that are less likely are not named."""
 PERHAPS = 0.2
 """Causes that are less likely are told as something that may be."""
+ZONE_WITHIN_S = 120.0
+"""Clocks that differ by whole hours to within this are in another time zone."""
 OFTEN = 0.1
 """Share of questions above which failures of a meter that answers are worth a word."""
 HANDLED = frozenset(
@@ -69,6 +71,8 @@ class _Weights:
     """A gateway said that the meter does not answer."""
     function_refused: bool = False
     """The meter refused the function of the questions."""
+    zone: bool = False
+    """All clocks that were read differ by the same whole hours."""
     heard: bool = True
     """Something came that may be read at another setting."""
 
@@ -96,6 +100,10 @@ def diagnose(line: LineEvidence, meter: MeterEvidence, now: float) -> tuple[Diag
         _of_silence(line, meter, failures, now, weights)
         return _ranked(weights, min(1.0, len(failures) / FEW))
     found = [*judge_values(meter), *_of_oddities(line, meter)]
+    if len(found) > 1:
+        # A clock that is wrong explains nothing else.
+        found = [(cause, min(weight, 0.3) if cause == "clock" else weight, facts) for cause, weight, facts in found]
+    weights.zone = _is_zone(line, meter)
     for cause, weight, facts in found:
         weights.add(of_line=cause in ("echo", "gateway_transaction"), **{cause: weight})
         weights.facts.update(facts)
@@ -288,6 +296,15 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
         yield "wiring", 0.3, {}
 
 
+def _is_zone(line: LineEvidence, meter: MeterEvidence) -> bool:
+    """Whether all clocks of a line differ from ours by the same whole hours: rather another zone than a fault."""
+    offsets = [one.clock_offset_s for one in line.meters.values() if one.clock_offset_s is not None]
+    if meter.clock_offset_s is None or len(offsets) < 2 or max(offsets) - min(offsets) > 2 * ZONE_WITHIN_S:
+        return False
+    hours = round(meter.clock_offset_s / 3600)
+    return 1 <= abs(hours) <= 14 and abs(meter.clock_offset_s - 3600 * hours) <= ZONE_WITHIN_S
+
+
 # --- the ranking
 
 
@@ -302,7 +319,7 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
             cause,
             round(weight * scale, 3),
             _told(cause, weights, weight * scale),
-            say("cure_function_refused" if _is_function(cause, weights) else f"cure_{cause}", **weights.facts),
+            say(f"cure_{_name(cause, weights)}", **weights.facts),
             "line" if cause in weights.line or cause == "line_cut" else "meter",
             handled=read and cause in HANDLED,
         )
@@ -311,8 +328,11 @@ def _ranked(weights: _Weights, confidence: float, *, read: bool = False) -> tupl
     )
 
 
-def _is_function(cause: str, weights: _Weights) -> bool:
-    return cause == "access_denied" and weights.function_refused
+def _name(cause: str, weights: _Weights) -> str:
+    """By what name the sentences of a cause go, where more is known of it."""
+    if cause == "access_denied" and weights.function_refused:
+        return "function_refused"
+    return "clock_zone" if cause == "clock" and weights.zone else cause
 
 
 def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
@@ -329,8 +349,8 @@ def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
                 return say("baud_unheard", address=facts["address"], baud=facts["baud"])
             case "parity":
                 return say("parity_unheard", address=facts["address"], parity=facts["parity"])
-    if _is_function(cause, weights):
-        return say("function_refused", **facts)
+    if (name := _name(cause, weights)) != cause:
+        return say(name, **facts)
     if weights.gateway_said and cause == "meter_off":
         return say("meter_off_gateway", address=facts["address"])
     text = say(f"diagnosis_{cause}", **facts)
