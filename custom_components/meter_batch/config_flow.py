@@ -265,7 +265,7 @@ class MeterBatchConfigFlow(AnalyticsSteps, GatewaySteps, domain=DOMAIN):
         entry = self._get_reconfigure_entry()
         loaded = entry.state.recoverable and await self.hass.config_entries.async_unload(entry.entry_id)
         try:
-            await async_test_line(self._data, entry.options, address or None)
+            await async_test_line(self._data, entry.options, address or None, busy=loaded)
         finally:
             if loaded:
                 self.hass.config_entries.async_schedule_reload(entry.entry_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from .engine import ConfigError, Sentence, try_line
 
 _SAYS_WHAT_TO_DO = ("no_reply", "only_echo", "only_late")
 """So end the keys of what a silent meter is said to be; these sentences are advice already."""
+SETTLE_S = 2.0
+"""So long after its poller has stopped a line may still carry a reply."""
 _OTHER_VARIANT = {"dlt645-2007": "dlt645-1997", "dlt645-1997": "dlt645-2007"}
 
 
@@ -44,9 +47,16 @@ def is_address(text: str, spoken: LineProtocol) -> bool:
     return True
 
 
-async def async_test_line(data: Mapping[str, Any], options: Mapping[str, Any], address: str | None) -> None:
-    """Returns where the line (and, with an address, the meter) works; else LineTestFailed says what to change."""
+async def async_test_line(
+    data: Mapping[str, Any], options: Mapping[str, Any], address: str | None, *, busy: bool = False
+) -> None:
+    """Returns where the line (and, with an address, the meter) works; else LineTestFailed says what to change.
+
+    `busy`: it was polled until just now, so that a meter may still be answering, which would damage the test's reply.
+    """
     url, settings, spoken = link.url(data), link.settings(data, options), link.protocol(data)
+    if busy:
+        await asyncio.sleep(SETTLE_S)
     try:
         opened = await try_line(url, settings)
     except ConfigError as error:
@@ -58,6 +68,9 @@ async def async_test_line(data: Mapping[str, Any], options: Mapping[str, Any], a
         return
     protocol, address = meter_protocol(address, spoken), normal_address(address, spoken)
     asked = await try_line(url, settings, protocol=protocol, address=address)
+    if busy and not asked.ok:
+        await asyncio.sleep(SETTLE_S)
+        asked = await try_line(url, settings, protocol=protocol, address=address)
     if asked.ok:
         return
     if (other := _OTHER_VARIANT.get(protocol)) and spoken is not LineProtocol.MIXED:

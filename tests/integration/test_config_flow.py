@@ -13,10 +13,10 @@ from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.setup import async_setup_component
 from pytest_homeassistant_custom_component.common import MockConfigEntry
 
-from custom_components.meter_batch import link
+from custom_components.meter_batch import line_test, link
 from custom_components.meter_batch.access import SYSTEM
 from custom_components.meter_batch.const import DOMAIN, LineProtocol
-from custom_components.meter_batch.line_test import is_address
+from custom_components.meter_batch.line_test import async_test_line, is_address
 from custom_components.meter_batch.site import async_get_site
 
 from .conftest import StartFleet, make_point, port_of, wait_for
@@ -43,6 +43,11 @@ template = "generic/{template}"
 """
 
 type Step = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _short_wires_are_silent_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_test, "SETTLE_S", 0.2)
 
 
 async def begin(hass: HomeAssistant, kind: str, **fields: Any) -> Any:
@@ -348,6 +353,18 @@ async def test_a_line_can_be_changed_and_keeps_its_id(
     assert (result["type"], result["reason"]) == (FlowResultType.ABORT, "reconfigure_successful")
     assert (entry.title, entry.data["host"]) == ("Hall", "localhost")
     await hass.async_block_till_done()
+
+
+async def test_the_test_of_a_line_that_was_running_asks_twice_for_its_last_reply_may_be_under_way(
+    hass: HomeAssistant, start_fleet: StartFleet, add_line: Callable[..., MockConfigEntry]
+) -> None:
+    # Every other question is lost, as the first is where a meter still answers the poller.
+    fleet = await start_fleet(MODBUS.format(protocol="modbus-rtu") + 'faults = [{ kind = "silent", every = 2 }]\n')
+    entry = add_line("East", port=port_of(fleet), protocol="modbus-rtu", baud=19200)
+    began = hass.loop.time()
+    for _ in range(2):
+        await async_test_line(entry.data, {}, "7", busy=True)
+    assert hass.loop.time() - began > 3 * line_test.SETTLE_S, "each begins when the line is silent"
 
 
 async def test_a_new_wire_keeps_what_was_set_unless_the_protocol_changes(
