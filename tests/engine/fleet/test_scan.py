@@ -440,6 +440,13 @@ def test_a_device_that_answers_for_itself_alone_is_found_under_its_own_number(wi
 # --- DL/T 645
 
 
+def test_a_search_for_addresses_is_not_done_before_it_began() -> None:
+    said = scanned(meters_645(["000012345678", "000087654321"]), dlt645(), protocol="dlt645-2007")
+    shares = [one.done / one.total for one in said.progress]
+    assert max(shares[:20]) < 0.3
+    assert shares[-1] == 1 and said.progress[-1].remaining_s == 0
+
+
 def test_the_only_meter_of_a_line_takes_two_questions() -> None:
     """Who is there, and whether that one is alone."""
     said = scanned(meters_645(["000012345678"]), dlt645(), protocol="dlt645-2007")
