@@ -64,7 +64,7 @@ class Words:
             return "–"
         if 0 < 1 - share < 0.5 * 10 ** -(digits + 2):
             share = 1 - 10 ** -(digits + 2)
-        return f"{self.number(share * 100, digits)} %" if self.language == ENGLISH else f"{share * 100:.{digits}f}%"
+        return f"{self.number(share * 100, digits)}{' %' if self.language == ENGLISH else '%'}"
 
     def day(self, day: date) -> str:
         """A day: 5 October 2026, 2026年10月5日."""

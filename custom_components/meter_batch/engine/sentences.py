@@ -491,8 +491,8 @@ SENTENCES: Final[Mapping[str, str]] = {
         "automatically where the meter allows it."
     ),
     "clock_zone": (
-        "All clocks of this line, that of the meter {address} too, are off by the same whole hours ({offset}): probably "
-        "another time zone."
+        "All clocks of this line, that of the meter {address} too, are off by the same whole hours ({offset}): "
+        "probably another time zone."
     ),
     "cure_clock_zone": (
         "Check the time zone of this computer first; if it is right, that of the meters' clocks. Nothing else must be "

@@ -324,6 +324,12 @@ def test_who_is_missed_by_its_gateway_is_off_and_not_slow(only: str | None) -> N
         assert "gateway says" in found.diagnoses[0].text
 
 
+def test_a_gateway_that_says_late_whom_it_missed_is_no_fault_of_the_others() -> None:
+    found = examined("silent", "", site_of={"protocol": "modbus-tcp"}, prepare=gateway, adjustable=False, network=True)
+    assert found["1"].well
+    assert found["3"].well
+
+
 def test_what_is_unlikely_is_told_as_possible() -> None:
     found = examined("silent", "", search_s=0.0, adjustable=False)["2"].diagnoses
     unlikely = [one for one in found if one.likelihood < 0.2]
@@ -379,6 +385,7 @@ SLOW_DLT645 = {"model": "generic/dlt645-3ph", "baud": 2400}
         ("access", "", {"model": "schneider/pm5xxx"}, "access_denied"),
         ("half", "keep = 10", SLOW_DLT645, "truncated"),
         ("half", "every = 2", TCP, "truncated"),
+        ("half", "every = 2", {"model": "schneider/pm5xxx"} | TCP, "truncated"),
         ("glued", "", TCP, "glued"),
         ("late", "", TCP, "slow_meter"),
     ],

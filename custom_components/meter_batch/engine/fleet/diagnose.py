@@ -281,8 +281,10 @@ def _of_oddities(line: LineEvidence, meter: MeterEvidence) -> Iterator[tuple[str
     bad = [one for one in meter.recent if one.outcome is Outcome.DAMAGED]
     if len(bad) >= FEW and len(bad) > OFTEN * tried:
         marks = signature.read(bad, line.settings)
-        explained = explained or marks.truncated > 0.5
-        yield ("truncated" if marks.truncated > 0.5 else "glitch" if marks.glitch > 0.5 else "noise"), 0.7, {}
+        # TCP itself keeps bytes from damage: what is none there was cut.
+        cut = marks.truncated > 0.5 or (line.settings.framing == "tcp" and marks.glitch <= 0.5)
+        explained = explained or cut
+        yield ("truncated" if cut else "glitch" if marks.glitch > 0.5 else "noise"), 0.7, {}
     previous = failed[Outcome.PREVIOUS] + failed[Outcome.OTHER_QUESTION]
     if previous >= FEW and previous > OFTEN * tried:
         yield "previous", 0.85, {}
@@ -349,8 +351,11 @@ def _told(cause: str, weights: _Weights, likelihood: float) -> Sentence:
                 return say("baud_unheard", address=facts["address"], baud=facts["baud"])
             case "parity":
                 return say("parity_unheard", address=facts["address"], parity=facts["parity"])
-    if (name := _name(cause, weights)) != cause:
-        return say(name, **facts)
+    match _name(cause, weights):
+        case "function_refused":
+            return say("function_refused", address=facts["address"])
+        case "clock_zone":
+            return say("clock_zone", address=facts["address"], offset=facts["offset"])
     if weights.gateway_said and cause == "meter_off":
         return say("meter_off_gateway", address=facts["address"])
     text = say(f"diagnosis_{cause}", **facts)

@@ -272,6 +272,9 @@ class MeterEvidence:
         for part, always in ((before, self._before), (behind, self._behind)):
             if not part:
                 continue
+            if _late_word(part):
+                # A gateway says of an earlier question that nobody answered.
+                continue
             if _GLITCH.issuperset(part):
                 mark = Mark.GLITCH
             elif frames(part):
@@ -355,6 +358,14 @@ def _late_is(raw: bytes, request: bytes) -> Outcome:
         if pdu[0] < 0x80 or pdu[1:] not in _GATEWAY:
             return Outcome.LATE
     return _GATEWAY[own[-1][1:]] if own else Outcome.NOTHING
+
+
+def _late_word(part: bytes) -> bool:
+    """Whether bytes are nothing but a gateway's word on other questions."""
+    said = TcpFramer("client").feed(part)
+    return (
+        bool(said) and len(part) == 9 * len(said) and all(one.pdu[0] > 0x7F and one.pdu[1:] in _GATEWAY for one in said)
+    )
 
 
 def is_text(data: bytes) -> bool:
