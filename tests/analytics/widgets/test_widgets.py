@@ -232,3 +232,10 @@ def test_a_widget_speaks_the_readers_language_but_for_words_of_its_own() -> None
     assert Notice(language="fr").labels["today"] == "Today"
     controls = Controls(language="zh", labels={"apply": "确定"})
     assert (controls.language, controls.labels["apply"], controls.labels["cancel"]) == ("zh-Hans", "确定", "取消")
+
+
+@pytest.mark.parametrize(("language", "nothing"), [("en", "0.0 %"), ("zh-Hans", "0.0%")])
+def test_a_share_that_is_rounded_to_nothing_has_no_sign(language: str, nothing: str) -> None:
+    words = Words({}, language)
+    assert words.percent(-0.0001) == nothing
+    assert words.percent(-0.012).startswith("−1.2")
