@@ -94,6 +94,11 @@ def user_of(request: web.Request) -> User:
     return user
 
 
+def asked_for(request: web.Request) -> dict[str, list[str]]:
+    """Which points, areas and lines the address of a request names, as `query.points_of` takes them."""
+    return {key: request.query.getall(key) for key in ("points", "areas", "lines") if key in request.query}
+
+
 async def body_of(request: web.Request) -> dict[str, Any]:
     """What was sent, where it is a JSON object; else refused in words."""
     try:

@@ -17,7 +17,7 @@ from homeassistant.util import dt as dt_util
 
 from . import access, query
 from .access import Operation
-from .api import answered, user_of
+from .api import answered, asked_for, user_of
 from .commands import line_of
 from .commissioning import ENERGY, holds, multiplier_of, outdated, percent
 from .const import DOMAIN
@@ -51,8 +51,7 @@ class SheetsView(HomeAssistantView):
         """One document."""
         hass = request.app[KEY_HASS]
         site = await async_get_site(hass)
-        asked = {key: request.query.getall(key) for key in ("points", "areas", "lines") if key in request.query}
-        points = [point for point in query.points_of(site, asked) if not point.virtual]
+        points = [point for point in query.points_of(site, asked_for(request)) if not point.virtual]
         access.check_user(user_of(request), Operation.READ, (point.id for point in points))
         language = request.query.get("language") or hass.config.language
         language = "zh-Hans" if language.startswith("zh") else "en"

@@ -18,7 +18,7 @@ from yarl import URL
 
 from . import access, query
 from .access import Operation
-from .api import answered, user_of
+from .api import answered, asked_for, user_of
 from .cells import COLUMNS, as_rows, header_in
 from .commands import refuse
 from .const import DOMAIN, Detail
@@ -73,8 +73,7 @@ class PointsView(HomeAssistantView):
         if "sample" in request.query:
             access.check_user(user_of(request), Operation.READ)
             return _answer(f"points.{kind}", await async_sample(site, kind, language))
-        asked = {key: request.query.getall(key) for key in ("points", "areas", "lines") if key in request.query}
-        points = query.points_of(site, asked)
+        points = query.points_of(site, asked_for(request))
         access.check_user(user_of(request), Operation.READ, (point.id for point in points))
         known = site.known()
         data = await hass.async_add_executor_job(lambda: as_file(as_rows(points, known, language), kind))
